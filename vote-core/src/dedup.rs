@@ -1,0 +1,262 @@
+//! Which of a voter's votes stands, and what a batch of votes changes. Pure: no I/O, no clock.
+//!
+//! The outcome is a function of the set of accepted votes. [`stands`] is commutative, associative and idempotent, so
+//! the order of delivery, duplicates and replays can't change it. This is the only place that decides.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+};
+
+use crate::{
+    Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, VoterKey, frame,
+    queue::{Counters, Entry},
+    store::{Ballot, Checkpoint, CommitPlan, LedgerEntry, PollPlan, QuarantinedFrame, RegisteredPoll},
+};
+
+/// Which of two ballots of one voter stands: with [`Keep::First`] the earlier, with [`Keep::Last`] the later, by
+/// `(cast_at, option)`.
+#[must_use]
+pub fn stands(keep: Keep, a: Ballot, b: Ballot) -> Ballot {
+    debug_assert_eq!(a.voter, b.voter, "only ballots of one voter compete");
+    let a_first = (a.cast_at, a.option).cmp(&(b.cast_at, b.option));
+    match (keep, a_first) {
+        (Keep::First, Ordering::Less | Ordering::Equal)
+        | (Keep::Last, Ordering::Greater | Ordering::Equal) => a,
+        (Keep::First, Ordering::Greater) | (Keep::Last, Ordering::Less) => b,
+    }
+}
+
+/// What was read from one queue, after one position, of one partition.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// From where.
+    pub queue: QueueId,
+    /// In the order of the log.
+    pub entries: Vec<Entry>,
+    /// Where and with what count the reading starts next.
+    pub checkpoint: Checkpoint,
+}
+
+impl Delivery {
+    /// What a read found, as seen from the checkpoint it started from. Where the read reached the end of the log, the
+    /// queue's own count is taken over; elsewhere what was read is added to the count before.
+    #[must_use]
+    pub fn new(queue: QueueId, from: &Checkpoint, read: crate::queue::Read) -> Self {
+        let position = read.entries.last().map_or(from.position, |entry| entry.position);
+        let accepted = read.accepted.unwrap_or_else(|| {
+            let mut accepted = from.accepted.clone();
+            for entry in &read.entries {
+                *accepted.entry(entry.poll.clone()).or_default() += entry.votes;
+            }
+            accepted
+        });
+        Self { queue, entries: read.entries, checkpoint: Checkpoint { position, accepted } }
+    }
+
+    /// The votes accounted for in the entries.
+    #[must_use]
+    pub fn votes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.votes).sum()
+    }
+
+    /// Takes what was read next, from where this ended, along.
+    pub fn extend(&mut self, next: Self) {
+        self.entries.extend(next.entries);
+        self.checkpoint = next.checkpoint;
+    }
+}
+
+/// Whether a queue's count fell below what it was before, which an append-only log can't do by itself: it lost or
+/// rolled back data.
+#[must_use]
+pub fn went_back(before: &Counters, now: &Counters) -> bool {
+    before.iter().any(|(poll, count)| now.get(poll).copied().unwrap_or_default() < *count)
+}
+
+/// What was read for one partition, decoded: ballots by poll, and what has to be set aside.
+#[derive(Debug)]
+pub struct Batch {
+    partition: Partition,
+    polls: BTreeMap<PollSlug, PollBatch>,
+    ledger: BTreeMap<(QueueId, String), LedgerEntry>,
+    positions: BTreeMap<QueueId, Position>,
+    quarantine: Vec<QuarantinedFrame>,
+}
+
+#[derive(Debug)]
+struct PollBatch {
+    keep: Keep,
+    ballots: Vec<(QueueId, Ballot)>,
+}
+
+impl Batch {
+    /// Decodes what was delivered. A frame that does not decode, or is of a poll or for an option that is not
+    /// registered, is set aside whole, with the reason.
+    #[must_use]
+    pub fn decode(
+        partition: Partition,
+        partitions: Partitions,
+        polls: &[RegisteredPoll],
+        deliveries: Vec<Delivery>,
+    ) -> Self {
+        let mut batch = Self {
+            partition,
+            polls: BTreeMap::new(),
+            ledger: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            quarantine: Vec::new(),
+        };
+        for delivery in deliveries {
+            let queue = delivery.queue;
+            for (poll, accepted) in delivery.checkpoint.accepted {
+                batch.account(queue, &poll).accepted = accepted;
+            }
+            batch.positions.insert(queue, delivery.checkpoint.position);
+            for entry in delivery.entries {
+                batch.take(queue, partitions, polls, entry);
+            }
+        }
+        batch
+    }
+
+    fn take(&mut self, queue: QueueId, partitions: Partitions, polls: &[RegisteredPoll], entry: Entry) {
+        match open(self.partition, partitions, polls, &entry) {
+            Ok((poll, ballots)) => {
+                let batch = self
+                    .polls
+                    .entry(poll.slug)
+                    .or_insert_with(|| PollBatch { keep: poll.keep, ballots: Vec::new() });
+                batch.ballots.extend(ballots.into_iter().map(|ballot| (queue, ballot)));
+            }
+            Err(reason) => {
+                self.account(queue, &entry.poll).quarantined += entry.votes;
+                let Entry { position, poll, votes, frame } = entry;
+                self.quarantine.push(QuarantinedFrame { queue, position, poll, votes, reason, frame });
+            }
+        }
+    }
+
+    fn account(&mut self, queue: QueueId, poll: &str) -> &mut LedgerEntry {
+        self.ledger.entry((queue, poll.to_owned())).or_insert_with(|| LedgerEntry {
+            queue,
+            poll: poll.to_owned(),
+            accepted: 0,
+            new_voters: 0,
+            superseded: 0,
+            quarantined: 0,
+        })
+    }
+
+    /// What was set aside.
+    #[must_use]
+    pub fn quarantine(&self) -> &[QuarantinedFrame] {
+        &self.quarantine
+    }
+
+    /// The voters whose standing ballots [`plan`](Self::plan) needs: by poll, sorted, each once.
+    #[must_use]
+    pub fn voters(&self) -> BTreeMap<PollSlug, Vec<VoterKey>> {
+        let keys = |batch: &PollBatch| {
+            let mut keys: Vec<_> = batch.ballots.iter().map(|(_, ballot)| ballot.voter).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        };
+        self.polls.iter().map(|(poll, batch)| (*poll, keys(batch))).collect()
+    }
+
+    /// What to commit, given the ballots that stand now for the [voters](Self::voters).
+    #[must_use]
+    pub fn plan(mut self, version: u64, standing: &BTreeMap<PollSlug, Vec<Ballot>>) -> CommitPlan {
+        let mut polls = Vec::new();
+        for (poll, batch) in std::mem::take(&mut self.polls) {
+            let standing = standing.get(&poll).map(Vec::as_slice).unwrap_or_default();
+            let (plan, counts) = plan_poll(poll, &batch, standing);
+            for (queue, (new_voters, superseded)) in counts {
+                let entry = self.account(queue, poll.as_str());
+                entry.new_voters += new_voters;
+                entry.superseded += superseded;
+            }
+            polls.push(plan);
+        }
+        CommitPlan {
+            partition: self.partition,
+            version,
+            polls,
+            ledger: self.ledger.into_values().collect(),
+            positions: self.positions.into_iter().collect(),
+            quarantine: self.quarantine,
+        }
+    }
+}
+
+/// The ballots of an entry, or why it can't be counted.
+fn open<'a>(
+    partition: Partition,
+    partitions: Partitions,
+    polls: &'a [RegisteredPoll],
+    entry: &Entry,
+) -> Result<(&'a RegisteredPoll, Vec<Ballot>), String> {
+    let slug: PollSlug = entry.poll.parse().map_err(|e: crate::slug::SlugError| format!("poll: {e}"))?;
+    let poll = polls
+        .iter()
+        .find(|poll| poll.slug == slug)
+        .ok_or_else(|| format!("poll {slug} is not registered"))?;
+    let votes = frame::decode(slug, partition, partitions, entry.votes, &entry.frame)
+        .map_err(|e| format!("frame: {e}"))?;
+    let mut last_seen: Option<OptionSlug> = None;
+    for vote in &votes {
+        if last_seen != Some(vote.option) && !poll.options.contains(&vote.option) {
+            return Err(format!("poll {slug} has no option {}", vote.option));
+        }
+        last_seen = Some(vote.option);
+    }
+    let ballots =
+        votes.into_iter().map(|v| Ballot { voter: v.voter, option: v.option, cast_at: v.cast_at }).collect();
+    Ok((poll, ballots))
+}
+
+/// New voters and superseded votes, by queue.
+type Counts = BTreeMap<QueueId, (u64, u64)>;
+
+fn plan_poll(poll: PollSlug, batch: &PollBatch, standing: &[Ballot]) -> (PollPlan, Counts) {
+    struct Voter {
+        stood: Option<Ballot>,
+        stands: Ballot,
+    }
+    let mut voters: HashMap<VoterKey, Voter> = HashMap::with_capacity(batch.ballots.len());
+    for ballot in standing {
+        voters.insert(ballot.voter, Voter { stood: Some(*ballot), stands: *ballot });
+    }
+    let mut counts = Counts::new();
+    for (queue, ballot) in &batch.ballots {
+        let (new_voters, superseded) = counts.entry(*queue).or_default();
+        voters
+            .entry(ballot.voter)
+            .and_modify(|voter| {
+                voter.stands = stands(batch.keep, voter.stands, *ballot);
+                *superseded += 1;
+            })
+            .or_insert_with(|| {
+                *new_voters += 1;
+                Voter { stood: None, stands: *ballot }
+            });
+    }
+    let mut plan = PollPlan { poll, inserts: Vec::new(), replacements: Vec::new(), tally: BTreeMap::new() };
+    for voter in voters.into_values() {
+        match voter.stood {
+            None => plan.inserts.push(voter.stands),
+            Some(stood) if stood != voter.stands => plan.replacements.push((stood, voter.stands)),
+            Some(_) => continue,
+        }
+        *plan.tally.entry(voter.stands.option).or_default() += 1;
+        if let Some(stood) = voter.stood {
+            *plan.tally.entry(stood.option).or_default() -= 1;
+        }
+    }
+    plan.inserts.sort_unstable_by_key(|ballot| ballot.voter);
+    plan.replacements.sort_unstable_by_key(|(stood, _)| stood.voter);
+    plan.tally.retain(|_, n| *n != 0);
+    (plan, counts)
+}

@@ -1,0 +1,224 @@
+//! The wire encoding: a frame carries votes of one poll and one partition.
+//!
+//! ```text
+//! byte 0      version, 1
+//! body        bincode 2, variable-length integers, little-endian:
+//!               options   the option slugs used, each as a length and its characters
+//!               base      cast_at of the first vote, microseconds since 1970 (zigzag)
+//!               votes     a length, then for each vote:
+//!                           key      16 bytes
+//!                           option   index into options
+//!                           delta    cast_at less the cast_at of the vote before (zigzag)
+//! last 4      CRC-32 (IEEE), little-endian, over: poll slug, 0, partition as u16 LE, version byte, body
+//! ```
+//!
+//! Options travel by name, so that reordering them in `polls.toml` can't change a vote. The checksum covers poll and
+//! partition, so that a frame can't be read as one of another. What does not decode is set aside whole by the
+//! worker, never dropped.
+
+use bincode::{
+    Decode, Encode,
+    config::{Configuration, Limit, LittleEndian, Varint},
+    error::DecodeError,
+};
+
+use crate::{OptionSlug, Partition, Partitions, PollSlug, Timestamp, Vote, VoterKey};
+
+/// The version this build writes, and the only one there is yet.
+pub const VERSION: u8 = 1;
+/// The most votes in one frame.
+pub const MAX_VOTES: usize = 1024;
+/// The most bytes of one frame.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+const CHECKSUM: usize = 4;
+
+/// Why votes can't be put into a frame: a mistake of the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// No votes, or more than [`MAX_VOTES`].
+    #[error("{0} votes do not make a frame: give 1 to {MAX_VOTES}")]
+    Count(usize),
+    /// A vote of another poll.
+    #[error("a vote of poll {0} in a frame of another poll")]
+    Poll(PollSlug),
+    /// More options than a poll may have.
+    #[error("more than {} options in a frame", crate::poll::OPTIONS.end())]
+    Options,
+    /// bincode's own error, which valid votes never cause.
+    #[error("the votes could not be encoded")]
+    Codec,
+}
+
+/// Why bytes are not a frame. The frame goes to quarantine with this as its reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// Too few or too many bytes.
+    #[error("{0} bytes are no frame: it has 6 to {MAX_BYTES}")]
+    Size(usize),
+    /// Written by a newer version.
+    #[error(
+        "frame version {0} is not known to this build, which reads version {VERSION}; update the workers"
+    )]
+    Version(u8),
+    /// Damaged, or of another poll or partition.
+    #[error("checksum differs: the frame is damaged, or of another poll or partition")]
+    Checksum,
+    /// Not what the format says, though the checksum holds.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// Bytes after the last vote.
+    #[error("{0} bytes after the last vote")]
+    Trailing(usize),
+    /// Not the number of votes that was accounted for.
+    #[error("{found} votes where {expected} were accounted for")]
+    Count {
+        /// What the queue accounted for.
+        expected: u64,
+        /// What the frame holds.
+        found: usize,
+    },
+    /// A key of another partition.
+    #[error("voter {voter} does not belong to partition {partition}")]
+    ForeignKey {
+        /// The key.
+        voter: VoterKey,
+        /// Where it was found.
+        partition: Partition,
+    },
+}
+
+#[derive(Encode, Decode)]
+struct Body {
+    options: Vec<String>,
+    base: i64,
+    votes: Vec<Row>,
+}
+
+#[derive(Encode, Decode)]
+struct Row {
+    key: [u8; 16],
+    option: u8,
+    delta: i64,
+}
+
+/// The limit is what makes decoding safe: without one a length prefix alone could ask for all memory.
+const CODEC: Configuration<LittleEndian, Varint, Limit<MAX_BYTES>> =
+    bincode::config::standard().with_limit::<MAX_BYTES>();
+
+/// The votes as a frame. They must all be of `poll`; that they belong into `partition` is the caller's to know.
+///
+/// # Errors
+/// See [`EncodeError`].
+pub fn encode(poll: PollSlug, partition: Partition, votes: &[Vote]) -> Result<Vec<u8>, EncodeError> {
+    let Some(first) = votes.first().filter(|_| votes.len() <= MAX_VOTES) else {
+        return Err(EncodeError::Count(votes.len()));
+    };
+    let mut options: Vec<OptionSlug> = Vec::new();
+    let mut rows = Vec::with_capacity(votes.len());
+    let mut last = first.cast_at.as_micros();
+    for vote in votes {
+        if vote.poll != poll {
+            return Err(EncodeError::Poll(vote.poll));
+        }
+        let option = options.iter().position(|slug| *slug == vote.option).unwrap_or_else(|| {
+            options.push(vote.option);
+            options.len() - 1
+        });
+        if options.len() > *crate::poll::OPTIONS.end() {
+            return Err(EncodeError::Options);
+        }
+        let cast_at = vote.cast_at.as_micros();
+        rows.push(Row { key: vote.voter.0, option: option as u8, delta: cast_at - last });
+        last = cast_at;
+    }
+    let body = Body {
+        options: options.into_iter().map(String::from).collect(),
+        base: first.cast_at.as_micros(),
+        votes: rows,
+    };
+    let mut bytes = Vec::with_capacity(32 + votes.len() * 24);
+    bytes.push(VERSION);
+    bincode::encode_into_std_write(body, &mut bytes, CODEC).map_err(|_| EncodeError::Codec)?;
+    let checksum = checksum(poll, partition, &bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    Ok(bytes)
+}
+
+/// The votes of a frame that was found in `partition` of a queue, as one of `count` votes of `poll`.
+///
+/// # Errors
+/// When the bytes are not exactly such a frame; never panics, whatever they are.
+pub fn decode(
+    poll: PollSlug,
+    partition: Partition,
+    partitions: Partitions,
+    count: u64,
+    bytes: &[u8],
+) -> Result<Vec<Vote>, FrameError> {
+    if bytes.len() > MAX_BYTES || bytes.len() <= 1 + CHECKSUM {
+        return Err(FrameError::Size(bytes.len()));
+    }
+    if bytes[0] != VERSION {
+        return Err(FrameError::Version(bytes[0]));
+    }
+    let (covered, sum) = bytes.split_at(bytes.len() - CHECKSUM);
+    if sum != checksum(poll, partition, covered).to_le_bytes() {
+        return Err(FrameError::Checksum);
+    }
+    let (body, read): (Body, usize) = bincode::decode_from_slice(&covered[1..], CODEC).map_err(malformed)?;
+    let trailing = covered.len() - 1 - read;
+    if trailing > 0 {
+        return Err(FrameError::Trailing(trailing));
+    }
+    if body.votes.len() as u64 != count || body.votes.is_empty() || body.votes.len() > MAX_VOTES {
+        return Err(FrameError::Count { expected: count, found: body.votes.len() });
+    }
+    votes(poll, partition, partitions, body)
+}
+
+fn votes(
+    poll: PollSlug,
+    partition: Partition,
+    partitions: Partitions,
+    body: Body,
+) -> Result<Vec<Vote>, FrameError> {
+    let options: Vec<OptionSlug> = body
+        .options
+        .iter()
+        .map(|slug| slug.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|e: crate::slug::SlugError| FrameError::Malformed(e.to_string()))?;
+    let mut cast_at = body.base;
+    let mut votes = Vec::with_capacity(body.votes.len());
+    for row in body.votes {
+        let voter = VoterKey(row.key);
+        if partitions.of(voter) != partition {
+            return Err(FrameError::ForeignKey { voter, partition });
+        }
+        let option = *options
+            .get(usize::from(row.option))
+            .ok_or_else(|| FrameError::Malformed(format!("no option number {}", row.option)))?;
+        cast_at = cast_at
+            .checked_add(row.delta)
+            .ok_or_else(|| FrameError::Malformed("time out of range".to_owned()))?;
+        let cast_at = Timestamp::from_micros(cast_at).map_err(|e| FrameError::Malformed(e.to_string()))?;
+        votes.push(Vote { poll, voter, option, cast_at });
+    }
+    Ok(votes)
+}
+
+fn checksum(poll: PollSlug, partition: Partition, covered: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(poll.as_str().as_bytes());
+    hasher.update(&[0]);
+    hasher.update(&partition.0.to_le_bytes());
+    hasher.update(covered);
+    hasher.finalize()
+}
+
+fn malformed(error: DecodeError) -> FrameError {
+    FrameError::Malformed(error.to_string())
+}

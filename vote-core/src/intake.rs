@@ -1,0 +1,151 @@
+//! Whether votes may be taken: keeps watch over a frontend's own queue.
+//!
+//! The queue must be there, be a box of this deployment, be durable, and be known to the store. [`Intake`] makes the
+//! box, looks every few seconds and whenever an append says that something changed, and says which box takes votes or
+//! why none does.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    Queue, QueueId,
+    queue::{LAYOUT_VERSION, Layout, QueueError},
+};
+
+/// Whether votes may be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IntakeState {
+    /// By this box.
+    Open(QueueId),
+    /// For this reason, in words for an operator.
+    Shut(String),
+}
+
+/// What [`Intake::start`] needs to know beside the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct IntakeOptions {
+    /// What the votes will be encoded for.
+    pub layout: Layout,
+    /// Take votes even if the queue may lose them when power fails. For a laptop.
+    pub allow_volatile: bool,
+    /// How often to look when all is well; ten times as often when not.
+    pub interval: Duration,
+}
+
+/// A handle to the task that watches a queue. The task ends when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    state: watch::Receiver<IntakeState>,
+    look: Arc<Notify>,
+    layout: Layout,
+}
+
+impl Intake {
+    /// Starts to watch. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn start(queue: Arc<dyn Queue>, options: IntakeOptions) -> Self {
+        let (send, state) = watch::channel(IntakeState::Shut("the queue was not looked at yet".to_owned()));
+        let look = Arc::new(Notify::new());
+        let intake = Self { state, look: Arc::clone(&look), layout: options.layout };
+        tokio::spawn(async move {
+            loop {
+                let now = inspect(&*queue, &options).await;
+                let open = matches!(now, IntakeState::Open(_));
+                send.send_if_modified(|state| {
+                    let changed = *state != now;
+                    if changed {
+                        announce(&queue.address(), &now);
+                        *state = now;
+                    }
+                    changed
+                });
+                let pause = if open { options.interval } else { options.interval / 10 };
+                tokio::select! {
+                    () = send.closed() => return,
+                    () = look.notified() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        });
+        intake
+    }
+
+    /// As last seen.
+    #[must_use]
+    pub fn state(&self) -> IntakeState {
+        self.state.borrow().clone()
+    }
+
+    /// What votes are to be encoded for.
+    #[must_use]
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Asks for a look at once, since an append was refused.
+    pub fn look_again(&self) {
+        self.look.notify_one();
+    }
+
+    /// Waits until votes may be taken.
+    pub async fn opened(&mut self) -> Option<QueueId> {
+        let state = self.state.wait_for(|state| matches!(state, IntakeState::Open(_))).await.ok()?;
+        match &*state {
+            IntakeState::Open(id) => Some(*id),
+            IntakeState::Shut(_) => None,
+        }
+    }
+}
+
+fn announce(address: &str, now: &IntakeState) {
+    match now {
+        IntakeState::Open(id) => tracing::info!(%address, queue = %id, "taking votes"),
+        IntakeState::Shut(reason) => tracing::warn!(%address, "taking no votes: {reason}"),
+    }
+}
+
+async fn inspect(queue: &dyn Queue, options: &IntakeOptions) -> IntakeState {
+    match try_inspect(queue, options).await {
+        Ok(state) => state,
+        Err(e) => IntakeState::Shut(e.to_string()),
+    }
+}
+
+async fn try_inspect(queue: &dyn Queue, options: &IntakeOptions) -> Result<IntakeState, QueueError> {
+    let problems = queue.check().await?;
+    if !problems.is_empty() && !options.allow_volatile {
+        return Ok(IntakeState::Shut(format!("the queue may lose votes: {}", problems.join("; "))));
+    }
+    let status = match queue.status().await? {
+        Some(status) => status,
+        None => {
+            queue.create(options.layout, None).await?;
+            match queue.status().await? {
+                Some(status) => status,
+                None => return Ok(IntakeState::Shut("the queue forgot the box just made".to_owned())),
+            }
+        }
+    };
+    Ok(if status.version != LAYOUT_VERSION {
+        IntakeState::Shut(format!(
+            "the queue has layout version {}, this build writes version {LAYOUT_VERSION}",
+            status.version
+        ))
+    } else if status.layout.partitions != options.layout.partitions {
+        IntakeState::Shut(format!(
+            "the queue has {} partitions, VOTE_PARTITIONS says {}: give the frontend the number of the store, and a \
+             queue that has another one an empty database",
+            status.layout.partitions, options.layout.partitions
+        ))
+    } else if status.layout.fingerprint != options.layout.fingerprint {
+        IntakeState::Shut(format!(
+            "the queue was filled with another pepper (fingerprint {}, VOTE_PEPPER has {})",
+            status.layout.fingerprint, options.layout.fingerprint
+        ))
+    } else if !status.registered {
+        IntakeState::Shut(format!("no worker has registered the queue {} yet; is one running?", status.id))
+    } else {
+        IntakeState::Open(status.id)
+    })
+}

@@ -1,0 +1,422 @@
+//! Poll definitions: what is asked, what can be chosen, when, and which vote of a voter stands.
+//!
+//! All services read the same `polls.toml`:
+//!
+//! ```
+//! let polls = vote_core::Polls::from_toml("polls.toml", r#"
+//!     [[poll]]
+//!     slug = "pets"
+//!     title = "Cats or dogs?"
+//!     options = [{ slug = "cats", label = "Cats" }, { slug = "dogs", label = "Dogs" }]
+//!     opens_at = 2027-02-14T23:30:00Z  # optional: without it the poll is open at once
+//!     closes_at = 2027-02-15T06:00:00Z # optional: without it the poll is closed by hand
+//!     keep = "first"                   # or "last": people may change their vote
+//!     voters = "cookie"                # one vote a browser
+//!     results = "live"                 # or "after-close"
+//! "#)?;
+//! assert_eq!(polls.iter().count(), 1);
+//! # Ok::<(), vote_core::poll::PollsError>(())
+//! ```
+
+use std::{collections::HashSet, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{OptionSlug, PollSlug, Timestamp};
+
+/// The fewest and the most options of a poll.
+pub const OPTIONS: std::ops::RangeInclusive<usize> = 2..=64;
+/// The most characters of a title or a label.
+pub const MAX_TEXT: usize = 200;
+
+/// Which of a voter's votes stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The earliest: later ones change nothing.
+    #[default]
+    First,
+    /// The latest: people may change their vote.
+    Last,
+}
+
+/// How voters are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Voters {
+    /// By a random id in a signed cookie: one vote a browser.
+    #[default]
+    Cookie,
+}
+
+/// When results may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResultsFrom {
+    /// While votes come in.
+    #[default]
+    Live,
+    /// Not before the poll is final.
+    AfterClose,
+}
+
+macro_rules! as_str {
+    ($($name:ident { $($variant:ident = $text:literal),+ })+) => {$(
+        impl $name {
+            /// As written in `polls.toml`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text { $($text => Ok(Self::$variant),)+ _ => Err(format!("{text:?}: expected one of {}", [$($text),+].join(", "))) }
+            }
+        }
+    )+};
+}
+as_str! {
+    Keep { First = "first", Last = "last" }
+    Voters { Cookie = "cookie" }
+    ResultsFrom { Live = "live", AfterClose = "after-close" }
+}
+
+/// Something that can be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PollOption {
+    /// Its name in votes, addresses and files.
+    pub slug: OptionSlug,
+    /// Its name for people.
+    pub label: String,
+}
+
+/// One question, as defined in `polls.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Poll {
+    /// Its name in votes, addresses and files; never used again for another poll.
+    pub slug: PollSlug,
+    /// The question, for people.
+    pub title: String,
+    /// What can be chosen, in the order shown.
+    pub options: Vec<PollOption>,
+    /// No votes before this.
+    pub opens_at: Option<Timestamp>,
+    /// No votes from this moment on.
+    pub closes_at: Option<Timestamp>,
+    /// Which of a voter's votes stands.
+    pub keep: Keep,
+    /// How voters are told apart.
+    pub voters: Voters,
+    /// When results may be shown.
+    pub results: ResultsFrom,
+}
+
+/// Whether a poll takes votes at a moment. Only the frontend asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Before `opens_at`.
+    NotYetOpen,
+    /// Votes are taken.
+    Open,
+    /// From `closes_at` on.
+    Closed,
+}
+
+impl Poll {
+    /// Whether votes are taken at `now`.
+    #[must_use]
+    pub fn phase(&self, now: Timestamp) -> Phase {
+        if self.opens_at.is_some_and(|at| now < at) {
+            Phase::NotYetOpen
+        } else if self.closes_at.is_some_and(|at| now >= at) {
+            Phase::Closed
+        } else {
+            Phase::Open
+        }
+    }
+
+    /// The option of that name.
+    #[must_use]
+    pub fn option(&self, slug: &str) -> Option<&PollOption> {
+        self.options.iter().find(|option| option.slug.as_str() == slug)
+    }
+}
+
+/// All polls of a deployment: at least one, no slug twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Polls(Vec<Poll>);
+
+/// What is wrong with a file of polls: every problem, each with its poll and field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollsError {
+    file: String,
+    problems: Vec<String>,
+}
+
+impl fmt::Display for PollsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            write!(f, "{}{}: {problem}", if i > 0 { "\n" } else { "" }, self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PollsError {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPoll {
+    slug: String,
+    title: String,
+    options: Vec<RawOption>,
+    opens_at: Option<RawTime>,
+    closes_at: Option<RawTime>,
+    #[serde(default)]
+    keep: Keep,
+    #[serde(default)]
+    voters: Voters,
+    #[serde(default)]
+    results: ResultsFrom,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOption {
+    slug: String,
+    label: String,
+}
+
+/// A time, with or without quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawTime {
+    Toml(toml::value::Datetime),
+    Text(String),
+}
+
+impl Polls {
+    /// The polls in the text of a `polls.toml`; `file` is its name for error messages.
+    ///
+    /// # Errors
+    /// With every problem found: unknown fields, missing fields, slugs that are none or come twice, too few or too
+    /// many options, times that are none, `closes_at` not after `opens_at`.
+    pub fn from_toml(file: &str, text: &str) -> Result<Self, PollsError> {
+        let fail = |problems| PollsError { file: file.to_owned(), problems };
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| fail(vec![e.to_string()]))?;
+        let mut problems = Vec::new();
+        let mut polls = Vec::new();
+        for (key, value) in table {
+            match (key.as_str(), value) {
+                ("poll", toml::Value::Array(entries)) => {
+                    for (i, entry) in entries.into_iter().enumerate() {
+                        polls.extend(read_poll(i + 1, entry, &mut problems));
+                    }
+                }
+                ("poll", _) => problems.push("poll: write each poll as a [[poll]] table".to_owned()),
+                (other, _) => {
+                    problems.push(format!("{other}: unknown field; only [[poll]] tables are expected"))
+                }
+            }
+        }
+        let mut seen = HashSet::new();
+        for poll in &polls {
+            if !seen.insert(poll.slug) {
+                problems
+                    .push(format!("poll {:?}, field slug: another poll has this slug already", poll.slug));
+            }
+        }
+        if polls.is_empty() && problems.is_empty() {
+            problems.push("no poll: add a [[poll]] table".to_owned());
+        }
+        if problems.is_empty() { Ok(Self(polls)) } else { Err(fail(problems)) }
+    }
+
+    /// The poll of the examples, used where no file is given: cats or dogs.
+    #[must_use]
+    pub fn example() -> Self {
+        let option =
+            |slug: &str, label: &str| Some(PollOption { slug: slug.parse().ok()?, label: label.to_owned() });
+        let slug = "pets".parse().ok();
+        Self(Vec::from_iter(slug.map(|slug| Poll {
+            slug,
+            title: "Cats or dogs?".to_owned(),
+            options: [option("cats", "Cats"), option("dogs", "Dogs")].into_iter().flatten().collect(),
+            opens_at: None,
+            closes_at: None,
+            keep: Keep::First,
+            voters: Voters::Cookie,
+            results: ResultsFrom::Live,
+        })))
+    }
+
+    /// In the order of the file.
+    pub fn iter(&self) -> std::slice::Iter<'_, Poll> {
+        self.0.iter()
+    }
+
+    /// The poll of that name.
+    #[must_use]
+    pub fn get(&self, slug: &str) -> Option<&Poll> {
+        self.0.iter().find(|poll| poll.slug.as_str() == slug)
+    }
+}
+
+impl<'a> IntoIterator for &'a Polls {
+    type Item = &'a Poll;
+    type IntoIter = std::slice::Iter<'a, Poll>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// One `[[poll]]`; what is wrong with it goes to `problems`.
+fn read_poll(number: usize, entry: toml::Value, problems: &mut Vec<String>) -> Option<Poll> {
+    let name = match entry.get("slug").and_then(toml::Value::as_str) {
+        Some(slug) => format!("poll {slug:?}"),
+        None => format!("poll number {number}"),
+    };
+    let raw: RawPoll = match entry.try_into() {
+        Ok(raw) => raw,
+        Err(e) => {
+            problems.push(format!("{name}: {}", e.to_string().trim().replace('\n', " ")));
+            return None;
+        }
+    };
+    let before = problems.len();
+    let mut wrong = |field: &str, what: String| problems.push(format!("{name}, field {field}: {what}"));
+
+    let slug = raw.slug.parse::<PollSlug>().map_err(|e| wrong("slug", e.to_string())).ok();
+    for (field, text) in
+        [("title", &raw.title)].into_iter().chain(raw.options.iter().map(|o| ("options.label", &o.label)))
+    {
+        if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
+            wrong(field, format!("{text:?}: give 1 to {MAX_TEXT} characters"));
+        }
+    }
+    if !OPTIONS.contains(&raw.options.len()) {
+        wrong(
+            "options",
+            format!("{} options: give {} to {}", raw.options.len(), OPTIONS.start(), OPTIONS.end()),
+        );
+    }
+    let mut options: Vec<PollOption> = Vec::new();
+    for option in raw.options {
+        match option.slug.parse::<OptionSlug>() {
+            Err(e) => wrong("options.slug", e.to_string()),
+            Ok(slug) if options.iter().any(|o| o.slug == slug) => {
+                wrong("options.slug", format!("{slug:?} comes twice"));
+            }
+            Ok(slug) => options.push(PollOption { slug, label: option.label }),
+        }
+    }
+    let mut time = |field, raw: Option<RawTime>| {
+        let text = match raw? {
+            RawTime::Toml(at) => at.to_string(),
+            RawTime::Text(text) => text,
+        };
+        let at = text
+            .parse::<jiff::Timestamp>()
+            .ok()
+            .and_then(|at| Timestamp::from_micros(at.as_microsecond()).ok());
+        if at.is_none() {
+            wrong(
+                field,
+                format!(
+                    "{text:?}: give a time of the years 2020 to 2199 with its zone, as 2027-02-14T23:30:00Z"
+                ),
+            );
+        }
+        at
+    };
+    let (opens_at, closes_at) = (time("opens_at", raw.opens_at), time("closes_at", raw.closes_at));
+    if let (Some(opens), Some(closes)) = (opens_at, closes_at)
+        && closes <= opens
+    {
+        wrong("closes_at", format!("{closes} is not after opens_at, {opens}"));
+    }
+    if problems.len() > before {
+        return None;
+    }
+    Some(Poll {
+        slug: slug?,
+        title: raw.title,
+        options,
+        opens_at,
+        closes_at,
+        keep: raw.keep,
+        voters: raw.voters,
+        results: raw.results,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: &str = r#"options = [{ slug = "a", label = "A" }, { slug = "b", label = "B" }]"#;
+
+    fn error(body: &str) -> String {
+        Polls::from_toml("polls.toml", body).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_example_is_what_the_documentation_shows() {
+        let file = r#"
+            [[poll]]
+            slug = "pets"
+            title = "Cats or dogs?"
+            options = [{ slug = "cats", label = "Cats" }, { slug = "dogs", label = "Dogs" }]
+        "#;
+        assert_eq!(Polls::from_toml("polls.toml", file).unwrap(), Polls::example());
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_poll() {
+        let e = error(&format!("[[poll]]\nslug = \"pets\"\ntitle = \"?\"\nopen_at = 1\n{OPTIONS}"));
+        assert!(e.contains("polls.toml: poll \"pets\"") && e.contains("open_at"), "{e}");
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let e = error(&format!(
+            "[[poll]]\nslug = \"P\"\ntitle = \"\"\nopens_at = 2027-01-02T00:00:00Z\ncloses_at = \"2027-01-01T00:00:00Z\"\n{OPTIONS}"
+        ));
+        for field in ["field slug", "field title", "field closes_at"] {
+            assert!(e.contains(field), "{field} in {e}");
+        }
+    }
+
+    #[test]
+    fn slugs_come_once() {
+        let poll = format!("[[poll]]\nslug = \"pets\"\ntitle = \"?\"\n{OPTIONS}\n");
+        assert!(error(&format!("{poll}{poll}")).contains("another poll has this slug"));
+    }
+
+    #[test]
+    fn the_number_of_options_is_bounded() {
+        let e = error("[[poll]]\nslug = \"p\"\ntitle = \"?\"\noptions = [{ slug = \"a\", label = \"A\" }]");
+        assert!(e.contains("give 2 to 64"), "{e}");
+    }
+
+    #[test]
+    fn a_local_time_is_refused_since_it_names_no_zone() {
+        let e = error(&format!(
+            "[[poll]]\nslug = \"p\"\ntitle = \"?\"\nopens_at = 2027-01-02T00:00:00\n{OPTIONS}"
+        ));
+        assert!(e.contains("field opens_at"), "{e}");
+    }
+
+    #[test]
+    fn a_poll_is_open_from_opens_at_to_just_before_closes_at() {
+        let mut poll = Polls::example().get("pets").unwrap().clone();
+        let at = |s| Timestamp::MIN.saturating_add(s);
+        (poll.opens_at, poll.closes_at) = (Some(at(10)), Some(at(20)));
+        assert_eq!(poll.phase(at(9)), Phase::NotYetOpen);
+        assert_eq!((poll.phase(at(10)), poll.phase(at(19))), (Phase::Open, Phase::Open));
+        assert_eq!(poll.phase(at(20)), Phase::Closed);
+    }
+}

@@ -1,0 +1,382 @@
+//! The queue: a ballot box, which is a partitioned log with an identity.
+//!
+//! A frontend appends frames to the box of its own node; workers read every box, commit what they read, and only
+//! then trim. Nothing is leased, acknowledged or redelivered by the queue: a reader keeps its own position, in the
+//! store, in the same transaction as what it read.
+//!
+//! The life of a box: [`create`](Queue::create) by its frontend → noted in the store and
+//! [`register`](Queue::register)ed by a worker → [`append`](Queue::append), [`read`](Queue::read),
+//! [`trim`](Queue::trim) → [`seal`](Queue::seal) poll by poll. It takes votes only while registered, so there is no
+//! box that nobody knows of, and none for a sealed poll, so nothing is added after the count.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Partition, Partitions, PepperFingerprint, PollSlug};
+
+pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+pub use memory::MemoryQueue;
+#[cfg(feature = "redis")]
+pub use redis::RedisQueue;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteQueue;
+
+/// The version of the layout that the implementations here write.
+pub const LAYOUT_VERSION: u16 = 1;
+
+/// The identity of a ballot box: 128 random bits, so that no two boxes ever share one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub [u8; 16]);
+
+impl QueueId {
+    /// A new identity.
+    ///
+    /// # Errors
+    /// When the operating system has no random numbers.
+    pub fn random() -> Result<Self, QueueError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)
+            .map_err(|e| QueueError::Unavailable(format!("no random numbers: {e}")))?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QueueId({self})")
+    }
+}
+
+impl FromStr for QueueId {
+    type Err = hex::FromHexError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// A place in one partition of one box: up to 32 bytes whose byte order is the order of the log.
+///
+/// Only the implementation knows what the bytes mean. [`Position::START`] is before everything.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Position {
+    bytes: [u8; Self::MAX],
+    len: u8,
+}
+
+impl Position {
+    /// The most bytes a position may have.
+    pub const MAX: usize = 32;
+    /// Before the first entry.
+    pub const START: Self = Self { bytes: [0; Self::MAX], len: 0 };
+
+    /// A position of these bytes; none when there are more than [`MAX`](Self::MAX).
+    #[must_use]
+    pub fn from_bytes(from: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::MAX];
+        bytes.get_mut(..from.len())?.copy_from_slice(from);
+        Some(Self { bytes, len: from.len() as u8 })
+    }
+
+    /// The bytes it was made of.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl Ord for Position {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for Position {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Position({self})")
+    }
+}
+
+/// What a frontend and a store must agree on: with another number of partitions or another pepper, votes of one
+/// voter would not meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// How many partitions.
+    pub partitions: Partitions,
+    /// Which pepper.
+    pub fingerprint: PepperFingerprint,
+}
+
+/// What a box says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Its identity.
+    pub id: QueueId,
+    /// The version of its layout; see [`LAYOUT_VERSION`].
+    pub version: u16,
+    /// What its votes were encoded for.
+    pub layout: Layout,
+    /// Whether a worker has noted it in the store.
+    pub registered: bool,
+    /// Votes ever accepted.
+    pub accepted: BTreeMap<Partition, Counters>,
+    /// Entries stored now, a partition: those not yet read, those not yet trimmed, and the anchor that
+    /// [`trim`](Queue::trim) leaves.
+    pub entries: Vec<u64>,
+    /// Polls that take no more votes here.
+    pub sealed: BTreeSet<PollSlug>,
+}
+
+/// Votes by poll. The name is as the queue holds it, which damage may have made into no slug at all.
+pub type Counters = BTreeMap<String, u64>;
+
+/// Votes of one poll and one partition, [encoded](crate::frame).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Their poll.
+    pub poll: PollSlug,
+    /// Their partition.
+    pub partition: Partition,
+    /// How many they are.
+    pub votes: u32,
+    /// The encoded votes.
+    pub bytes: Bytes,
+}
+
+/// What became of a frame of a flush that went through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// On disk, at this position.
+    Stored(Position),
+    /// Not stored: its poll is sealed in this box.
+    Sealed,
+}
+
+/// An entry of the log, as found. Nothing in it is known to be valid; see [`frame::decode`](crate::frame::decode).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands.
+    pub position: Position,
+    /// The poll it was accounted under.
+    pub poll: String,
+    /// The number of votes it was accounted as.
+    pub votes: u64,
+    /// The frame.
+    pub frame: Bytes,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Read {
+    /// In the order of the log.
+    pub entries: Vec<Entry>,
+    /// The partition's accepted votes, if `entries` reach the end of the log: taken in the same atomic step, so
+    /// they say exactly how many votes there are up to the last entry.
+    pub accepted: Option<Counters>,
+}
+
+/// What a box held of a poll when it was sealed in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// The last position of each partition, [`Position::START`] where nothing was ever stored.
+    pub ends: Vec<Position>,
+    /// Votes accepted for the poll, each partition.
+    pub accepted: Vec<u64>,
+}
+
+/// Why frames were not acknowledged; says whether they are stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Not stored: the box at this address is another one now. Ask for the [status](Queue::status) and encode for
+    /// that box.
+    #[error("the queue has another identity now")]
+    AnotherBox,
+    /// Not stored: no worker has registered the box yet. Wait for one.
+    #[error("no worker has registered the queue yet")]
+    NotRegistered,
+    /// Not stored, for this reason. The caller may try again.
+    #[error("not stored: {0}")]
+    NotStored(String),
+    /// It can't be known whether they are stored, or will be: the reply got lost. Tell the voter to try again; a
+    /// vote stored twice counts once.
+    #[error("it is not known whether it was stored: {0}")]
+    Unknown(String),
+}
+
+/// Why a queue did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The box at this address is another one, or none. Ask for the [status](Queue::status).
+    #[error("the queue has another identity now")]
+    AnotherBox,
+    /// The log no longer holds the entry at the position that was committed last: it lost or rolled back data.
+    /// Nothing more may be booked under this identity.
+    #[error(
+        "the queue no longer holds the entry at position {0}, which was read before: it lost or rolled back data"
+    )]
+    Cut(Position),
+    /// There is no such partition.
+    #[error("the queue has no partition {0}")]
+    NoPartition(Partition),
+    /// Of a kind that can't refuse votes for a poll.
+    #[error("queues of this kind can't be sealed")]
+    CannotSeal,
+    /// What is stored there is not what this version writes.
+    #[error("the queue holds what this version can't read: {0}")]
+    Incompatible(String),
+    /// Not reachable, not answering in time, or failing. Try again later.
+    #[error("the queue is not available: {0}")]
+    Unavailable(String),
+}
+
+impl QueueError {
+    /// Whether the same call may succeed later, with nothing changed by the caller.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// A partitioned log with an identity. See the [module](self) for what it is used for.
+///
+/// The contract holds for every implementation and is tested by the conformance suite, `conformance::queue`. Dropping
+/// a future leaves the queue as it was before the call or as it would be after: nothing in between, and for
+/// [`append`](Self::append) the same as [`AppendError::Unknown`].
+#[async_trait]
+pub trait Queue: Send + Sync + fmt::Debug {
+    /// Where the queue is, for logs and reports; no password in it.
+    fn address(&self) -> String;
+
+    /// Makes a box if there is none, or if there is just the box `replacing`; returns the box that is there then.
+    ///
+    /// A new box is empty and not registered. What the replaced one held stays, under its own identity. Of several
+    /// callers at once, one makes the box and all get it. The box returned may have another layout than asked for:
+    /// compare its [status](Self::status).
+    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError>;
+
+    /// What the box says of itself; none if there is no box yet.
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError>;
+
+    /// Notes in the box that the store knows it, from when on it takes votes. Call it only after the store has it on
+    /// disk. Registering twice changes nothing.
+    async fn register(&self, id: QueueId) -> Result<(), QueueError>;
+
+    /// Stores frames: `Ok` means that each is either on disk at its position or refused as sealed, answers in the
+    /// order of the frames.
+    ///
+    /// In one atomic step it checks identity, registration and seals, adds each frame at the end of its partition,
+    /// and adds its votes to the accepted ones of (partition, poll). An error other than
+    /// [`Unknown`](AppendError::Unknown) means that no frame is stored.
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError>;
+
+    /// Up to `limit` entries of a partition after a position; removes nothing.
+    ///
+    /// The entry at the position must still be there (except for [`Position::START`]), or the box is
+    /// [cut](QueueError::Cut).
+    async fn read(
+        &self,
+        id: QueueId,
+        partition: Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Read, QueueError>;
+
+    /// Allows the queue to forget entries of a partition before a position; it keeps the entry at the position, the
+    /// anchor of the next read. Only a hint: what was trimmed is not read again, but it may also stay. Works when
+    /// the queue is full.
+    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError>;
+
+    /// Refuses votes for a poll from now on, and says what there is of it. Sealing twice changes nothing and says
+    /// the same, so far as ends of partitions that only other polls moved are concerned.
+    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError>;
+
+    /// What keeps the queue from being durable, each in words that say what to change; empty when an acknowledged
+    /// frame survives the loss of power.
+    async fn check(&self) -> Result<Vec<String>, QueueError>;
+}
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<Q: Queue + ?Sized> Queue for $pointer<Q> {
+            fn address(&self) -> String {
+                (**self).address()
+            }
+            async fn create(
+                &self,
+                layout: Layout,
+                replacing: Option<QueueId>,
+            ) -> Result<QueueId, QueueError> {
+                (**self).create(layout, replacing).await
+            }
+            async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+                (**self).status().await
+            }
+            async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+                (**self).register(id).await
+            }
+            async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+                (**self).append(id, frames).await
+            }
+            async fn read(
+                &self,
+                id: QueueId,
+                partition: Partition,
+                after: Position,
+                limit: usize,
+            ) -> Result<Read, QueueError> {
+                (**self).read(id, partition, after, limit).await
+            }
+            async fn trim(
+                &self,
+                id: QueueId,
+                partition: Partition,
+                upto: Position,
+            ) -> Result<(), QueueError> {
+                (**self).trim(id, partition, upto).await
+            }
+            async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+                (**self).seal(id, poll).await
+            }
+            async fn check(&self) -> Result<Vec<String>, QueueError> {
+                (**self).check().await
+            }
+        }
+    };
+}
+forward!(Arc);
+forward!(Box);

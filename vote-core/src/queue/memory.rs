@@ -1,0 +1,205 @@
+//! A queue in memory, for tests and examples: everything is lost with the process.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use super::{
+    AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError,
+    QueueId, QueueStatus, Read, Seal,
+};
+use crate::{Partition, PollSlug};
+
+/// A queue in memory. Share it between a frontend and a worker of the same process with an `Arc`.
+#[derive(Debug, Default)]
+pub struct MemoryQueue {
+    current: Mutex<Option<Log>>,
+}
+
+#[derive(Debug)]
+struct Log {
+    id: QueueId,
+    layout: Layout,
+    registered: bool,
+    sealed: BTreeSet<PollSlug>,
+    partitions: Vec<PartitionLog>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct PartitionLog {
+    entries: VecDeque<Entry>,
+    last: u64,
+    accepted: Counters,
+}
+
+impl MemoryQueue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Log>> {
+        // Nothing here panics between two changes that belong together.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(
+        &self,
+        id: QueueId,
+        f: impl FnOnce(&mut Log) -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
+        match &mut *self.lock() {
+            Some(log) if log.id == id => f(log),
+            _ => Err(QueueError::AnotherBox),
+        }
+    }
+}
+
+impl Log {
+    fn partition(&mut self, partition: Partition) -> Result<&mut PartitionLog, QueueError> {
+        self.partitions.get_mut(usize::from(partition.0)).ok_or(QueueError::NoPartition(partition))
+    }
+}
+
+fn position(number: u64) -> Position {
+    if number == 0 {
+        Position::START
+    } else {
+        Position::from_bytes(&number.to_be_bytes()).unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    fn address(&self) -> String {
+        "memory:".to_owned()
+    }
+
+    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
+        let mut current = self.lock();
+        match &*current {
+            Some(log) if replacing != Some(log.id) => Ok(log.id),
+            _ => {
+                let id = QueueId::random()?;
+                *current = Some(Log {
+                    id,
+                    layout,
+                    registered: false,
+                    sealed: BTreeSet::new(),
+                    partitions: vec![PartitionLog::default(); usize::from(layout.partitions.count())],
+                });
+                Ok(id)
+            }
+        }
+    }
+
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+        Ok(self.lock().as_ref().map(|log| QueueStatus {
+            id: log.id,
+            version: LAYOUT_VERSION,
+            layout: log.layout,
+            registered: log.registered,
+            accepted: log
+                .layout
+                .partitions
+                .iter()
+                .zip(&log.partitions)
+                .filter(|(_, log)| !log.accepted.is_empty())
+                .map(|(partition, log)| (partition, log.accepted.clone()))
+                .collect::<BTreeMap<_, _>>(),
+            entries: log.partitions.iter().map(|log| log.entries.len() as u64).collect(),
+            sealed: log.sealed.clone(),
+        }))
+    }
+
+    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+        self.with(id, |log| {
+            log.registered = true;
+            Ok(())
+        })
+    }
+
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+        let mut current = self.lock();
+        let log = match &mut *current {
+            Some(log) if log.id == id => log,
+            _ => return Err(AppendError::AnotherBox),
+        };
+        if !log.registered {
+            return Err(AppendError::NotRegistered);
+        }
+        if let Some(frame) = frames.iter().find(|frame| !log.layout.partitions.contains(frame.partition)) {
+            return Err(AppendError::NotStored(QueueError::NoPartition(frame.partition).to_string()));
+        }
+        let mut appended = Vec::with_capacity(frames.len());
+        for frame in frames {
+            if log.sealed.contains(&frame.poll) {
+                appended.push(Appended::Sealed);
+                continue;
+            }
+            let log = &mut log.partitions[usize::from(frame.partition.0)];
+            log.last += 1;
+            let at = position(log.last);
+            let poll = String::from(frame.poll);
+            *log.accepted.entry(poll.clone()).or_default() += u64::from(frame.votes);
+            let entry =
+                Entry { position: at, poll, votes: u64::from(frame.votes), frame: frame.bytes.clone() };
+            log.entries.push_back(entry);
+            appended.push(Appended::Stored(at));
+        }
+        Ok(appended)
+    }
+
+    async fn read(
+        &self,
+        id: QueueId,
+        partition: Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Read, QueueError> {
+        self.with(id, |log| {
+            let log = log.partition(partition)?;
+            let start = log.entries.partition_point(|entry| entry.position <= after);
+            let anchored = start > 0 && log.entries[start - 1].position == after;
+            if after != Position::START && !anchored {
+                return Err(QueueError::Cut(after));
+            }
+            let entries: Vec<Entry> =
+                log.entries.range(start..).take(limit).map(|entry| entry.clone()).collect();
+            let at_end = start + entries.len() == log.entries.len();
+            Ok(Read { entries, accepted: at_end.then(|| log.accepted.clone()) })
+        })
+    }
+
+    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
+        self.with(id, |log| {
+            let log = log.partition(partition)?;
+            while log.entries.front().is_some_and(|entry| entry.position < upto) {
+                log.entries.pop_front();
+            }
+            Ok(())
+        })
+    }
+
+    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+        self.with(id, |log| {
+            log.sealed.insert(poll);
+            Ok(Seal {
+                ends: log.partitions.iter().map(|log| position(log.last)).collect(),
+                accepted: log
+                    .partitions
+                    .iter()
+                    .map(|log| log.accepted.get(poll.as_str()).copied().unwrap_or_default())
+                    .collect(),
+            })
+        })
+    }
+
+    async fn check(&self) -> Result<Vec<String>, QueueError> {
+        Ok(vec!["a queue in memory is lost with its process".to_owned()])
+    }
+}

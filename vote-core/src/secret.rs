@@ -1,0 +1,68 @@
+//! Secrets: 32 bytes or more, given as hex, never printed.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// The fewest bytes a secret may have.
+pub const MIN_SECRET: usize = 32;
+
+/// Secret bytes; `Debug` shows none of them, and they are wiped when dropped.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// Why a secret can't be used. The message never shows the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// Not an even number of hex digits.
+    #[error("not hex: give an even number of digits 0-9 and a-f, such as `openssl rand -hex 32` prints")]
+    NotHex,
+    /// Shorter than [`MIN_SECRET`] bytes.
+    #[error("{0} bytes are too few: give at least 32, such as `openssl rand -hex 32` prints")]
+    TooShort(usize),
+}
+
+impl Secret {
+    /// # Errors
+    /// With fewer than 32 bytes.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, SecretError> {
+        let bytes = Zeroizing::new(bytes);
+        if bytes.len() < MIN_SECRET { Err(SecretError::TooShort(bytes.len())) } else { Ok(Self(bytes)) }
+    }
+
+    /// # Errors
+    /// When `text` is not hex or holds fewer than 32 bytes. White space around it (a file's last line end) is ignored.
+    pub fn from_hex(text: &str) -> Result<Self, SecretError> {
+        Self::new(hex::decode(text.trim()).map_err(|_| SecretError::NotHex)?)
+    }
+
+    /// The bytes, for a cryptographic function.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_never_printed() {
+        let secret = Secret::from_hex(&"ab".repeat(32)).unwrap();
+        assert!(!format!("{secret:?}").contains("ab"));
+    }
+
+    #[test]
+    fn must_be_long_and_hex() {
+        assert_eq!(Secret::from_hex("abcd").unwrap_err(), SecretError::TooShort(2));
+        assert_eq!(Secret::from_hex("xyz").unwrap_err(), SecretError::NotHex);
+    }
+}
