@@ -1,1 +1,312 @@
+//! The queue on Redis 7.0 or newer, or Valkey: standalone, no cluster, no promotion of replicas.
+//!
+//! Keys, under a prefix that is `vote` unless set otherwise:
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `vote:id` | string | the current box |
+//! | `vote:<id>:meta` | hash | `version`, `partitions`, `pepper` (fingerprint), `registered` (0 or 1) |
+//! | `vote:<id>:p:<n>` | stream | a partition; an entry has `p` poll, `n` number of votes, `f` frame |
+//! | `vote:<id>:accepted` | hash | `<partition>:<poll>` → votes ever accepted |
+//! | `vote:<id>:sealed` | set | polls that take no more votes |
+//!
+//! Whatever must be atomic is one script, or, for a read, one `MULTI`. A position is a stream entry's id, its two
+//! numbers as 16 bytes big-endian.
 
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fred::{
+    clients::Client,
+    error::{Error, ErrorKind},
+    interfaces::{ClientLike, ConfigInterface, HashesInterface, KeysInterface, LuaInterface, StreamsInterface, TransactionInterface},
+    types::{
+        Builder, ConnectHandle, InfoKind, Value,
+        config::{Config, Options, ReconnectPolicy, ServerConfig, UnresponsiveConfig},
+    },
+};
+use tokio::sync::OnceCell;
+
+use super::{
+    AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError, QueueId,
+    QueueStatus, Read, Seal,
+};
+use crate::{Partition, PollSlug};
+
+mod reply;
+
+/// How long a command may take. A frontend's voters wait that long in the worst case.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+/// When a connection with an unanswered command is given up.
+const UNRESPONSIVE: Duration = Duration::from_secs(5);
+/// The most entries of one read: 64 MiB of the largest frames.
+const MAX_READ: usize = 1024;
+
+/// A queue on Redis. It connects in the background, and again whenever the connection is lost.
+pub struct RedisQueue {
+    client: Client,
+    connection: ConnectHandle,
+    address: String,
+    prefix: String,
+    scripts: Scripts,
+}
+
+#[derive(Default)]
+struct Scripts {
+    append: Script,
+    create: Script,
+    register: Script,
+    seal: Script,
+    status: Script,
+    trim: Script,
+}
+
+/// The hash that Redis gave a script, once it was loaded.
+#[derive(Default)]
+struct Script(OnceCell<String>);
+
+impl fmt::Debug for RedisQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisQueue").field("address", &self.address).field("prefix", &self.prefix).finish()
+    }
+}
+
+impl Drop for RedisQueue {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl RedisQueue {
+    /// A queue at `url`, which is `redis://[user:password@]host:port[/db]`, `rediss://…` for TLS, or
+    /// `redis+unix:///path/to/socket`. Keys begin with `prefix`. Returns at once; whether the server is there shows
+    /// in the calls. Must be called within a tokio runtime, which then drives the connection.
+    ///
+    /// # Errors
+    /// [`QueueError::Incompatible`] when the address can't be read.
+    pub fn connect(url: &str, prefix: &str) -> Result<Self, QueueError> {
+        let unreadable = |e: Error| QueueError::Incompatible(format!("the address of the queue: {}", e.details()));
+        let mut config = Config::from_url(url).map_err(unreadable)?;
+        let address = match &config.server {
+            ServerConfig::Centralized { server } => format!("redis://{}:{}", server.host, server.port),
+            ServerConfig::Unix { path } => format!("redis+unix://{}", path.display()),
+            _ => return Err(QueueError::Incompatible("clusters and sentinels are not supported".to_owned())),
+        };
+        // The first connection is tried again like any other, so that services start in any order.
+        config.fail_fast = false;
+        let client = Builder::from_config(config)
+            .with_performance_config(|performance| performance.default_command_timeout = COMMAND_TIMEOUT)
+            .with_connection_config(|connection| {
+                connection.connection_timeout = COMMAND_TIMEOUT;
+                connection.internal_command_timeout = COMMAND_TIMEOUT;
+                // Repeating a write by itself is what stores a frame twice.
+                connection.max_command_attempts = 1;
+                connection.max_command_buffer_len = 4096;
+                connection.unresponsive =
+                    UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE), interval: Duration::from_secs(1) };
+                connection.tcp.nodelay = Some(true);
+            })
+            .set_policy(ReconnectPolicy::new_exponential(0, 50, 1000, 2))
+            .build()
+            .map_err(unreadable)?;
+        let connection = client.connect();
+        Ok(Self { client, connection, address, prefix: prefix.to_owned(), scripts: Scripts::default() })
+    }
+
+    fn current(&self) -> String {
+        format!("{}:id", self.prefix)
+    }
+
+    fn key(&self, id: QueueId, rest: &str) -> String {
+        format!("{}:{id}:{rest}", self.prefix)
+    }
+
+    /// Runs a script, loading it first where the server does not have it.
+    async fn run(&self, script: &Script, source: &'static str, args: Vec<Value>) -> Result<Value, Error> {
+        let load = || self.client.script_load::<String, _>(source);
+        let hash = script.0.get_or_try_init(load).await?;
+        // A command that can't be sent now is not kept for later: its caller will be gone.
+        let options = Options { max_attempts: Some(1), fail_fast: true, ..Options::default() };
+        let client = self.client.with_options(&options);
+        match client.evalsha(hash.as_str(), self.current(), args.clone()).await {
+            // The server was restarted. The script did not run, so it may be sent again.
+            Err(e) if e.details().starts_with("NOSCRIPT") => {
+                load().await?;
+                client.evalsha(hash.as_str(), self.current(), args).await
+            }
+            other => other,
+        }
+    }
+
+    /// As [`run`](Self::run), where it does not matter whether what failed was done.
+    async fn ask(&self, script: &Script, source: &'static str, args: Vec<Value>) -> Result<Value, QueueError> {
+        self.run(script, source, args).await.map_err(|e| queue_error(&e))
+    }
+
+    async fn setting(&self, name: &'static str) -> Result<Option<String>, QueueError> {
+        let reply: Vec<String> = self.client.config_get(name).await.map_err(|e| queue_error(&e))?;
+        Ok(reply.into_iter().nth(1))
+    }
+}
+
+/// What an operator has to set, and why.
+const DURABLE: [(&str, &str, &str); 4] = [
+    ("appendonly", "yes", "or nothing is written to disk"),
+    ("appendfsync", "always", "or votes are acknowledged before they are on disk"),
+    ("no-appendfsync-on-rewrite", "no", "or votes are acknowledged before they are on disk while the log is rewritten"),
+    ("maxmemory-policy", "noeviction", "or votes are thrown away when memory is full"),
+];
+
+#[async_trait]
+impl Queue for RedisQueue {
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
+        let args = vec![
+            self.prefix.clone().into(),
+            QueueId::random()?.to_string().into(),
+            replacing.map(|id| id.to_string()).unwrap_or_default().into(),
+            i64::from(LAYOUT_VERSION).into(),
+            i64::from(layout.partitions.count()).into(),
+            layout.fingerprint.to_string().into(),
+        ];
+        let reply = self.ask(&self.scripts.create, include_str!("redis/create.lua"), args).await?;
+        reply::text(&reply)?.parse().map_err(|_| reply::unexpected("the box", &reply))
+    }
+
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+        let args = vec![self.prefix.clone().into()];
+        let reply = self.ask(&self.scripts.status, include_str!("redis/status.lua"), args).await?;
+        reply::status(reply)
+    }
+
+    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+        let args = vec![self.prefix.clone().into(), id.to_string().into()];
+        self.ask(&self.scripts.register, include_str!("redis/register.lua"), args).await.map(drop)
+    }
+
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+        let mut args: Vec<Value> = Vec::with_capacity(2 + frames.len() * 4);
+        args.push(self.prefix.clone().into());
+        args.push(id.to_string().into());
+        for frame in frames {
+            args.push(i64::from(frame.partition.0).into());
+            args.push(frame.poll.as_str().into());
+            args.push(i64::from(frame.votes).into());
+            args.push(Value::Bytes(frame.bytes.clone()));
+        }
+        let reply = self.run(&self.scripts.append, include_str!("redis/append.lua"), args).await;
+        let reply = reply.map_err(|e| append_error(&e))?;
+        // A reply that can't be read says nothing of what was stored.
+        reply::appended(reply).map_err(|e| AppendError::Unknown(e.to_string()))
+    }
+
+    async fn read(&self, id: QueueId, partition: Partition, after: Position, limit: usize) -> Result<Read, QueueError> {
+        let limit = limit.min(MAX_READ);
+        let (start, anchor) = match reply::entry_id(after) {
+            None => ("-".to_owned(), 0),
+            Some(entry_id) => (entry_id, 1),
+        };
+        // One more than is wanted tells whether there is more.
+        let count = (limit + anchor + 1) as u64;
+        let read = async {
+            let multi = self.client.multi();
+            let _: Value = multi.get(self.current()).await?;
+            let _: Value = multi.hget(self.key(id, "meta"), "partitions").await?;
+            let _: Value = multi.xrange(self.key(id, &format!("p:{partition}")), start, "+", Some(count)).await?;
+            let _: Value = multi.hgetall(self.key(id, "accepted")).await?;
+            multi.exec::<Value>(true).await
+        };
+        let reply = tokio::time::timeout(COMMAND_TIMEOUT, read)
+            .await
+            .map_err(|_| QueueError::Unavailable("no answer in time".to_owned()))?
+            .map_err(|e| queue_error(&e))?;
+        reply::read(reply, id, partition, after, limit)
+    }
+
+    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
+        let upto = reply::entry_id(upto).unwrap_or_else(|| "0-0".to_owned());
+        let args =
+            vec![self.prefix.clone().into(), id.to_string().into(), i64::from(partition.0).into(), upto.into()];
+        self.ask(&self.scripts.trim, include_str!("redis/trim.lua"), args).await.map(drop)
+    }
+
+    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+        let args = vec![self.prefix.clone().into(), id.to_string().into(), poll.as_str().into()];
+        let reply = self.ask(&self.scripts.seal, include_str!("redis/seal.lua"), args).await?;
+        reply::seal(reply)
+    }
+
+    async fn check(&self) -> Result<Vec<String>, QueueError> {
+        let mut problems = Vec::new();
+        for (name, wanted, why) in DURABLE {
+            match self.setting(name).await? {
+                Some(found) if found == wanted => {}
+                found => problems.push(format!(
+                    "Redis has {name} {}, set it to {wanted}, {why}",
+                    found.as_deref().unwrap_or("unset")
+                )),
+            }
+        }
+        let info: String = self.client.info(Some(InfoKind::Persistence)).await.map_err(|e| queue_error(&e))?;
+        if info.lines().any(|line| line.trim() == "aof_last_write_status:err") {
+            problems.push("Redis could not write its append-only file: is the disk full?".to_owned());
+        }
+        Ok(problems)
+    }
+}
+
+fn queue_error(error: &Error) -> QueueError {
+    let details = error.details();
+    if details.starts_with("VOTEANOTHERBOX") {
+        QueueError::AnotherBox
+    } else if matches!(error.kind(), ErrorKind::Parse | ErrorKind::Protocol) || details.starts_with("WRONGTYPE") {
+        QueueError::Incompatible(details.to_owned())
+    } else {
+        QueueError::Unavailable(details.to_owned())
+    }
+}
+
+/// Errors of Redis that it gives before it executes a command.
+const NOT_EXECUTED: [&str; 9] =
+    ["OOM", "LOADING", "MISCONF", "READONLY", "NOAUTH", "WRONGPASS", "NOPERM", "BUSY", "NOSCRIPT"];
+
+fn append_error(error: &Error) -> AppendError {
+    let details = error.details();
+    let code = details.split_whitespace().next().unwrap_or_default();
+    match code {
+        "VOTEANOTHERBOX" => AppendError::AnotherBox,
+        "VOTENOTREGISTERED" => AppendError::NotRegistered,
+        "VOTENOPARTITION" => AppendError::NotStored(details.to_owned()),
+        code if NOT_EXECUTED.contains(&code) => AppendError::NotStored(details.to_owned()),
+        _ => match error.kind() {
+            ErrorKind::Config | ErrorKind::Auth | ErrorKind::InvalidArgument | ErrorKind::Backpressure => {
+                AppendError::NotStored(details.to_owned())
+            }
+            _ => AppendError::Unknown(details.to_owned()),
+        },
+    }
+}
+
+/// The votes accepted, by poll, of the fields `<partition>:<poll>` of one partition.
+fn counters_of(partition: Partition, fields: impl Iterator<Item = (String, u64)>) -> Counters {
+    let prefix = format!("{partition}:");
+    fields.filter_map(|(field, votes)| Some((field.strip_prefix(&prefix)?.to_owned(), votes))).collect()
+}
+
+/// A stream entry as found; a field that is missing or no number is left empty, for quarantine to deal with.
+fn entry(position: Position, fields: &[Value]) -> Entry {
+    let mut entry = Entry { position, poll: String::new(), votes: 0, frame: Bytes::new() };
+    for pair in fields.chunks_exact(2) {
+        match pair[0].as_bytes() {
+            Some(b"p") => entry.poll = pair[1].as_string().unwrap_or_default(),
+            Some(b"n") => entry.votes = pair[1].as_u64().unwrap_or_default(),
+            Some(b"f") => entry.frame = pair[1].clone().into_bytes().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    entry
+}

@@ -1,1 +1,307 @@
+//! A queue in a SQLite file: durable, with nothing to install.
 
+use std::{collections::BTreeMap, path::Path};
+
+use async_trait::async_trait;
+
+use super::{
+    AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError,
+    QueueId, QueueStatus, Read, Seal,
+};
+use crate::{
+    Partition, Partitions, PepperFingerprint, PollSlug,
+    sqlite::{Failure, Files, OpenError, Schema, Transaction, signed},
+};
+
+const SCHEMA: Schema =
+    Schema { of: "queue", migrations: &[(1, "boxes", include_str!("sqlite/1_boxes.sql"))] };
+
+/// A queue in a SQLite file.
+///
+/// An append is one transaction and waits for the disk, so callers should group votes, as
+/// [`Writer`](crate::writer::Writer) does. Share it between a frontend and a worker of the same process with an
+/// `Arc`; other processes of the same machine may open the same file. The file must be on a local disk, and it must
+/// not be the one of a store, or appends would wait for commits.
+///
+/// Trimming writes, so unlike on other queues it needs a little room on the disk.
+#[derive(Debug)]
+pub struct SqliteQueue {
+    file: Files,
+}
+
+impl SqliteQueue {
+    /// Opens the queue in a file, and makes the file, its tables and its folder where they are missing.
+    ///
+    /// # Errors
+    /// [`QueueError::Incompatible`] if the file is something else or of a newer version, and
+    /// [`QueueError::Unavailable`] if it can't be opened; the text names the file and says what to do.
+    pub async fn open(path: &Path) -> Result<Self, QueueError> {
+        let file = SCHEMA.open(path).await.map_err(|e| match e {
+            OpenError::Foreign(reason) => QueueError::Incompatible(reason),
+            OpenError::Missing(reason) | OpenError::Failed(reason) => QueueError::Unavailable(reason),
+        })?;
+        Ok(Self { file })
+    }
+}
+
+impl From<Failure> for QueueError {
+    fn from(failure: Failure) -> Self {
+        if failure.is_damage() {
+            Self::Incompatible(failure.to_string())
+        } else {
+            Self::Unavailable(failure.to_string())
+        }
+    }
+}
+
+/// A failure before `COMMIT` was sent: the connection is closed, which rolls back.
+impl From<Failure> for AppendError {
+    fn from(failure: Failure) -> Self {
+        Self::NotStored(failure.to_string())
+    }
+}
+
+/// The box that takes votes now.
+struct CurrentBox {
+    number: i64,
+    id: QueueId,
+    version: u16,
+    layout: Layout,
+    registered: bool,
+}
+
+impl CurrentBox {
+    async fn find(tx: &mut Transaction<'_>) -> Result<Option<Self>, Failure> {
+        let query = sqlx::query_as(
+            "SELECT box, id, version, partitions, fingerprint, registered FROM boxes ORDER BY box DESC LIMIT 1",
+        );
+        let found: Option<(i64, Vec<u8>, u16, u16, Vec<u8>, bool)> = tx.one(query).await?;
+        let Some((number, id, version, partitions, fingerprint, registered)) = found else { return Ok(None) };
+        let id = QueueId(id.try_into().map_err(|_| tx.damaged("the id of a box"))?);
+        let partitions = Partitions::new(partitions).map_err(|e| tx.damaged(e))?;
+        let fingerprint =
+            PepperFingerprint(fingerprint.try_into().map_err(|_| tx.damaged("the fingerprint of a box"))?);
+        Ok(Some(Self { number, id, version, layout: Layout { partitions, fingerprint }, registered }))
+    }
+
+    async fn named(tx: &mut Transaction<'_>, id: QueueId) -> Result<Self, QueueError> {
+        match Self::find(tx).await? {
+            Some(current) if current.id == id => Ok(current),
+            _ => Err(QueueError::AnotherBox),
+        }
+    }
+
+    fn has(&self, partition: Partition) -> Result<(), QueueError> {
+        if self.layout.partitions.contains(partition) { Ok(()) } else { Err(QueueError::NoPartition(partition)) }
+    }
+
+    async fn sealed(&self, tx: &mut Transaction<'_>) -> Result<Vec<String>, Failure> {
+        let query = sqlx::query_as("SELECT poll FROM sealed WHERE box = ?1").bind(self.number);
+        let polls: Vec<(String,)> = tx.all(query).await?;
+        Ok(polls.into_iter().map(|(poll,)| poll).collect())
+    }
+
+    /// Adds a frame at the end of its partition, and its votes to the accepted ones.
+    async fn store(&self, tx: &mut Transaction<'_>, frame: &Frame) -> Result<Position, Failure> {
+        let insert = sqlx::query("INSERT INTO frames (box, partition, poll, votes, frame) VALUES (?1, ?2, ?3, ?4, ?5)")
+            .bind(self.number)
+            .bind(frame.partition.0)
+            .bind(frame.poll.as_str())
+            .bind(frame.votes)
+            .bind(&frame.bytes[..]);
+        let number = tx.run(insert).await?.last_insert_rowid();
+        let count = sqlx::query(
+            "INSERT INTO accepted (box, partition, poll, votes, last) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET votes = votes + excluded.votes, last = excluded.last",
+        )
+        .bind(self.number)
+        .bind(frame.partition.0)
+        .bind(frame.poll.as_str())
+        .bind(frame.votes)
+        .bind(number);
+        tx.run(count).await?;
+        Ok(position(number))
+    }
+}
+
+/// 8 bytes, big-endian, so that their order is that of the numbers.
+fn position(number: i64) -> Position {
+    Position::from_bytes(&number.to_be_bytes()).unwrap_or_default()
+}
+
+/// The number of a position that this queue gave out.
+fn number(position: Position) -> Option<i64> {
+    position.as_bytes().try_into().ok().map(i64::from_be_bytes)
+}
+
+#[async_trait]
+impl Queue for SqliteQueue {
+    fn address(&self) -> String {
+        format!("sqlite:{}", self.file.path.display())
+    }
+
+    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
+        let mut tx = self.file.writer.begin().await?;
+        let id = match CurrentBox::find(&mut tx).await? {
+            Some(current) if replacing != Some(current.id) => current.id,
+            _ => {
+                let id = QueueId::random()?;
+                let insert =
+                    sqlx::query("INSERT INTO boxes (id, version, partitions, fingerprint) VALUES (?1, ?2, ?3, ?4)")
+                        .bind(&id.0[..])
+                        .bind(LAYOUT_VERSION)
+                        .bind(layout.partitions.count())
+                        .bind(&layout.fingerprint.0[..]);
+                tx.run(insert).await?;
+                id
+            }
+        };
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+        let mut tx = self.file.readers.begin().await?;
+        let Some(current) = CurrentBox::find(&mut tx).await? else { return Ok(None) };
+        let query = sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE box = ?1").bind(current.number);
+        let rows: Vec<(u16, String, u64)> = tx.all(query).await?;
+        let mut accepted: BTreeMap<Partition, Counters> = BTreeMap::new();
+        for (partition, poll, votes) in rows {
+            accepted.entry(Partition(partition)).or_default().insert(poll, votes);
+        }
+        let query = sqlx::query_as("SELECT partition, count(*) FROM frames WHERE box = ?1 GROUP BY partition")
+            .bind(current.number);
+        let rows: Vec<(u16, u64)> = tx.all(query).await?;
+        let mut entries = vec![0; usize::from(current.layout.partitions.count())];
+        for (partition, count) in rows {
+            *entries.get_mut(usize::from(partition)).ok_or_else(|| tx.damaged("the partition of a frame"))? = count;
+        }
+        let sealed = current.sealed(&mut tx).await?;
+        let sealed = sealed.iter().map(|poll| poll.parse()).collect::<Result<_, _>>().map_err(|e| tx.damaged(e))?;
+        tx.commit().await?;
+        let CurrentBox { id, version, layout, registered, .. } = current;
+        Ok(Some(QueueStatus { id, version, layout, registered, accepted, entries, sealed }))
+    }
+
+    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+        let mut tx = self.file.writer.begin().await?;
+        let current = CurrentBox::named(&mut tx, id).await?;
+        tx.run(sqlx::query("UPDATE boxes SET registered = 1 WHERE box = ?1").bind(current.number)).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+        let mut tx = self.file.writer.begin().await?;
+        let current = match CurrentBox::find(&mut tx).await? {
+            Some(current) if current.id == id => current,
+            _ => return Err(AppendError::AnotherBox),
+        };
+        if !current.registered {
+            return Err(AppendError::NotRegistered);
+        }
+        let sealed = current.sealed(&mut tx).await?;
+        let mut appended = Vec::with_capacity(frames.len());
+        for frame in frames {
+            current.has(frame.partition).map_err(|e| AppendError::NotStored(e.to_string()))?;
+            appended.push(if sealed.iter().any(|poll| poll == frame.poll.as_str()) {
+                Appended::Sealed
+            } else {
+                Appended::Stored(current.store(&mut tx, frame).await?)
+            });
+        }
+        tx.commit().await.map_err(|e| AppendError::Unknown(e.to_string()))?;
+        Ok(appended)
+    }
+
+    async fn read(
+        &self,
+        id: QueueId,
+        partition: Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Read, QueueError> {
+        // One transaction that only reads is one snapshot, whatever is appended meanwhile.
+        let mut tx = self.file.readers.begin().await?;
+        let current = CurrentBox::named(&mut tx, id).await?;
+        current.has(partition)?;
+        let mut from = 0;
+        if after != Position::START {
+            from = number(after).ok_or(QueueError::Cut(after))?;
+            let query = sqlx::query_as("SELECT 1 FROM frames WHERE position = ?1 AND box = ?2 AND partition = ?3")
+                .bind(from)
+                .bind(current.number)
+                .bind(partition.0);
+            let anchor: Option<(i64,)> = tx.one(query).await?;
+            anchor.ok_or(QueueError::Cut(after))?;
+        }
+        // One more than asked for tells whether the end was reached.
+        let query = sqlx::query_as(
+            "SELECT position, poll, votes, frame FROM frames
+             WHERE box = ?1 AND partition = ?2 AND position > ?3 ORDER BY position LIMIT ?4",
+        )
+        .bind(current.number)
+        .bind(partition.0)
+        .bind(from)
+        .bind(signed(limit as u64).saturating_add(1));
+        let mut rows: Vec<(i64, String, u64, Vec<u8>)> = tx.all(query).await?;
+        let at_end = rows.len() <= limit;
+        rows.truncate(limit);
+        let accepted = if at_end {
+            let query = sqlx::query_as("SELECT poll, votes FROM accepted WHERE box = ?1 AND partition = ?2")
+                .bind(current.number)
+                .bind(partition.0);
+            let counters: Vec<(String, u64)> = tx.all(query).await?;
+            Some(counters.into_iter().collect())
+        } else {
+            None
+        };
+        tx.commit().await?;
+        let entry = |(at, poll, votes, frame): (i64, String, u64, Vec<u8>)| Entry {
+            position: position(at),
+            poll,
+            votes,
+            frame: frame.into(),
+        };
+        Ok(Read { entries: rows.into_iter().map(entry).collect(), accepted })
+    }
+
+    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
+        let mut tx = self.file.writer.begin().await?;
+        let current = CurrentBox::named(&mut tx, id).await?;
+        current.has(partition)?;
+        let delete = sqlx::query("DELETE FROM frames WHERE box = ?1 AND partition = ?2 AND position < ?3")
+            .bind(current.number)
+            .bind(partition.0)
+            // A position of another kind of queue trims nothing: it is only a hint.
+            .bind(number(upto).unwrap_or_default());
+        tx.run(delete).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+        let mut tx = self.file.writer.begin().await?;
+        let current = CurrentBox::named(&mut tx, id).await?;
+        let insert = sqlx::query("INSERT OR IGNORE INTO sealed (box, poll) VALUES (?1, ?2)")
+            .bind(current.number)
+            .bind(poll.as_str());
+        tx.run(insert).await?;
+        let query = sqlx::query_as("SELECT partition, poll, votes, last FROM accepted WHERE box = ?1").bind(current.number);
+        let rows: Vec<(u16, String, u64, i64)> = tx.all(query).await?;
+        let count = usize::from(current.layout.partitions.count());
+        let mut seal = Seal { ends: vec![Position::START; count], accepted: vec![0; count] };
+        for (partition, name, votes, last) in rows {
+            let partition = usize::from(partition);
+            let end = seal.ends.get_mut(partition).ok_or_else(|| tx.damaged("the partition of a count"))?;
+            *end = position(last).max(*end);
+            if name == poll.as_str() {
+                seal.accepted[partition] = votes;
+            }
+        }
+        tx.commit().await?;
+        Ok(seal)
+    }
+
+    async fn check(&self) -> Result<Vec<String>, QueueError> {
+        Ok(self.file.writer.check().await?)
+    }
+}

@@ -1,0 +1,510 @@
+//! A lane: one connection, the advisory locks it holds, and what it knows of its partitions.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sqlx::{PgConnection, Row};
+
+use super::{
+    IDLE_TIMEOUT, Moment, PostgresStore, Uuid, copy, damaged, error_at,
+    filter::{Filter, Scanned},
+    position,
+};
+use crate::{
+    OptionSlug, Partition, Partitions, PollSlug, QueueId, StoreReader, VoterKey,
+    store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, PollPlan, StoreError},
+};
+
+/// How long one call may take in all; the server's own limit for a statement is shorter.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How many voters are read into a filter with one look-up.
+const SCAN_STEP: i64 = 100_000;
+
+/// A lane on Postgres. Its connection is taken out for each call and put back when that succeeded: so any error, any
+/// timeout and any dropped future ends the connection, and no transaction is ever left open on one that is used again.
+pub(super) struct PostgresLane {
+    connection: Option<PgConnection>,
+    address: String,
+    schema: String,
+    partitions: Partitions,
+    /// First numbers of two-number advisory locks: of partitions, and of living lanes.
+    locks: (i32, i32),
+    owned: HashSet<Partition>,
+    polls: HashMap<PollSlug, PollNumbers>,
+    filters: HashMap<(Partition, PollSlug), Filter>,
+}
+
+/// What a poll and its options are called in the table of votes.
+#[derive(Debug, Clone)]
+struct PollNumbers {
+    poll: i16,
+    options: Vec<(i16, OptionSlug)>,
+}
+
+impl PollNumbers {
+    fn number(&self, option: OptionSlug) -> Result<i16, StoreError> {
+        let found = self.options.iter().find(|(_, slug)| *slug == option);
+        found.map(|(number, _)| *number).ok_or_else(|| StoreError::Conflict(format!("there is no option {option}")))
+    }
+
+    fn option(&self, number: i16) -> Result<OptionSlug, StoreError> {
+        let found = self.options.iter().find(|(n, _)| *n == number);
+        found.map(|(_, slug)| *slug).ok_or_else(|| damaged("option"))
+    }
+}
+
+impl std::fmt::Debug for PostgresLane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresLane").field("address", &self.address).field("owned", &self.owned).finish()
+    }
+}
+
+impl PostgresLane {
+    pub(super) async fn open(store: &PostgresStore) -> Result<Self, StoreError> {
+        let idle = format!("{}ms", IDLE_TIMEOUT.as_millis());
+        let options = store.options.clone().application_name("vote lane").options([
+            ("idle_session_timeout", idle.as_str()),
+            ("idle_in_transaction_session_timeout", idle.as_str()),
+        ]);
+        let layout = store.layout().await?;
+        let partitions =
+            layout.ok_or_else(|| StoreError::NotPrepared("the store was not prepared yet".to_owned()))?.partitions;
+        let mut connection = store.connection(&options).await?;
+        let error = |e| store.error(e);
+        let lock_id: Uuid =
+            sqlx::query_scalar("SELECT lock_id FROM meta").fetch_one(&mut connection).await.map_err(error)?;
+        let [a, b, c, d, e, f, g, h, ..] = lock_id.0;
+        let locks = (i32::from_be_bytes([a, b, c, d]), i32::from_be_bytes([e, f, g, h]));
+        sqlx::query("SELECT pg_advisory_lock_shared($1, 0)")
+            .bind(locks.1)
+            .execute(&mut connection)
+            .await
+            .map_err(error)?;
+        Ok(Self {
+            connection: Some(connection),
+            address: store.address(),
+            schema: store.schema.clone(),
+            partitions,
+            locks,
+            owned: HashSet::new(),
+            polls: HashMap::new(),
+            filters: HashMap::new(),
+        })
+    }
+
+    /// Runs a call on the connection, which is lost unless the call succeeds.
+    async fn call<T>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut Self, &mut PgConnection) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self
+            .connection
+            .take()
+            .ok_or_else(|| StoreError::Unavailable("this lane ended with an earlier error".into()))?;
+        match tokio::time::timeout(CALL_TIMEOUT, call(self, &mut connection)).await {
+            Ok(Ok(value)) => {
+                self.connection = Some(connection);
+                Ok(value)
+            }
+            Ok(Err(Failure::Store(e))) => Err(e),
+            Ok(Err(Failure::Sqlx(e))) => Err(error_at(&self.address, &self.schema, e)),
+            Err(_) => Err(StoreError::Unavailable(format!("{}: no answer in time", self.address).into())),
+        }
+    }
+
+    /// The numbers of a poll, asked for once.
+    async fn numbers(&mut self, connection: &mut PgConnection, poll: PollSlug) -> Result<PollNumbers, Failure> {
+        if let Some(numbers) = self.polls.get(&poll) {
+            return Ok(numbers.clone());
+        }
+        let rows = sqlx::query("SELECT poll, o.option, o.slug FROM polls p JOIN options o USING (poll) WHERE p.slug = $1")
+            .bind(poll.as_str())
+            .fetch_all(connection)
+            .await?;
+        let Some(first) = rows.first() else {
+            return Err(StoreError::Conflict(format!("poll {poll} is not registered")).into());
+        };
+        let mut numbers = PollNumbers { poll: first.get("poll"), options: Vec::with_capacity(rows.len()) };
+        for row in &rows {
+            let slug = row.get::<&str, _>("slug").parse().map_err(|_| damaged("option"))?;
+            numbers.options.push((row.get("option"), slug));
+        }
+        self.polls.insert(poll, numbers.clone());
+        Ok(numbers)
+    }
+
+    /// Takes the lock of a partition. A lane that is stopped within a statement keeps its locks for as long as its
+    /// machine's kernel answers for it, whatever the timeouts: so one that shows no progress is terminated.
+    async fn lock(&mut self, connection: &mut PgConnection, partition: Partition) -> Result<bool, Failure> {
+        let object = i32::from(partition.0);
+        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+            .bind(self.locks.0)
+            .bind(object)
+            .fetch_one(&mut *connection)
+            .await?;
+        if locked {
+            self.owned.insert(partition);
+            return Ok(true);
+        }
+        let terminated: Vec<i32> = sqlx::query_scalar(
+            "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+               AND l.classid = $1::bigint::oid AND l.objid = $2::bigint::oid
+               AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND a.state <> 'idle' AND a.state_change < clock_timestamp() - $3 * interval '1 ms'
+               AND pg_terminate_backend(a.pid)",
+        )
+        .bind(i64::from(self.locks.0 as u32))
+        .bind(i64::from(object))
+        .bind(IDLE_TIMEOUT.as_millis() as f64)
+        .fetch_all(connection)
+        .await?;
+        for pid in terminated {
+            tracing::warn!(%partition, pid, "ended the connection of a lane that made no progress for 10 s");
+        }
+        Ok(false)
+    }
+
+    /// Reads another piece of the table into the filter of a partition and poll.
+    async fn fill_filter(
+        &mut self,
+        connection: &mut PgConnection,
+        partition: Partition,
+        poll: PollSlug,
+        number: i16,
+    ) -> Result<(), Failure> {
+        let key = (partition, poll);
+        let known = self.filters.get(&key);
+        if known.is_none_or(Filter::is_full) {
+            let held = known.map_or(0, Filter::len);
+            let counted: i64 = sqlx::query_scalar(
+                "SELECT coalesce(sum(n), 0)::bigint FROM tally WHERE poll = $1 AND partition = $2",
+            )
+            .bind(number)
+            .bind(partition.0 as i16)
+            .fetch_one(&mut *connection)
+            .await?;
+            self.filters.insert(key, Filter::new(held.max(usize::try_from(counted).unwrap_or(0))));
+        }
+        let Some(filter) = self.filters.get_mut(&key) else { return Ok(()) };
+        let range = self.partitions.range(partition);
+        let (sql, from) = match filter.scanned() {
+            Scanned::All => return Ok(()),
+            Scanned::Nothing => (
+                "SELECT voter FROM votes WHERE poll = $1 AND voter >= $2 AND voter <= $3 ORDER BY voter LIMIT $4",
+                *range.start(),
+            ),
+            Scanned::UpTo(last) => (
+                "SELECT voter FROM votes WHERE poll = $1 AND voter > $2 AND voter <= $3 ORDER BY voter LIMIT $4",
+                last,
+            ),
+        };
+        let voters: Vec<Uuid> = sqlx::query_scalar(sql)
+            .bind(number)
+            .bind(Uuid(from.0))
+            .bind(Uuid(range.end().0))
+            .bind(SCAN_STEP)
+            .fetch_all(connection)
+            .await?;
+        for voter in &voters {
+            filter.add(VoterKey(voter.0));
+        }
+        filter.set_scanned(match voters.last() {
+            Some(last) if voters.len() as i64 == SCAN_STEP => Scanned::UpTo(VoterKey(last.0)),
+            _ => Scanned::All,
+        });
+        Ok(())
+    }
+
+    async fn commit_on(&mut self, connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
+        sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+        let moved = sqlx::query("UPDATE partitions SET version = version + 1 WHERE partition = $1 AND version = $2")
+            .bind(plan.partition.0 as i16)
+            .bind(plan.version as i64)
+            .execute(&mut *connection)
+            .await?;
+        if moved.rows_affected() != 1 {
+            return Err(StoreError::StaleVersion(plan.partition).into());
+        }
+        for poll in &plan.polls {
+            let numbers = self.numbers(connection, poll.poll).await?;
+            insert(connection, &numbers, &poll.inserts).await?;
+            replace(connection, &numbers, &poll.replacements).await?;
+            add_to_tally(connection, &numbers, plan.partition, poll).await?;
+        }
+        add_to_ledger(connection, plan).await?;
+        move_checkpoints(connection, plan).await?;
+        set_aside(connection, plan).await?;
+        sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+        for poll in &plan.polls {
+            if let Some(filter) = self.filters.get_mut(&(plan.partition, poll.poll)) {
+                poll.inserts.iter().for_each(|ballot| filter.add(ballot.voter));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error of a call.
+enum Failure {
+    Store(StoreError),
+    Sqlx(sqlx::Error),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sqlx(error)
+    }
+}
+
+async fn insert(connection: &mut PgConnection, numbers: &PollNumbers, ballots: &[Ballot]) -> Result<(), Failure> {
+    if ballots.is_empty() {
+        return Ok(());
+    }
+    let bytes = copy::encode(numbers.poll, ballots, |ballot| numbers.number(ballot.option))?;
+    let mut copy =
+        connection.copy_in_raw("COPY votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)").await?;
+    copy.send(bytes).await?;
+    let copied = copy.finish().await?;
+    if copied != ballots.len() as u64 {
+        return Err(StoreError::Conflict(format!("{copied} of {} rows were copied", ballots.len())).into());
+    }
+    Ok(())
+}
+
+async fn replace(
+    connection: &mut PgConnection,
+    numbers: &PollNumbers,
+    replacements: &[(Ballot, Ballot)],
+) -> Result<(), Failure> {
+    if replacements.is_empty() {
+        return Ok(());
+    }
+    let options = |side: fn(&(Ballot, Ballot)) -> Ballot| {
+        replacements.iter().map(|pair| numbers.number(side(pair).option)).collect::<Result<Vec<_>, _>>()
+    };
+    let times = |side: fn(&(Ballot, Ballot)) -> Ballot| {
+        replacements.iter().map(|pair| Moment(side(pair).cast_at)).collect::<Vec<_>>()
+    };
+    let replaced = sqlx::query(
+        "UPDATE votes v SET option = r.option, cast_at = r.cast_at
+         FROM unnest($2::uuid[], $3::smallint[], $4::timestamptz[], $5::smallint[], $6::timestamptz[])
+              AS r (voter, old_option, old_cast_at, option, cast_at)
+         WHERE v.poll = $1 AND v.voter = r.voter AND v.option = r.old_option AND v.cast_at = r.old_cast_at",
+    )
+    .bind(numbers.poll)
+    .bind(replacements.iter().map(|(old, _)| Uuid(old.voter.0)).collect::<Vec<_>>())
+    .bind(options(|pair| pair.0)?)
+    .bind(times(|pair| pair.0))
+    .bind(options(|pair| pair.1)?)
+    .bind(times(|pair| pair.1))
+    .execute(connection)
+    .await?
+    .rows_affected();
+    if replaced != replacements.len() as u64 {
+        return Err(StoreError::Conflict(format!("{replaced} of {} votes could be replaced", replacements.len())).into());
+    }
+    Ok(())
+}
+
+async fn add_to_tally(
+    connection: &mut PgConnection,
+    numbers: &PollNumbers,
+    partition: Partition,
+    poll: &PollPlan,
+) -> Result<(), Failure> {
+    let options = poll.tally.keys().map(|option| numbers.number(*option)).collect::<Result<Vec<_>, _>>()?;
+    sqlx::query(
+        "INSERT INTO tally (poll, partition, option, n) SELECT $1, $2, * FROM unnest($3::smallint[], $4::bigint[])
+         ON CONFLICT (poll, option, partition) DO UPDATE SET n = tally.n + excluded.n",
+    )
+    .bind(numbers.poll)
+    .bind(partition.0 as i16)
+    .bind(options)
+    .bind(poll.tally.values().copied().collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn add_to_ledger(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
+    let count = |f: fn(&crate::store::LedgerEntry) -> u64| {
+        plan.ledger.iter().map(|entry| f(entry) as i64).collect::<Vec<_>>()
+    };
+    sqlx::query(
+        "INSERT INTO ledger (partition, queue, poll, accepted, new_voters, superseded, quarantined)
+         SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+         ON CONFLICT (queue, partition, poll) DO UPDATE SET
+             accepted = excluded.accepted,
+             new_voters = ledger.new_voters + excluded.new_voters,
+             superseded = ledger.superseded + excluded.superseded,
+             quarantined = ledger.quarantined + excluded.quarantined",
+    )
+    .bind(plan.partition.0 as i16)
+    .bind(plan.ledger.iter().map(|entry| Uuid(entry.queue.0)).collect::<Vec<_>>())
+    .bind(plan.ledger.iter().map(|entry| entry.poll.as_str()).collect::<Vec<_>>())
+    .bind(count(|entry| entry.accepted))
+    .bind(count(|entry| entry.new_voters))
+    .bind(count(|entry| entry.superseded))
+    .bind(count(|entry| entry.quarantined))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn move_checkpoints(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO checkpoints (partition, queue, position) SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])
+         ON CONFLICT (queue, partition) DO UPDATE SET position = excluded.position",
+    )
+    .bind(plan.partition.0 as i16)
+    .bind(plan.positions.iter().map(|(queue, _)| Uuid(queue.0)).collect::<Vec<_>>())
+    .bind(plan.positions.iter().map(|(_, position)| position.as_bytes()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn set_aside(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
+    for frame in &plan.quarantine {
+        sqlx::query(
+            "INSERT INTO quarantine (queue, partition, position, poll, votes, reason, frame)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(Uuid(frame.queue.0))
+        .bind(plan.partition.0 as i16)
+        .bind(frame.position.as_bytes())
+        .bind(frame.poll.as_str())
+        .bind(i64::try_from(frame.votes).unwrap_or(i64::MAX))
+        .bind(frame.reason.as_str())
+        .bind(&*frame.frame)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Lane for PostgresLane {
+    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
+        self.call(async |lane, connection| {
+            let live: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_locks
+                 WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = $1::bigint::oid AND objid = 0
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            )
+            .bind(i64::from(lane.locks.1 as u32))
+            .fetch_one(connection)
+            .await?;
+            Ok(u32::try_from(live).unwrap_or(u32::MAX))
+        })
+        .await
+    }
+
+    async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {
+        self.call(async |lane, connection| {
+            if !lane.owned.contains(&partition) && !lane.lock(connection, partition).await? {
+                return Ok(None);
+            }
+            // What another lane did meanwhile is not in the filters.
+            lane.filters.retain(|(of, _), _| *of != partition);
+            // The version first: if somebody commits between these statements, our commit is the one refused.
+            let version: Option<i64> = sqlx::query_scalar("SELECT version FROM partitions WHERE partition = $1")
+                .bind(partition.0 as i16)
+                .fetch_optional(&mut *connection)
+                .await?;
+            let version = version
+                .ok_or_else(|| StoreError::NotPrepared(format!("the store has no partition {partition}")))?;
+            let mut checkpoints: BTreeMap<QueueId, Checkpoint> = BTreeMap::new();
+            let rows = sqlx::query("SELECT queue, position FROM checkpoints WHERE partition = $1")
+                .bind(partition.0 as i16)
+                .fetch_all(&mut *connection)
+                .await?;
+            for row in rows {
+                let checkpoint = checkpoints.entry(QueueId(row.get::<Uuid, _>("queue").0)).or_default();
+                checkpoint.position = position(row.get("position"))?;
+            }
+            let rows = sqlx::query("SELECT queue, poll, accepted FROM ledger WHERE partition = $1")
+                .bind(partition.0 as i16)
+                .fetch_all(connection)
+                .await?;
+            for row in rows {
+                let checkpoint = checkpoints.entry(QueueId(row.get::<Uuid, _>("queue").0)).or_default();
+                let accepted = u64::try_from(row.get::<i64, _>("accepted")).map_err(|_| damaged("ledger"))?;
+                checkpoint.accepted.insert(row.get("poll"), accepted);
+            }
+            let version = u64::try_from(version).map_err(|_| damaged("version"))?;
+            Ok(Some(Acquired { version, checkpoints }))
+        })
+        .await
+    }
+
+    async fn release(&mut self, partition: Partition) -> Result<(), StoreError> {
+        self.call(async |lane, connection| {
+            lane.filters.retain(|(of, _), _| *of != partition);
+            if lane.owned.remove(&partition) {
+                sqlx::query("SELECT pg_advisory_unlock($1, $2)")
+                    .bind(lane.locks.0)
+                    .bind(i32::from(partition.0))
+                    .execute(connection)
+                    .await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn lookup(
+        &mut self,
+        partition: Partition,
+        poll: PollSlug,
+        voters: &[VoterKey],
+        lookup: Lookup,
+    ) -> Result<Vec<Ballot>, StoreError> {
+        self.call(async |lane, connection| {
+            if voters.is_empty() {
+                return Ok(Vec::new());
+            }
+            let numbers = lane.numbers(connection, poll).await?;
+            let asked: Vec<Uuid> = match lookup {
+                Lookup::Exhaustive => voters.iter().map(|voter| Uuid(voter.0)).collect(),
+                Lookup::Filtered => {
+                    lane.fill_filter(connection, partition, poll, numbers.poll).await?;
+                    let filter = lane.filters.get(&(partition, poll));
+                    let may_hold = |voter: &&VoterKey| filter.is_none_or(|filter| filter.may_hold(**voter));
+                    voters.iter().filter(may_hold).map(|voter| Uuid(voter.0)).collect()
+                }
+            };
+            if asked.is_empty() {
+                return Ok(Vec::new());
+            }
+            let rows = sqlx::query("SELECT voter, option, cast_at FROM votes WHERE poll = $1 AND voter = ANY ($2)")
+                .bind(numbers.poll)
+                .bind(asked)
+                .fetch_all(connection)
+                .await?;
+            let ballot = |row: &sqlx::postgres::PgRow| {
+                Ok(Ballot {
+                    voter: VoterKey(row.get::<Uuid, _>("voter").0),
+                    option: numbers.option(row.get("option"))?,
+                    cast_at: row.try_get::<Moment, _>("cast_at").map_err(|_| damaged("time"))?.0,
+                })
+            };
+            rows.iter().map(ballot).collect()
+        })
+        .await
+    }
+
+    async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {
+        self.call(async |lane, connection| lane.commit_on(connection, plan).await).await
+    }
+}
