@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod address;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -36,11 +37,14 @@ pub mod poll;
 pub mod queue;
 pub mod secret;
 pub mod slug;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 pub mod store;
 pub mod vote;
 pub mod voter;
 pub mod writer;
 
+pub use address::{QueueAddress, StoreAddress};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use partition::{Partition, Partitions};
 pub use poll::{Keep, Poll, PollOption, Polls};

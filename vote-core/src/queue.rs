@@ -161,6 +161,13 @@ pub struct QueueStatus {
 /// Votes by poll. The name is as the queue holds it, which damage may have made into no slug at all.
 pub type Counters = BTreeMap<String, u64>;
 
+/// A poll's name as a queue holds it, as a text that every store can hold: without zero characters, and at most 64
+/// long. For names that are slugs that changes nothing.
+#[cfg(feature = "redis")]
+fn poll_name(found: &str) -> String {
+    found.chars().take(64).map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// Votes of one poll and one partition, [encoded](crate::frame).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -188,7 +195,7 @@ pub enum Appended {
 pub struct Entry {
     /// Where it stands.
     pub position: Position,
-    /// The poll it was accounted under.
+    /// The poll it was accounted under: without zero characters, and at most 64 long, whatever is stored.
     pub poll: String,
     /// The number of votes it was accounted as.
     pub votes: u64,

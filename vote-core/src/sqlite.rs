@@ -7,23 +7,24 @@
 //! too; closing it rolls back what was not committed. A statement or a `COMMIT` that SQLite is executing at that
 //! moment is finished first, so all of a transaction is there or nothing of it.
 //!
-//! The other way would be a task that owns the connection and takes commands by a channel. It saves the 1 ms that a
-//! new connection costs, but has to be ended and awaited, holds a queue of work that nobody waits for any more, and
-//! has to throw the connection away on an error all the same.
+//! The other way would be a task that owns the connection and takes commands by a channel. It saves the new connection,
+//! about 1 ms, that a dropped future costs here; but it has to be ended and awaited, works off commands that nobody
+//! waits for any more, and has to throw the connection away on an error all the same.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
-    ConnectOptions, Connection, FromRow, Sqlite, SqlSafeStr, SqliteConnection,
+    ConnectOptions, Connection, FromRow, SqlSafeStr, Sqlite, SqliteConnection,
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
     query::{Query, QueryAs},
     sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteQueryResult, SqliteRow, SqliteSynchronous,
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteQueryResult, SqliteRow,
+        SqliteSynchronous,
     },
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -91,7 +92,7 @@ impl Schema {
             .pragma("fullfsync", "ON")
             // A partition of a store with tens of millions of votes stays in memory between two batches; in KiB.
             .pragma("cache_size", "-65536");
-        let mut connection = options.connect().await.map_err(|e| self.cannot_open(&path, e))?;
+        let mut connection = connect(&options).await.map_err(|e| self.cannot_open(&path, e))?;
         self.migrate(&mut connection).await.map_err(|e| self.cannot_migrate(&path, e))?;
         // Not by opening it: closing a file drops all locks that this process holds on it, SQLite's too.
         let path: Arc<Path> = path.canonicalize().unwrap_or(path).into();
@@ -112,7 +113,7 @@ impl Schema {
             )));
         }
         let options = options(&path).read_only(true);
-        let mut connection = options.connect().await.map_err(|e| self.cannot_open(&path, e))?;
+        let mut connection = connect(&options).await.map_err(|e| self.cannot_open(&path, e))?;
         self.check(&path, &mut connection).await?;
         let path: Arc<Path> = path.canonicalize().unwrap_or(path).into();
         let readers = Connections::new(&path, options, "BEGIN", READERS);
@@ -133,13 +134,15 @@ impl Schema {
     /// once and sqlx has no migration lock for SQLite.
     async fn migrate(&self, connection: &mut SqliteConnection) -> Result<(), MigrateError> {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        self.migrator().run(&mut *transaction).await?;
+        // Not `run`, whose future is not Send: sqlx has this one for that.
+        self.migrator().run_direct(None, &mut *transaction, false).await?;
         Ok(transaction.commit().await?)
     }
 
     /// Whether the file has the tables that this version reads.
     async fn check(&self, path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
-        let table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1").bind(MIGRATIONS_TABLE);
+        let table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
+            .bind(MIGRATIONS_TABLE);
         let found = table.fetch_optional(&mut *connection).await.map_err(|e| self.cannot_open(path, e))?;
         let applied = match found {
             None => Vec::new(),
@@ -148,7 +151,11 @@ impl Schema {
                 .await
                 .map_err(|e| self.cannot_migrate(path, e))?,
         };
-        for migration in self.migrator().iter() {
+        let migrator = self.migrator();
+        if let Some(newer) = applied.iter().find(|applied| !migrator.version_exists(applied.version)) {
+            return Err(self.cannot_migrate(path, MigrateError::VersionMissing(newer.version)));
+        }
+        for migration in migrator.iter() {
             match applied.iter().find(|applied| applied.version == migration.version) {
                 None => {
                     return Err(OpenError::Missing(format!(
@@ -209,6 +216,21 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .row_buffer_size(ROW_BUFFER)
 }
 
+/// Turning a new file to WAL takes a lock that SQLite does not wait for, however long its busy timeout: it says at once
+/// that another connection is doing the same.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let started = Instant::now();
+    loop {
+        match options.connect().await {
+            Err(e) if result_code(&e) == Some(BUSY) && started.elapsed() < BUSY_TIMEOUT => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+const BUSY: i32 = 5;
 const CORRUPT: i32 = 11;
 const NOT_A_DATABASE: i32 = 26;
 
@@ -229,7 +251,10 @@ pub(crate) struct Connections {
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("path", &self.path).field("begin", &self.begin).finish_non_exhaustive()
+        f.debug_struct("Connections")
+            .field("path", &self.path)
+            .field("begin", &self.begin)
+            .finish_non_exhaustive()
     }
 }
 
@@ -251,7 +276,7 @@ impl Connections {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut connection = match idle {
             Some(connection) => connection,
-            None => self.options.connect().await.map_err(failed)?,
+            None => connect(&self.options).await.map_err(failed)?,
         };
         sqlx::query(self.begin).execute(&mut connection).await.map_err(failed)?;
         Ok(Transaction { connection, home: self, _permit: permit })
@@ -341,7 +366,7 @@ impl Transaction<'_> {
     }
 }
 
-/// What SQLite failed with, and on which file. It takes sqlx's error no further: that is no part of our interface.
+/// What SQLite failed with, and on which file. It has no source: the error of sqlx is no part of our interface.
 #[derive(Debug, thiserror::Error)]
 #[error("SQLite file {}: {error}", path.display())]
 pub(crate) struct Failure {

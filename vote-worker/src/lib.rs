@@ -1,1 +1,168 @@
-//! x
+//! The worker: reads all queues, deduplicates, and commits to the store, each vote once.
+//!
+//! [`run`] does it for any queues and any store. The binary `vote-worker` wires Redis and Postgres into it. Read
+//! [`lane`](self) for the loop, `schedule` for what goes first, `monitor` for what becomes of a queue that is down.
+
+use std::{sync::Arc, time::Duration};
+
+use vote_core::{
+    Clock, Partitions, PepperFingerprint, Polls, Store,
+    queue::Layout,
+    store::StoreError,
+};
+use vote_service::Shutdown;
+
+pub mod config;
+pub mod health;
+mod lane;
+pub mod metrics;
+mod monitor;
+mod partition;
+mod polls;
+pub mod schedule;
+mod source;
+mod trim;
+
+pub use health::Health;
+pub use source::{Connect, Source};
+
+use lane::LaneParts;
+use monitor::{Claims, MonitorParts};
+use polls::PollBook;
+
+/// How often a store that is not there or not fit is tried.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
+
+/// What the worker works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where votes go.
+    pub store: Arc<dyn Store>,
+    /// Where they come from.
+    pub sources: Vec<Source>,
+    /// The polls to register.
+    pub polls: Polls,
+    /// What the time is.
+    pub clock: Arc<dyn Clock>,
+    /// What keeps the worker from being ready, for the admin routes.
+    pub health: Health,
+}
+
+/// How the worker works.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many lanes.
+    pub lanes: usize,
+    /// How many partitions a new store gets. If not given, 16; a store that has a number keeps it.
+    pub partitions: Option<Partitions>,
+    /// Which pepper the frontends have.
+    pub fingerprint: PepperFingerprint,
+    /// How long queues keep what is committed.
+    pub trim_delay: Duration,
+    /// Commit to a store that may lose commits when power fails. For tests and laptops.
+    pub allow_volatile: bool,
+}
+
+/// Runs the worker until shutdown. A store or a queue that is down is tried again and again.
+///
+/// # Errors
+/// When the store was made for another number of partitions or another pepper, which no waiting mends.
+pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(), StoreError> {
+    let Some((layout, polls)) = prepare(&parts, &options, &shutdown).await? else { return Ok(()) };
+    let monitor_parts = MonitorParts {
+        store: Arc::clone(&parts.store),
+        layout,
+        clock: Arc::clone(&parts.clock),
+        claims: Claims::default(),
+    };
+    let queues = source::discover(parts.sources, monitor_parts, shutdown.clone());
+    let lane_parts = LaneParts {
+        store: parts.store,
+        layout,
+        polls,
+        queues,
+        trim_delay: options.trim_delay,
+        health: parts.health,
+    };
+    let mut lanes = tokio::task::JoinSet::new();
+    for number in 0..options.lanes {
+        lanes.spawn(lane::run(number, lane_parts.clone(), shutdown.clone()));
+    }
+    while let Some(ended) = lanes.join_next().await {
+        if let Err(e) = ended {
+            // A bug: better to be started again than to go on with fewer lanes and nobody knowing.
+            shutdown.trigger();
+            return Err(StoreError::Unavailable(format!("a lane ended by itself: {e}").into()));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the store, checks it, and registers the polls; none if shutdown was requested before that was done.
+async fn prepare(
+    parts: &Parts,
+    options: &Options,
+    shutdown: &Shutdown,
+) -> Result<Option<(Layout, PollBook)>, StoreError> {
+    while !shutdown.is_requested() {
+        match try_prepare(parts, options).await {
+            Ok(prepared) => {
+                if parts.health.set("store", Ok(())) {
+                    tracing::info!("the store is ready");
+                }
+                return Ok(Some(prepared));
+            }
+            Err(e @ StoreError::Layout(_)) => return Err(e),
+            Err(e) => {
+                if parts.health.set("store", Err(e.to_string())) {
+                    tracing::warn!("waiting for the store: {e}");
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = tokio::time::sleep(RETRY_EVERY) => {}
+        }
+    }
+    Ok(None)
+}
+
+async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, PollBook), StoreError> {
+    let problems = parts.store.check().await?;
+    if !problems.is_empty() && !options.allow_volatile {
+        return Err(StoreError::NotPrepared(problems.join("; ")));
+    }
+    let stands = parts.store.layout().await?;
+    let partitions = options.partitions.or(stands.map(|layout| layout.partitions)).unwrap_or_default();
+    let layout = Layout { partitions, fingerprint: options.fingerprint };
+    parts.store.prepare(layout).await?;
+    let polls = PollBook::register(Arc::clone(&parts.store), &parts.polls).await?;
+    Ok((layout, polls))
+}
+
+/// Opens the store of a configuration, and makes its tables if it says so, trying again while the server is down.
+///
+/// # Errors
+/// When the address can't be used.
+pub async fn open_store(
+    config: &config::Config,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let store = config.store.open(&config.store_schema).await?;
+    while config.migrate && !shutdown.is_requested() {
+        match config.store.migrate(&config.store_schema).await {
+            Ok(()) => break,
+            Err(e) => {
+                if health.set("store", Err(e.to_string())) {
+                    tracing::warn!("waiting for the store: {e}");
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = tokio::time::sleep(RETRY_EVERY) => {}
+        }
+    }
+    Ok(store)
+}

@@ -10,7 +10,8 @@
 //! | `vote:<id>:accepted` | hash | `<partition>:<poll>` → votes ever accepted |
 //! | `vote:<id>:sealed` | set | polls that take no more votes |
 //!
-//! Whatever must be atomic is one script, or, for a read, one `MULTI`. A position is a stream entry's id, its two
+//! Whatever must be atomic is one script; a read too, since a Redis that is full refuses to queue commands in a
+//! `MULTI`, even reading ones, and that is when it must be read. A position is a stream entry's id, its two
 //! numbers as 16 bytes big-endian.
 
 use std::{fmt, time::Duration};
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use fred::{
     clients::Client,
     error::{Error, ErrorKind},
-    interfaces::{ClientLike, ConfigInterface, HashesInterface, KeysInterface, LuaInterface, StreamsInterface, TransactionInterface},
+    interfaces::{ClientLike, ConfigInterface, LuaInterface},
     types::{
         Builder, ConnectHandle, InfoKind, Value,
         config::{Config, Options, ReconnectPolicy, ServerConfig, UnresponsiveConfig},
@@ -29,8 +30,8 @@ use fred::{
 use tokio::sync::OnceCell;
 
 use super::{
-    AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError, QueueId,
-    QueueStatus, Read, Seal,
+    AppendError, Appended, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError, QueueId,
+    QueueStatus, Read, Seal, poll_name,
 };
 use crate::{Partition, PollSlug};
 
@@ -56,6 +57,7 @@ pub struct RedisQueue {
 struct Scripts {
     append: Script,
     create: Script,
+    read: Script,
     register: Script,
     seal: Script,
     status: Script,
@@ -86,7 +88,8 @@ impl RedisQueue {
     /// # Errors
     /// [`QueueError::Incompatible`] when the address can't be read.
     pub fn connect(url: &str, prefix: &str) -> Result<Self, QueueError> {
-        let unreadable = |e: Error| QueueError::Incompatible(format!("the address of the queue: {}", e.details()));
+        let unreadable =
+            |e: Error| QueueError::Incompatible(format!("the address of the queue: {}", e.details()));
         let mut config = Config::from_url(url).map_err(unreadable)?;
         let address = match &config.server {
             ServerConfig::Centralized { server } => format!("redis://{}:{}", server.host, server.port),
@@ -118,10 +121,6 @@ impl RedisQueue {
         format!("{}:id", self.prefix)
     }
 
-    fn key(&self, id: QueueId, rest: &str) -> String {
-        format!("{}:{id}:{rest}", self.prefix)
-    }
-
     /// Runs a script, loading it first where the server does not have it.
     async fn run(&self, script: &Script, source: &'static str, args: Vec<Value>) -> Result<Value, Error> {
         let load = || self.client.script_load::<String, _>(source);
@@ -140,7 +139,12 @@ impl RedisQueue {
     }
 
     /// As [`run`](Self::run), where it does not matter whether what failed was done.
-    async fn ask(&self, script: &Script, source: &'static str, args: Vec<Value>) -> Result<Value, QueueError> {
+    async fn ask(
+        &self,
+        script: &Script,
+        source: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Value, QueueError> {
         self.run(script, source, args).await.map_err(|e| queue_error(&e))
     }
 
@@ -154,7 +158,11 @@ impl RedisQueue {
 const DURABLE: [(&str, &str, &str); 4] = [
     ("appendonly", "yes", "or nothing is written to disk"),
     ("appendfsync", "always", "or votes are acknowledged before they are on disk"),
-    ("no-appendfsync-on-rewrite", "no", "or votes are acknowledged before they are on disk while the log is rewritten"),
+    (
+        "no-appendfsync-on-rewrite",
+        "no",
+        "or votes are acknowledged before they are on disk while the log is rewritten",
+    ),
     ("maxmemory-policy", "noeviction", "or votes are thrown away when memory is full"),
 ];
 
@@ -204,33 +212,39 @@ impl Queue for RedisQueue {
         reply::appended(reply).map_err(|e| AppendError::Unknown(e.to_string()))
     }
 
-    async fn read(&self, id: QueueId, partition: Partition, after: Position, limit: usize) -> Result<Read, QueueError> {
+    async fn read(
+        &self,
+        id: QueueId,
+        partition: Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Read, QueueError> {
         let limit = limit.min(MAX_READ);
         let (start, anchor) = match reply::entry_id(after) {
             None => ("-".to_owned(), 0),
             Some(entry_id) => (entry_id, 1),
         };
         // One more than is wanted tells whether there is more.
-        let count = (limit + anchor + 1) as u64;
-        let read = async {
-            let multi = self.client.multi();
-            let _: Value = multi.get(self.current()).await?;
-            let _: Value = multi.hget(self.key(id, "meta"), "partitions").await?;
-            let _: Value = multi.xrange(self.key(id, &format!("p:{partition}")), start, "+", Some(count)).await?;
-            let _: Value = multi.hgetall(self.key(id, "accepted")).await?;
-            multi.exec::<Value>(true).await
-        };
-        let reply = tokio::time::timeout(COMMAND_TIMEOUT, read)
-            .await
-            .map_err(|_| QueueError::Unavailable("no answer in time".to_owned()))?
-            .map_err(|e| queue_error(&e))?;
-        reply::read(reply, id, partition, after, limit)
+        let count = (limit + anchor + 1) as i64;
+        let args = vec![
+            self.prefix.clone().into(),
+            id.to_string().into(),
+            i64::from(partition.0).into(),
+            start.into(),
+            count.into(),
+        ];
+        let reply = self.ask(&self.scripts.read, include_str!("redis/read.lua"), args).await?;
+        reply::read(reply, after, limit)
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
         let upto = reply::entry_id(upto).unwrap_or_else(|| "0-0".to_owned());
-        let args =
-            vec![self.prefix.clone().into(), id.to_string().into(), i64::from(partition.0).into(), upto.into()];
+        let args = vec![
+            self.prefix.clone().into(),
+            id.to_string().into(),
+            i64::from(partition.0).into(),
+            upto.into(),
+        ];
         self.ask(&self.scripts.trim, include_str!("redis/trim.lua"), args).await.map(drop)
     }
 
@@ -251,7 +265,8 @@ impl Queue for RedisQueue {
                 )),
             }
         }
-        let info: String = self.client.info(Some(InfoKind::Persistence)).await.map_err(|e| queue_error(&e))?;
+        let info: String =
+            self.client.info(Some(InfoKind::Persistence)).await.map_err(|e| queue_error(&e))?;
         if info.lines().any(|line| line.trim() == "aof_last_write_status:err") {
             problems.push("Redis could not write its append-only file: is the disk full?".to_owned());
         }
@@ -263,7 +278,13 @@ fn queue_error(error: &Error) -> QueueError {
     let details = error.details();
     if details.starts_with("VOTEANOTHERBOX") {
         QueueError::AnotherBox
-    } else if matches!(error.kind(), ErrorKind::Parse | ErrorKind::Protocol) || details.starts_with("WRONGTYPE") {
+    } else if let Some(partition) =
+        details.strip_prefix("VOTENOPARTITION ").and_then(|n| n.trim().parse().ok())
+    {
+        QueueError::NoPartition(Partition(partition))
+    } else if matches!(error.kind(), ErrorKind::Parse | ErrorKind::Protocol)
+        || details.starts_with("WRONGTYPE")
+    {
         QueueError::Incompatible(details.to_owned())
     } else {
         QueueError::Unavailable(details.to_owned())
@@ -291,18 +312,14 @@ fn append_error(error: &Error) -> AppendError {
     }
 }
 
-/// The votes accepted, by poll, of the fields `<partition>:<poll>` of one partition.
-fn counters_of(partition: Partition, fields: impl Iterator<Item = (String, u64)>) -> Counters {
-    let prefix = format!("{partition}:");
-    fields.filter_map(|(field, votes)| Some((field.strip_prefix(&prefix)?.to_owned(), votes))).collect()
-}
-
 /// A stream entry as found; a field that is missing or no number is left empty, for quarantine to deal with.
 fn entry(position: Position, fields: &[Value]) -> Entry {
     let mut entry = Entry { position, poll: String::new(), votes: 0, frame: Bytes::new() };
     for pair in fields.chunks_exact(2) {
         match pair[0].as_bytes() {
-            Some(b"p") => entry.poll = pair[1].as_string().unwrap_or_default(),
+            Some(b"p") => {
+                entry.poll = poll_name(&String::from_utf8_lossy(pair[1].as_bytes().unwrap_or_default()))
+            }
             Some(b"n") => entry.votes = pair[1].as_u64().unwrap_or_default(),
             Some(b"f") => entry.frame = pair[1].clone().into_bytes().unwrap_or_default(),
             _ => {}

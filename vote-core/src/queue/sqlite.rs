@@ -75,7 +75,8 @@ impl CurrentBox {
         let query = sqlx::query_as(
             "SELECT box, id, version, partitions, fingerprint, registered FROM boxes ORDER BY box DESC LIMIT 1",
         );
-        let found: Option<(i64, Vec<u8>, u16, u16, Vec<u8>, bool)> = tx.one(query).await?;
+        type Row = (i64, Vec<u8>, u16, u16, Vec<u8>, bool);
+        let found: Option<Row> = tx.one(query).await?;
         let Some((number, id, version, partitions, fingerprint, registered)) = found else { return Ok(None) };
         let id = QueueId(id.try_into().map_err(|_| tx.damaged("the id of a box"))?);
         let partitions = Partitions::new(partitions).map_err(|e| tx.damaged(e))?;
@@ -92,7 +93,11 @@ impl CurrentBox {
     }
 
     fn has(&self, partition: Partition) -> Result<(), QueueError> {
-        if self.layout.partitions.contains(partition) { Ok(()) } else { Err(QueueError::NoPartition(partition)) }
+        if self.layout.partitions.contains(partition) {
+            Ok(())
+        } else {
+            Err(QueueError::NoPartition(partition))
+        }
     }
 
     async fn sealed(&self, tx: &mut Transaction<'_>) -> Result<Vec<String>, Failure> {
@@ -103,12 +108,14 @@ impl CurrentBox {
 
     /// Adds a frame at the end of its partition, and its votes to the accepted ones.
     async fn store(&self, tx: &mut Transaction<'_>, frame: &Frame) -> Result<Position, Failure> {
-        let insert = sqlx::query("INSERT INTO frames (box, partition, poll, votes, frame) VALUES (?1, ?2, ?3, ?4, ?5)")
-            .bind(self.number)
-            .bind(frame.partition.0)
-            .bind(frame.poll.as_str())
-            .bind(frame.votes)
-            .bind(&frame.bytes[..]);
+        let insert = sqlx::query(
+            "INSERT INTO frames (box, partition, poll, votes, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .bind(self.number)
+        .bind(frame.partition.0)
+        .bind(frame.poll.as_str())
+        .bind(frame.votes)
+        .bind(&frame.bytes[..]);
         let number = tx.run(insert).await?.last_insert_rowid();
         let count = sqlx::query(
             "INSERT INTO accepted (box, partition, poll, votes, last) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -146,12 +153,13 @@ impl Queue for SqliteQueue {
             Some(current) if replacing != Some(current.id) => current.id,
             _ => {
                 let id = QueueId::random()?;
-                let insert =
-                    sqlx::query("INSERT INTO boxes (id, version, partitions, fingerprint) VALUES (?1, ?2, ?3, ?4)")
-                        .bind(&id.0[..])
-                        .bind(LAYOUT_VERSION)
-                        .bind(layout.partitions.count())
-                        .bind(&layout.fingerprint.0[..]);
+                let insert = sqlx::query(
+                    "INSERT INTO boxes (id, version, partitions, fingerprint) VALUES (?1, ?2, ?3, ?4)",
+                )
+                .bind(&id.0[..])
+                .bind(LAYOUT_VERSION)
+                .bind(layout.partitions.count())
+                .bind(&layout.fingerprint.0[..]);
                 tx.run(insert).await?;
                 id
             }
@@ -162,22 +170,30 @@ impl Queue for SqliteQueue {
 
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
         let mut tx = self.file.readers.begin().await?;
-        let Some(current) = CurrentBox::find(&mut tx).await? else { return Ok(None) };
-        let query = sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE box = ?1").bind(current.number);
+        let Some(current) = CurrentBox::find(&mut tx).await? else {
+            tx.commit().await?;
+            return Ok(None);
+        };
+        let query =
+            sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE box = ?1").bind(current.number);
         let rows: Vec<(u16, String, u64)> = tx.all(query).await?;
         let mut accepted: BTreeMap<Partition, Counters> = BTreeMap::new();
         for (partition, poll, votes) in rows {
             accepted.entry(Partition(partition)).or_default().insert(poll, votes);
         }
-        let query = sqlx::query_as("SELECT partition, count(*) FROM frames WHERE box = ?1 GROUP BY partition")
-            .bind(current.number);
+        let query =
+            sqlx::query_as("SELECT partition, count(*) FROM frames WHERE box = ?1 GROUP BY partition")
+                .bind(current.number);
         let rows: Vec<(u16, u64)> = tx.all(query).await?;
         let mut entries = vec![0; usize::from(current.layout.partitions.count())];
         for (partition, count) in rows {
-            *entries.get_mut(usize::from(partition)).ok_or_else(|| tx.damaged("the partition of a frame"))? = count;
+            *entries
+                .get_mut(usize::from(partition))
+                .ok_or_else(|| tx.damaged("the partition of a frame"))? = count;
         }
         let sealed = current.sealed(&mut tx).await?;
-        let sealed = sealed.iter().map(|poll| poll.parse()).collect::<Result<_, _>>().map_err(|e| tx.damaged(e))?;
+        let sealed =
+            sealed.iter().map(|poll| poll.parse()).collect::<Result<_, _>>().map_err(|e| tx.damaged(e))?;
         tx.commit().await?;
         let CurrentBox { id, version, layout, registered, .. } = current;
         Ok(Some(QueueStatus { id, version, layout, registered, accepted, entries, sealed }))
@@ -227,10 +243,11 @@ impl Queue for SqliteQueue {
         let mut from = 0;
         if after != Position::START {
             from = number(after).ok_or(QueueError::Cut(after))?;
-            let query = sqlx::query_as("SELECT 1 FROM frames WHERE position = ?1 AND box = ?2 AND partition = ?3")
-                .bind(from)
-                .bind(current.number)
-                .bind(partition.0);
+            let query =
+                sqlx::query_as("SELECT 1 FROM frames WHERE position = ?1 AND box = ?2 AND partition = ?3")
+                    .bind(from)
+                    .bind(current.number)
+                    .bind(partition.0);
             let anchor: Option<(i64,)> = tx.one(query).await?;
             anchor.ok_or(QueueError::Cut(after))?;
         }
@@ -285,7 +302,8 @@ impl Queue for SqliteQueue {
             .bind(current.number)
             .bind(poll.as_str());
         tx.run(insert).await?;
-        let query = sqlx::query_as("SELECT partition, poll, votes, last FROM accepted WHERE box = ?1").bind(current.number);
+        let query = sqlx::query_as("SELECT partition, poll, votes, last FROM accepted WHERE box = ?1")
+            .bind(current.number);
         let rows: Vec<(u16, String, u64, i64)> = tx.all(query).await?;
         let count = usize::from(current.layout.partitions.count());
         let mut seal = Seal { ends: vec![Position::START; count], accepted: vec![0; count] };

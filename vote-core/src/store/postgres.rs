@@ -13,11 +13,12 @@ use sqlx::{
 };
 
 use super::{
-    Ballot, Lane, LedgerEntry, LedgerRow, QueueRecord, QueueState, RegisteredPoll, Store, StoreError, StoreReader,
-    same_layout,
+    Ballot, Lane, LedgerEntry, LedgerRow, QueueRecord, QueueState, RegisteredPoll, Store, StoreError,
+    StoreReader, same_layout,
 };
 use crate::{
-    OptionSlug, Partition, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, VoterKey, queue::Layout,
+    OptionSlug, Partition, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, VoterKey,
+    queue::Layout,
 };
 
 mod copy;
@@ -44,7 +45,10 @@ pub struct PostgresStore {
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("address", &self.address()).field("schema", &self.schema).finish()
+        f.debug_struct("PostgresStore")
+            .field("address", &self.address())
+            .field("schema", &self.schema)
+            .finish()
     }
 }
 
@@ -98,7 +102,7 @@ impl PostgresStore {
         migrator.dangerous_set_table_name(format!("{}._vote_migrations", self.schema));
         migrator.create_schema(self.schema.clone());
         let mut connection = self.connection(&self.options).await?;
-        migrator.run(&mut connection).await.map_err(|e| match e {
+        migrator.run_direct(None, &mut connection, false).await.map_err(|e| match e {
             sqlx::migrate::MigrateError::Execute(e) => self.error(e),
             other => StoreError::NotPrepared(format!("the tables can't be brought up to date: {other}")),
         })?;
@@ -108,7 +112,9 @@ impl PostgresStore {
     async fn connection(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
         match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
             Ok(connection) => connection.map_err(|e| self.error(e)),
-            Err(_) => Err(StoreError::Unavailable(format!("{}: no connection in time", self.address()).into())),
+            Err(_) => {
+                Err(StoreError::Unavailable(format!("{}: no connection in time", self.address()).into()))
+            }
         }
     }
 
@@ -118,11 +124,17 @@ impl PostgresStore {
 
     /// A statement's rows. Single statements only: a transaction on a pool can be left open by a cancelled caller
     /// and go to the next one (transact-rs/sqlx#4385).
-    async fn rows(&self, query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>) -> Result<Vec<PgRow>, StoreError> {
+    async fn rows(
+        &self,
+        query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    ) -> Result<Vec<PgRow>, StoreError> {
         query.fetch_all(&self.pool).await.map_err(|e| self.error(e))
     }
 
-    async fn execute(&self, query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>) -> Result<u64, StoreError> {
+    async fn execute(
+        &self,
+        query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    ) -> Result<u64, StoreError> {
         Ok(query.execute(&self.pool).await.map_err(|e| self.error(e))?.rows_affected())
     }
 }
@@ -151,7 +163,11 @@ fn registered_poll(row: &PgRow) -> Result<RegisteredPoll, StoreError> {
     let closes_at: Option<Moment> = row.try_get("closes_at").map_err(|_| damaged("poll"))?;
     Ok(RegisteredPoll {
         slug: text("slug")?.parse().map_err(|_| damaged("poll"))?,
-        options: options.iter().map(|slug| slug.parse()).collect::<Result<_, _>>().map_err(|_| damaged("poll"))?,
+        options: options
+            .iter()
+            .map(|slug| slug.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|_| damaged("poll"))?,
         keep: text("keep")?.parse().map_err(|_| damaged("poll"))?,
         voters: text("voters")?.parse().map_err(|_| damaged("poll"))?,
         closes_at: closes_at.map(|at| at.0),
@@ -177,7 +193,10 @@ impl StoreReader for PostgresStore {
         let partitions: i16 = row.get("partitions");
         let pepper: Vec<u8> = row.get("pepper");
         Ok(Some(Layout {
-            partitions: u16::try_from(partitions).ok().and_then(|n| Partitions::new(n).ok()).ok_or_else(|| damaged("layout"))?,
+            partitions: u16::try_from(partitions)
+                .ok()
+                .and_then(|n| Partitions::new(n).ok())
+                .ok_or_else(|| damaged("layout"))?,
             fingerprint: PepperFingerprint(pepper.as_slice().try_into().map_err(|_| damaged("layout"))?),
         }))
     }
@@ -240,11 +259,12 @@ impl StoreReader for PostgresStore {
         partition: Partition,
         position: Position,
     ) -> Result<Option<String>, StoreError> {
-        let query =
-            sqlx::query("SELECT reason FROM quarantine WHERE queue = $1 AND partition = $2 AND position = $3")
-                .bind(Uuid(queue.0))
-                .bind(partition.0 as i16)
-                .bind(position.as_bytes());
+        let query = sqlx::query(
+            "SELECT reason FROM quarantine WHERE queue = $1 AND partition = $2 AND position = $3",
+        )
+        .bind(Uuid(queue.0))
+        .bind(partition.0 as i16)
+        .bind(position.as_bytes());
         Ok(self.rows(query).await?.first().map(|row| row.get("reason")))
     }
 
@@ -372,10 +392,19 @@ impl Store for PostgresStore {
              WHERE (name IN ('fsync', 'synchronous_commit', 'full_page_writes') AND setting = 'off')
                 OR (name = 'server_version_num' AND setting::int < 140000) ORDER BY name",
         );
-        Ok(self.rows(query).await?.iter().map(|row| match row.get::<&str, _>("name") {
-            "server_version_num" => format!("Postgres {} is too old, use 14 or newer", row.get::<&str, _>("setting")),
-            name => format!("Postgres has {name} off, set it to on, or committed votes are lost when power fails"),
-        }).collect())
+        Ok(self
+            .rows(query)
+            .await?
+            .iter()
+            .map(|row| match row.get::<&str, _>("name") {
+                "server_version_num" => {
+                    format!("Postgres {} is too old, use 14 or newer", row.get::<&str, _>("setting"))
+                }
+                name => format!(
+                    "Postgres has {name} off, set it to on, or committed votes are lost when power fails"
+                ),
+            })
+            .collect())
     }
 
     async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {

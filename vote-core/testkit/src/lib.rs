@@ -1,1 +1,44 @@
-//! x
+//! Throw-away servers for tests: a Redis, a Postgres, or one of our own binaries, each a real process in a
+//! directory of its own that is gone when its handle is dropped, and also when the test process is killed.
+//!
+//! ```no_run
+//! use vote_testkit::{Postgres, Redis, Service, free_port, http_get};
+//!
+//! let redis = Redis::start();
+//! let postgres = Postgres::shared();
+//! let store = postgres.database();
+//! let listen = format!("127.0.0.1:{}", free_port());
+//! let service = Service::start(
+//!     &Service::binary("vote-results"),
+//!     &[],
+//!     &[("VOTE_STORE", &store), ("VOTE_LISTEN", &listen)],
+//! );
+//! service.wait_for_port(&listen);
+//! assert_eq!(http_get(&listen, "/polls/pets").status, 200);
+//! redis.kill9();
+//! redis.restart();
+//! ```
+//!
+//! Everything blocks, so that it reads the same in plain and in async tests; no call takes more than
+//! a moment, but for the start of a server. Whatever goes wrong is a panic that names the remedy or shows
+//! the end of the server's log: a test whose server is missing must fail, never pass in silence.
+//!
+//! Unix only: the watchdog is a shell script and the servers are stopped by signals.
+#![allow(clippy::missing_panics_doc, reason = "a panic is how every item here reports failure to its test")]
+
+mod dir;
+mod http;
+mod port;
+mod postgres;
+mod process;
+mod program;
+mod redis;
+mod service;
+mod wait;
+
+pub use http::{Response, http, http_get};
+pub use port::free_port;
+pub use postgres::Postgres;
+pub use process::{Child, Exit};
+pub use redis::Redis;
+pub use service::Service;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use fred::types::Value;
 
-use super::{counters_of, entry};
+use super::entry;
 use crate::{
     Partition, Partitions,
-    queue::{Appended, Layout, Position, QueueError, QueueId, QueueStatus, Read, Seal},
+    queue::{Appended, Layout, Position, QueueError, QueueStatus, Read, Seal, poll_name},
 };
 
 pub(super) fn unexpected(what: &str, value: &Value) -> QueueError {
@@ -34,7 +34,8 @@ fn number(value: &Value) -> Result<u64, QueueError> {
 /// A stream entry's id as a position.
 pub(super) fn position(value: &Value) -> Result<Position, QueueError> {
     let text = text(value)?;
-    let parts = text.split_once('-').and_then(|(ms, seq)| Some((ms.parse::<u64>().ok()?, seq.parse::<u64>().ok()?)));
+    let parts =
+        text.split_once('-').and_then(|(ms, seq)| Some((ms.parse::<u64>().ok()?, seq.parse::<u64>().ok()?)));
     let (ms, seq) = parts.ok_or_else(|| unexpected("a position", value))?;
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&ms.to_be_bytes());
@@ -51,9 +52,11 @@ pub(super) fn entry_id(position: Position) -> Option<String> {
 
 fn pairs(value: Value) -> Result<Vec<(String, u64)>, QueueError> {
     match value {
-        Value::Map(map) => {
-            map.inner().iter().map(|(key, value)| Ok((key.as_str_lossy().into_owned(), number(value)?))).collect()
-        }
+        Value::Map(map) => map
+            .inner()
+            .iter()
+            .map(|(key, value)| Ok((key.as_str_lossy().into_owned(), number(value)?)))
+            .collect(),
         Value::Null => Ok(Vec::new()),
         other => array(other)?.chunks_exact(2).map(|pair| Ok((text(&pair[0])?, number(&pair[1])?))).collect(),
     }
@@ -64,8 +67,8 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
     if fields.is_empty() {
         return Ok(None);
     }
-    let [id, meta, accepted, sealed, entries] = <[Value; 5]>::try_from(fields)
-        .map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
+    let [id, meta, accepted, sealed, entries] =
+        <[Value; 5]>::try_from(fields).map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
     let meta = array(meta)?;
     let damaged = || unexpected("the box's meta data", &Value::Array(meta.clone()));
     let [version, partitions, pepper, registered] = meta.as_slice() else { return Err(damaged()) };
@@ -79,7 +82,7 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
     for (field, votes) in accepted {
         let (partition, poll) = field.split_once(':').ok_or_else(damaged)?;
         let partition = Partition(partition.parse().map_err(|_| damaged())?);
-        counters.entry(partition).or_insert_with(BTreeMap::new).insert(poll.to_owned(), votes);
+        counters.entry(partition).or_insert_with(BTreeMap::new).insert(poll_name(poll), votes);
     }
     Ok(Some(QueueStatus {
         id: text(&id)?.parse().map_err(|_| unexpected("the box", &id))?,
@@ -110,24 +113,11 @@ pub(super) fn seal(reply: Value) -> Result<Seal, QueueError> {
     Ok(seal)
 }
 
-pub(super) fn read(
-    reply: Value,
-    id: QueueId,
-    partition: Partition,
-    after: Position,
-    limit: usize,
-) -> Result<Read, QueueError> {
-    let [current, partitions, found, accepted] = <[Value; 4]>::try_from(array(reply)?)
+pub(super) fn read(reply: Value, after: Position, limit: usize) -> Result<Read, QueueError> {
+    let [found, accepted] = <[Value; 2]>::try_from(array(reply)?)
         .map_err(|fields| unexpected("a read", &Value::Array(fields)))?;
-    if current.as_string().is_none_or(|current| current != id.to_string()) {
-        return Err(QueueError::AnotherBox);
-    }
-    if partitions.as_u64().is_none_or(|count| u64::from(partition.0) >= count) {
-        return Err(QueueError::NoPartition(partition));
-    }
     let mut entries = Vec::new();
-    let found = if found.is_null() { Vec::new() } else { array(found)? };
-    for value in found {
+    for value in array(found)? {
         let pair = array(value)?;
         let [at, fields] = pair.as_slice() else { return Err(unexpected("an entry", &Value::Array(pair))) };
         let fields = if fields.is_null() { Vec::new() } else { array(fields.clone())? };
@@ -141,6 +131,6 @@ pub(super) fn read(
     }
     let at_end = entries.len() <= limit;
     entries.truncate(limit);
-    let accepted = if at_end { Some(counters_of(partition, pairs(accepted)?.into_iter())) } else { None };
-    Ok(Read { entries, accepted })
+    let counters = pairs(accepted)?.into_iter().map(|(poll, votes)| (poll_name(&poll), votes)).collect();
+    Ok(Read { entries, accepted: at_end.then_some(counters) })
 }

@@ -47,7 +47,9 @@ struct PollNumbers {
 impl PollNumbers {
     fn number(&self, option: OptionSlug) -> Result<i16, StoreError> {
         let found = self.options.iter().find(|(_, slug)| *slug == option);
-        found.map(|(number, _)| *number).ok_or_else(|| StoreError::Conflict(format!("there is no option {option}")))
+        found
+            .map(|(number, _)| *number)
+            .ok_or_else(|| StoreError::Conflict(format!("there is no option {option}")))
     }
 
     fn option(&self, number: i16) -> Result<OptionSlug, StoreError> {
@@ -70,8 +72,9 @@ impl PostgresLane {
             ("idle_in_transaction_session_timeout", idle.as_str()),
         ]);
         let layout = store.layout().await?;
-        let partitions =
-            layout.ok_or_else(|| StoreError::NotPrepared("the store was not prepared yet".to_owned()))?.partitions;
+        let partitions = layout
+            .ok_or_else(|| StoreError::NotPrepared("the store was not prepared yet".to_owned()))?
+            .partitions;
         let mut connection = store.connection(&options).await?;
         let error = |e| store.error(e);
         let lock_id: Uuid =
@@ -116,14 +119,20 @@ impl PostgresLane {
     }
 
     /// The numbers of a poll, asked for once.
-    async fn numbers(&mut self, connection: &mut PgConnection, poll: PollSlug) -> Result<PollNumbers, Failure> {
+    async fn numbers(
+        &mut self,
+        connection: &mut PgConnection,
+        poll: PollSlug,
+    ) -> Result<PollNumbers, Failure> {
         if let Some(numbers) = self.polls.get(&poll) {
             return Ok(numbers.clone());
         }
-        let rows = sqlx::query("SELECT poll, o.option, o.slug FROM polls p JOIN options o USING (poll) WHERE p.slug = $1")
-            .bind(poll.as_str())
-            .fetch_all(connection)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT poll, o.option, o.slug FROM polls p JOIN options o USING (poll) WHERE p.slug = $1",
+        )
+        .bind(poll.as_str())
+        .fetch_all(connection)
+        .await?;
         let Some(first) = rows.first() else {
             return Err(StoreError::Conflict(format!("poll {poll} is not registered")).into());
         };
@@ -149,20 +158,21 @@ impl PostgresLane {
             self.owned.insert(partition);
             return Ok(true);
         }
-        let terminated: Vec<i32> = sqlx::query_scalar(
-            "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        // The call is in the list of results, since those of a WHERE are made in any order, also for other rows.
+        let terminated = sqlx::query(
+            "SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
              WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
                AND l.classid = $1::bigint::oid AND l.objid = $2::bigint::oid
                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-               AND a.state <> 'idle' AND a.state_change < clock_timestamp() - $3 * interval '1 ms'
-               AND pg_terminate_backend(a.pid)",
+               AND a.state <> 'idle' AND a.state_change < clock_timestamp() - $3 * interval '1 ms'",
         )
         .bind(i64::from(self.locks.0 as u32))
         .bind(i64::from(object))
         .bind(IDLE_TIMEOUT.as_millis() as f64)
         .fetch_all(connection)
         .await?;
-        for pid in terminated {
+        for row in terminated {
+            let pid: i32 = row.get("pid");
             tracing::warn!(%partition, pid, "ended the connection of a lane that made no progress for 10 s");
         }
         Ok(false)
@@ -221,11 +231,12 @@ impl PostgresLane {
 
     async fn commit_on(&mut self, connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
-        let moved = sqlx::query("UPDATE partitions SET version = version + 1 WHERE partition = $1 AND version = $2")
-            .bind(plan.partition.0 as i16)
-            .bind(plan.version as i64)
-            .execute(&mut *connection)
-            .await?;
+        let moved =
+            sqlx::query("UPDATE partitions SET version = version + 1 WHERE partition = $1 AND version = $2")
+                .bind(plan.partition.0 as i16)
+                .bind(plan.version as i64)
+                .execute(&mut *connection)
+                .await?;
         if moved.rows_affected() != 1 {
             return Err(StoreError::StaleVersion(plan.partition).into());
         }
@@ -266,13 +277,18 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-async fn insert(connection: &mut PgConnection, numbers: &PollNumbers, ballots: &[Ballot]) -> Result<(), Failure> {
+async fn insert(
+    connection: &mut PgConnection,
+    numbers: &PollNumbers,
+    ballots: &[Ballot],
+) -> Result<(), Failure> {
     if ballots.is_empty() {
         return Ok(());
     }
     let bytes = copy::encode(numbers.poll, ballots, |ballot| numbers.number(ballot.option))?;
-    let mut copy =
-        connection.copy_in_raw("COPY votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)").await?;
+    let mut copy = connection
+        .copy_in_raw("COPY votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)")
+        .await?;
     copy.send(bytes).await?;
     let copied = copy.finish().await?;
     if copied != ballots.len() as u64 {
@@ -311,7 +327,11 @@ async fn replace(
     .await?
     .rows_affected();
     if replaced != replacements.len() as u64 {
-        return Err(StoreError::Conflict(format!("{replaced} of {} votes could be replaced", replacements.len())).into());
+        return Err(StoreError::Conflict(format!(
+            "{replaced} of {} votes could be replaced",
+            replacements.len()
+        ))
+        .into());
     }
     Ok(())
 }
@@ -418,10 +438,11 @@ impl Lane for PostgresLane {
             // What another lane did meanwhile is not in the filters.
             lane.filters.retain(|(of, _), _| *of != partition);
             // The version first: if somebody commits between these statements, our commit is the one refused.
-            let version: Option<i64> = sqlx::query_scalar("SELECT version FROM partitions WHERE partition = $1")
-                .bind(partition.0 as i16)
-                .fetch_optional(&mut *connection)
-                .await?;
+            let version: Option<i64> =
+                sqlx::query_scalar("SELECT version FROM partitions WHERE partition = $1")
+                    .bind(partition.0 as i16)
+                    .fetch_optional(&mut *connection)
+                    .await?;
             let version = version
                 .ok_or_else(|| StoreError::NotPrepared(format!("the store has no partition {partition}")))?;
             let mut checkpoints: BTreeMap<QueueId, Checkpoint> = BTreeMap::new();
@@ -487,11 +508,12 @@ impl Lane for PostgresLane {
             if asked.is_empty() {
                 return Ok(Vec::new());
             }
-            let rows = sqlx::query("SELECT voter, option, cast_at FROM votes WHERE poll = $1 AND voter = ANY ($2)")
-                .bind(numbers.poll)
-                .bind(asked)
-                .fetch_all(connection)
-                .await?;
+            let rows =
+                sqlx::query("SELECT voter, option, cast_at FROM votes WHERE poll = $1 AND voter = ANY ($2)")
+                    .bind(numbers.poll)
+                    .bind(asked)
+                    .fetch_all(connection)
+                    .await?;
             let ballot = |row: &sqlx::postgres::PgRow| {
                 Ok(Ballot {
                     voter: VoterKey(row.get::<Uuid, _>("voter").0),

@@ -1,0 +1,210 @@
+//! What a commit does in a SQLite store, within a transaction that holds the write lock.
+//!
+//! A batch of ballots goes to SQLite as one JSON text that `json_each` takes apart: one statement instead of
+//! thousands, each of which would cost two hops between the task and SQLite's thread. It holds nothing but hex digits
+//! and integers, so nothing has to be escaped.
+
+use std::{collections::HashMap, fmt::Write};
+
+use crate::{
+    OptionSlug, Partition, PollSlug,
+    sqlite::{Failure, Transaction, signed},
+    store::{Ballot, CommitPlan, LedgerEntry, PollPlan, QuarantinedFrame, StoreError},
+};
+
+/// Applies a plan. After an error the transaction must be dropped.
+pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result<(), StoreError> {
+    let partition = plan.partition;
+    // The first statement. Where it finds no row, another lane has committed, and nothing else is known to hold.
+    let version =
+        sqlx::query("UPDATE partitions SET version = version + 1 WHERE partition = ?1 AND version = ?2")
+            .bind(partition.0)
+            .bind(signed(plan.version));
+    if tx.run(version).await?.rows_affected() != 1 {
+        return Err(StoreError::StaleVersion(partition));
+    }
+    for poll in &plan.polls {
+        apply_poll(tx, partition, poll).await?;
+    }
+    for entry in &plan.ledger {
+        book(tx, partition, entry).await?;
+    }
+    for (queue, position) in &plan.positions {
+        let moved = sqlx::query(
+            "INSERT INTO positions (partition, queue, position) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET position = excluded.position",
+        );
+        tx.run(moved.bind(partition.0).bind(&queue.0[..]).bind(position.as_bytes())).await?;
+    }
+    for frame in &plan.quarantine {
+        set_aside(tx, partition, frame).await?;
+    }
+    Ok(())
+}
+
+/// The number that stands for a registered poll.
+pub(super) async fn poll_number(tx: &mut Transaction<'_>, poll: PollSlug) -> Result<Option<i64>, Failure> {
+    let query = sqlx::query_as("SELECT poll FROM polls WHERE slug = ?1").bind(poll.as_str());
+    let found: Option<(i64,)> = tx.one(query).await?;
+    Ok(found.map(|(number,)| number))
+}
+
+/// A poll that the store knows, by numbers.
+struct Numbers {
+    slug: PollSlug,
+    poll: i64,
+    options: HashMap<OptionSlug, i64>,
+}
+
+impl Numbers {
+    async fn find(tx: &mut Transaction<'_>, slug: PollSlug) -> Result<Self, StoreError> {
+        let missing = || StoreError::NotPrepared(format!("poll {slug} is not registered in the store"));
+        let poll = poll_number(tx, slug).await?.ok_or_else(missing)?;
+        let options = super::options(tx, poll).await?.into_iter().zip(0..).collect();
+        Ok(Self { slug, poll, options })
+    }
+
+    fn option(&self, option: OptionSlug) -> Result<i64, StoreError> {
+        self.options.get(&option).copied().ok_or_else(|| {
+            StoreError::NotPrepared(format!("poll {} has no option {option} in the store", self.slug))
+        })
+    }
+}
+
+async fn apply_poll(
+    tx: &mut Transaction<'_>,
+    partition: Partition,
+    plan: &PollPlan,
+) -> Result<(), StoreError> {
+    if plan.inserts.is_empty() && plan.replacements.is_empty() && plan.tally.is_empty() {
+        return Ok(());
+    }
+    let numbers = Numbers::find(tx, plan.poll).await?;
+    if !plan.inserts.is_empty() {
+        insert(tx, &numbers, &plan.inserts).await?;
+    }
+    if !plan.replacements.is_empty() {
+        replace(tx, &numbers, &plan.replacements).await?;
+    }
+    for (option, n) in &plan.tally {
+        let add = sqlx::query(
+            "INSERT INTO tally (poll, option, partition, n) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        );
+        tx.run(add.bind(numbers.poll).bind(numbers.option(*option)?).bind(partition.0).bind(*n)).await?;
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Transaction<'_>, numbers: &Numbers, ballots: &[Ballot]) -> Result<(), StoreError> {
+    let insert = sqlx::query(
+        "INSERT INTO votes (poll, voter, option, cast_at)
+         SELECT ?1, unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(?2)",
+    );
+    let mut rows = Vec::with_capacity(ballots.len());
+    for Ballot { voter, option, cast_at } in ballots {
+        rows.push((voter, numbers.option(*option)?, cast_at.as_micros()));
+    }
+    let rows = json(&rows, |(voter, option, at)| format!("[\"{voter}\",{option},{at}]"));
+    match tx.run(insert.bind(numbers.poll).bind(rows)).await {
+        Ok(_) => Ok(()),
+        Err(e) if e.is_duplicate() => Err(StoreError::Conflict(format!(
+            "of {} voters that were new in {}, one has a vote already",
+            ballots.len(),
+            numbers.slug
+        ))),
+        Err(e) => Err(e.into()),
+    }
+}
+
+async fn replace(
+    tx: &mut Transaction<'_>,
+    numbers: &Numbers,
+    replacements: &[(Ballot, Ballot)],
+) -> Result<(), StoreError> {
+    // MATERIALIZED and the poll in each row: so the planner has to take the rows one by one and look into the key.
+    let replace = sqlx::query(
+        "WITH change AS MATERIALIZED (
+             SELECT ?1 AS poll, unhex(value ->> 0) AS voter, value ->> 1 AS old_option, value ->> 2 AS old_cast_at,
+                    value ->> 3 AS option, value ->> 4 AS cast_at
+             FROM json_each(?2))
+         UPDATE votes SET option = change.option, cast_at = change.cast_at FROM change
+         WHERE votes.poll = change.poll AND votes.voter = change.voter
+           AND votes.option = change.old_option AND votes.cast_at = change.old_cast_at",
+    );
+    let mut rows = Vec::with_capacity(replacements.len());
+    for (old, new) in replacements {
+        rows.push((
+            old.voter,
+            (numbers.option(old.option)?, old.cast_at.as_micros()),
+            (numbers.option(new.option)?, new.cast_at.as_micros()),
+        ));
+    }
+    let rows =
+        json(&rows, |(voter, old, new)| format!("[\"{voter}\",{},{},{},{}]", old.0, old.1, new.0, new.1));
+    let replaced = tx.run(replace.bind(numbers.poll).bind(rows)).await?.rows_affected();
+    if replaced != replacements.len() as u64 {
+        return Err(StoreError::Conflict(format!(
+            "of {} votes that were to be replaced in {}, {replaced} stand",
+            replacements.len(),
+            numbers.slug
+        )));
+    }
+    Ok(())
+}
+
+async fn book(tx: &mut Transaction<'_>, partition: Partition, entry: &LedgerEntry) -> Result<(), Failure> {
+    let book = sqlx::query(
+        "INSERT INTO ledger (partition, queue, poll, accepted, new_voters, superseded, quarantined)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET accepted = excluded.accepted, new_voters = new_voters + excluded.new_voters,
+             superseded = superseded + excluded.superseded, quarantined = quarantined + excluded.quarantined",
+    )
+    .bind(partition.0)
+    .bind(&entry.queue.0[..])
+    .bind(&entry.poll)
+    .bind(signed(entry.accepted))
+    .bind(signed(entry.new_voters))
+    .bind(signed(entry.superseded))
+    .bind(signed(entry.quarantined));
+    tx.run(book).await?;
+    Ok(())
+}
+
+async fn set_aside(
+    tx: &mut Transaction<'_>,
+    partition: Partition,
+    frame: &QuarantinedFrame,
+) -> Result<(), StoreError> {
+    let insert = sqlx::query(
+        "INSERT INTO quarantine (partition, queue, position, poll, votes, reason, frame)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )
+    .bind(partition.0)
+    .bind(&frame.queue.0[..])
+    .bind(frame.position.as_bytes())
+    .bind(&frame.poll)
+    .bind(signed(frame.votes))
+    .bind(&frame.reason)
+    .bind(&frame.frame[..]);
+    match tx.run(insert).await {
+        Ok(_) => Ok(()),
+        Err(e) if e.is_duplicate() => Err(StoreError::Conflict(format!(
+            "the frame at {} of queue {} was set aside before",
+            frame.position, frame.queue
+        ))),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A JSON array.
+pub(super) fn json<T>(items: &[T], element: impl Fn(&T) -> String) -> String {
+    let mut text = String::from("[");
+    for (i, item) in items.iter().enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{comma}{}", element(item));
+    }
+    text.push(']');
+    text
+}

@@ -1,0 +1,189 @@
+//! Lanes on a SQLite store. Who owns what is known within the process; that no other process has lanes is kept by a
+//! lock on a file.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use super::{Inner, commit, options, position, queue_id, timestamp};
+use crate::{
+    Partition, PollSlug, QueueId, VoterKey,
+    sqlite::{Failure, Transaction},
+    store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, StoreError},
+};
+
+/// The lanes of a store, and the lock that keeps other processes from having any.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// Not the database itself: SQLite has its own locks on that one.
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Held from the first lane on. The lock ends with the file, or with the process.
+    lock: Option<File>,
+    opened: u64,
+    live: u32,
+    owners: HashMap<Partition, u64>,
+}
+
+impl Lanes {
+    pub(super) fn of(database: &Path) -> Self {
+        let mut path = database.as_os_str().to_owned();
+        path.push(".lock");
+        Self { path: path.into(), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing here panics between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a lane in; returns its number.
+    fn open(&self) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        if state.lock.is_none() {
+            state.lock = Some(self.lock()?);
+        }
+        state.opened += 1;
+        state.live += 1;
+        Ok(state.opened)
+    }
+
+    fn lock(&self) -> Result<File, StoreError> {
+        let path = self.path.display();
+        let failed = |e: io::Error| StoreError::Unavailable(format!("can't lock {path}: {e}").into());
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&self.path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(StoreError::NotPrepared(format!(
+                "another worker uses this store and holds {path}: a SQLite store takes one worker process; stop the \
+                 other one, or use Postgres"
+            ))),
+            Err(TryLockError::Error(e)) => Err(failed(e)),
+        }
+    }
+}
+
+/// A lane, which lives until dropped.
+#[derive(Debug)]
+pub(super) struct SqliteLane {
+    store: Arc<Inner>,
+    number: u64,
+}
+
+impl SqliteLane {
+    pub(super) fn open(store: &Arc<Inner>) -> Result<Self, StoreError> {
+        let number = store.lanes.open()?;
+        Ok(Self { store: Arc::clone(store), number })
+    }
+
+    fn give_up(&self, partition: Partition) {
+        let owners = &mut self.store.lanes.state().owners;
+        if owners.get(&partition) == Some(&self.number) {
+            owners.remove(&partition);
+        }
+    }
+}
+
+impl Drop for SqliteLane {
+    fn drop(&mut self) {
+        let mut state = self.store.lanes.state();
+        state.live -= 1;
+        state.owners.retain(|_, owner| *owner != self.number);
+    }
+}
+
+#[async_trait]
+impl Lane for SqliteLane {
+    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
+        Ok(self.store.lanes.state().live)
+    }
+
+    async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {
+        if *self.store.lanes.state().owners.entry(partition).or_insert(self.number) != self.number {
+            return Ok(None);
+        }
+        // With the write lock, so that a commit whose future was dropped is over, this way or that.
+        let mut tx = self.store.write().await?;
+        let version = sqlx::query_as("SELECT version FROM partitions WHERE partition = ?1").bind(partition.0);
+        let Some((version,)) = tx.one(version).await? else {
+            self.give_up(partition);
+            return Err(StoreError::NotPrepared(format!("the store has no partition {partition}")));
+        };
+        let checkpoints = checkpoints(&mut tx, partition).await?;
+        tx.commit().await?;
+        Ok(Some(Acquired { version, checkpoints }))
+    }
+
+    async fn release(&mut self, partition: Partition) -> Result<(), StoreError> {
+        self.give_up(partition);
+        Ok(())
+    }
+
+    async fn lookup(
+        &mut self,
+        _partition: Partition,
+        poll: PollSlug,
+        voters: &[VoterKey],
+        _lookup: Lookup,
+    ) -> Result<Vec<Ballot>, StoreError> {
+        let mut tx = self.store.read().await?;
+        let Some(number) = commit::poll_number(&mut tx, poll).await? else { return Ok(Vec::new()) };
+        let options = options(&mut tx, number).await?;
+        // CROSS JOIN: for each voter asked for one look into the key, whatever the planner believes.
+        let query = sqlx::query_as(
+            "SELECT v.voter, v.option, v.cast_at FROM json_each(?2) AS asked
+             CROSS JOIN votes AS v ON v.poll = ?1 AND v.voter = unhex(asked.value)",
+        );
+        let asked = commit::json(voters, |voter| format_args!("\"{voter}\"").to_string());
+        let rows: Vec<(Vec<u8>, u16, i64)> = tx.all(query.bind(number).bind(asked)).await?;
+        let mut ballots = Vec::with_capacity(rows.len());
+        for (voter, option, cast_at) in rows {
+            ballots.push(Ballot {
+                voter: VoterKey(voter.try_into().map_err(|_| tx.damaged("the key of a voter"))?),
+                option: *options
+                    .get(usize::from(option))
+                    .ok_or_else(|| tx.damaged("the option of a vote"))?,
+                cast_at: timestamp(&tx, cast_at)?,
+            });
+        }
+        tx.commit().await?;
+        Ok(ballots)
+    }
+
+    async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {
+        let mut tx = self.store.write().await?;
+        commit::apply(&mut tx, plan).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+async fn checkpoints(
+    tx: &mut Transaction<'_>,
+    partition: Partition,
+) -> Result<BTreeMap<QueueId, Checkpoint>, Failure> {
+    let query =
+        sqlx::query_as("SELECT queue, position FROM positions WHERE partition = ?1").bind(partition.0);
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = tx.all(query).await?;
+    let mut checkpoints: BTreeMap<QueueId, Checkpoint> = BTreeMap::new();
+    for (queue, bytes) in rows {
+        checkpoints.entry(queue_id(tx, queue)?).or_default().position = position(tx, &bytes)?;
+    }
+    let query =
+        sqlx::query_as("SELECT queue, poll, accepted FROM ledger WHERE partition = ?1").bind(partition.0);
+    let rows: Vec<(Vec<u8>, String, u64)> = tx.all(query).await?;
+    for (queue, poll, accepted) in rows {
+        checkpoints.entry(queue_id(tx, queue)?).or_default().accepted.insert(poll, accepted);
+    }
+    Ok(checkpoints)
+}

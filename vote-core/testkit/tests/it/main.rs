@@ -1,0 +1,7 @@
+//! What a test may rely on: servers that keep what they should, and that leave nothing behind.
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test")]
+
+mod postgres;
+mod process;
+mod redis;
+mod service;

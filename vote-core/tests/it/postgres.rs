@@ -1,0 +1,225 @@
+//! The store on a real Postgres.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use vote_core::{
+    Lane, Partition, Polls, Store, StoreReader,
+    conformance::{StoreHarness, ballot, layout, poll, queue_id, vote},
+    queue::Layout,
+    store::{Ballot, CommitPlan, LedgerEntry, Lookup, PollPlan, PostgresStore, StoreError},
+};
+use vote_testkit::Postgres;
+
+/// Stores on one server, each in a database of its own.
+#[derive(Default)]
+struct OnPostgres {
+    url: Mutex<String>,
+}
+
+#[async_trait]
+impl StoreHarness for OnPostgres {
+    async fn fresh(&self) -> Arc<dyn Store> {
+        let url = Postgres::shared().database();
+        let store = PostgresStore::connect(&url, "vote").unwrap();
+        store.migrate().await.unwrap();
+        *self.url.lock().unwrap() = url;
+        Arc::new(store)
+    }
+
+    async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        drop(store);
+        Arc::new(PostgresStore::connect(&self.url.lock().unwrap(), "vote").unwrap())
+    }
+}
+
+mod conformance {
+    vote_core::store_conformance!(super::OnPostgres::default());
+}
+
+async fn prepared(url: &str) -> PostgresStore {
+    let store = PostgresStore::connect(url, "vote").unwrap();
+    store.migrate().await.unwrap();
+    store.prepare(layout()).await.unwrap();
+    store.register_poll(Polls::example().get("pets").unwrap()).await.unwrap();
+    store
+}
+
+const PARTITION: Partition = Partition(0);
+
+fn ballots(range: std::ops::Range<u64>) -> Vec<Ballot> {
+    let in_partition = |n: &u64| layout().partitions.of(vote(*n, 0, 1).voter) == PARTITION;
+    let mut ballots: Vec<_> = range.filter(in_partition).map(|n| ballot(&vote(n, 0, 1))).collect();
+    ballots.sort_by_key(|ballot| ballot.voter);
+    ballots
+}
+
+fn inserts(version: u64, ballots: Vec<Ballot>) -> CommitPlan {
+    let n = ballots.len() as u64;
+    let tally = BTreeMap::from([(vote(0, 0, 0).option, n as i64)]);
+    CommitPlan {
+        partition: PARTITION,
+        version,
+        polls: vec![PollPlan { poll: poll(), inserts: ballots, replacements: Vec::new(), tally }],
+        ledger: vec![LedgerEntry {
+            queue: queue_id(1),
+            poll: poll().to_string(),
+            accepted: n,
+            new_voters: n,
+            superseded: 0,
+            quarantined: 0,
+        }],
+        positions: Vec::new(),
+        quarantine: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_database_without_tables_says_what_to_do() {
+    let store = PostgresStore::connect(&Postgres::shared().database(), "vote").unwrap();
+    let error = store.layout().await.unwrap_err();
+    assert!(matches!(error, StoreError::NotPrepared(_)));
+    assert!(error.to_string().contains("vote-worker migrate"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_run_once_however_many_try() {
+    let url = Postgres::shared().database();
+    let stores: Vec<_> = (0..4).map(|_| PostgresStore::connect(&url, "vote").unwrap()).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for store in stores {
+        tasks.spawn(async move { store.migrate().await });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap().unwrap();
+    }
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "1");
+}
+
+#[tokio::test]
+async fn two_deployments_share_a_database_in_schemas_of_their_own() {
+    let url = Postgres::shared().database();
+    let other = Layout { partitions: 4.try_into().unwrap(), ..layout() };
+    let (a, b) = (prepared(&url).await, PostgresStore::connect(&url, "other_votes").unwrap());
+    b.migrate().await.unwrap();
+    b.prepare(other).await.unwrap();
+    assert_eq!((a.layout().await.unwrap(), b.layout().await.unwrap()), (Some(layout()), Some(other)));
+    let (mut lane_a, mut lane_b) = (a.open_lane().await.unwrap(), b.open_lane().await.unwrap());
+    assert_eq!((lane_a.live_lanes().await.unwrap(), lane_b.live_lanes().await.unwrap()), (1, 1));
+    assert!(lane_a.acquire(PARTITION).await.unwrap().is_some());
+    assert!(lane_b.acquire(PARTITION).await.unwrap().is_some(), "locks are not shared either");
+    assert!(PostgresStore::connect(&url, "no such; name").is_err());
+}
+
+#[tokio::test]
+async fn settings_that_may_lose_commits_are_named() {
+    let postgres = Postgres::start();
+    let url = postgres.database();
+    let store = PostgresStore::connect(&url, "vote").unwrap();
+    assert_eq!(store.check().await.unwrap(), [] as [String; 0]);
+    postgres.psql("postgres", "ALTER SYSTEM SET synchronous_commit = off");
+    postgres.psql("postgres", "ALTER SYSTEM SET fsync = off");
+    postgres.psql("postgres", "SELECT pg_reload_conf()");
+    let store = PostgresStore::connect(&url, "vote").unwrap();
+    let mut problems = Vec::new();
+    for _ in 0..50 {
+        problems = store.check().await.unwrap();
+        if problems.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(problems[0].contains("fsync") && problems[1].contains("synchronous_commit"), "{problems:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_whose_call_was_cancelled_is_broken_and_left_nothing_behind() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    let (mut committed, mut version, mut next) = (0, 0, 0);
+    for micros in (0..3000).step_by(100) {
+        let mut lane = acquired(&store, &mut version).await;
+        let stood: u64 = store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum();
+        assert!(stood == committed || stood == committed + 20, "{stood} of {committed}");
+        committed = stood;
+        let plan = inserts(version, ballots(next..next + 320));
+        next += 320;
+        let cancelled = tokio::time::timeout(Duration::from_micros(micros), lane.commit(&plan)).await;
+        match cancelled {
+            Ok(done) => done.unwrap(),
+            Err(_) => {
+                let error = lane.live_lanes().await.unwrap_err();
+                assert!(error.to_string().contains("ended"), "{error}");
+            }
+        }
+    }
+    let mut lane = acquired(&store, &mut version).await;
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = current_database()";
+    assert_eq!(Postgres::shared().psql(&url, open).trim(), "0");
+    lane.commit(&inserts(version, Vec::new())).await.unwrap();
+    let rows: u64 = Postgres::shared().psql(&url, "SELECT count(*) FROM vote.votes").trim().parse().unwrap();
+    assert_eq!(rows, store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum::<u64>());
+}
+
+/// A lane with the partition, as soon as the lane before is gone.
+async fn acquired(store: &PostgresStore, version: &mut u64) -> Box<dyn Lane> {
+    let mut lane = store.open_lane().await.unwrap();
+    for _ in 0..200 {
+        if let Some(acquired) = lane.acquire(PARTITION).await.unwrap() {
+            *version = acquired.version;
+            return lane;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the partition did not get free");
+}
+
+#[tokio::test]
+async fn a_filter_that_grows_and_a_table_that_is_scanned_in_steps_find_everybody() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    // More than one step of a scan, and more than a new filter has room for.
+    Postgres::shared().psql(
+        &url,
+        "INSERT INTO vote.votes SELECT 1, (lpad(to_hex(n), 8, '0') || substr(md5(n::text), 1, 24))::uuid, 0, now()
+         FROM generate_series(1, 300000) n;
+         INSERT INTO vote.tally VALUES (1, 0, 0, 300000)",
+    );
+    let mut lane = store.open_lane().await.unwrap();
+    lane.acquire(PARTITION).await.unwrap().unwrap();
+    let everybody =
+        Postgres::shared().psql(&url, "SELECT voter FROM vote.votes WHERE random() < 0.01 ORDER BY voter");
+    let mut voters = Vec::new();
+    for line in everybody.lines() {
+        let mut key = [0; 16];
+        for (i, byte) in key.iter_mut().enumerate() {
+            let hex: String = line.chars().filter(|c| *c != '-').skip(i * 2).take(2).collect();
+            *byte = u8::from_str_radix(&hex, 16).unwrap();
+        }
+        voters.push(vote_core::VoterKey(key));
+    }
+    assert!(voters.len() > 2000);
+    for step in 0..6 {
+        let found = lane.lookup(PARTITION, poll(), &voters, Lookup::Filtered).await.unwrap();
+        assert_eq!(found.len(), voters.len(), "look-up {step}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_is_found_again() {
+    let postgres = Postgres::start();
+    let store = prepared(&postgres.database()).await;
+    let mut lane = store.open_lane().await.unwrap();
+    let version = lane.acquire(PARTITION).await.unwrap().unwrap().version;
+    lane.commit(&inserts(version, ballots(0..320))).await.unwrap();
+    postgres.restart_immediate();
+    assert!(lane.live_lanes().await.unwrap_err().is_retryable());
+    let mut version = 0;
+    let mut lane = acquired(&store, &mut version).await;
+    assert_eq!(version, 1, "what was committed is there");
+    lane.commit(&inserts(version, ballots(320..640))).await.unwrap();
+}

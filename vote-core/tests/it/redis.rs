@@ -1,0 +1,190 @@
+//! The queue on a real Redis.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use vote_core::{
+    Partition, Position, Queue, QueueId,
+    conformance::{QueueHarness, frames, layout, vote},
+    queue::{AppendError, QueueError, RedisQueue},
+};
+use vote_testkit::Redis;
+
+/// Queues on one server, each with a prefix of its own. No clause reopens but the queue made last.
+#[derive(Default)]
+struct OnRedis {
+    prefix: Mutex<String>,
+}
+
+#[async_trait]
+impl QueueHarness for OnRedis {
+    async fn fresh(&self) -> Arc<dyn Queue> {
+        let prefix = Redis::unique_prefix();
+        let queue = connect(Redis::shared(), &prefix);
+        *self.prefix.lock().unwrap() = prefix;
+        Arc::new(queue)
+    }
+
+    /// A new connection to a server that has forgotten all scripts, as after its restart.
+    async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue> {
+        drop(queue);
+        Redis::shared().cli(&["SCRIPT", "FLUSH"]);
+        Arc::new(connect(Redis::shared(), &self.prefix.lock().unwrap()))
+    }
+}
+
+mod conformance {
+    vote_core::queue_conformance!(super::OnRedis::default());
+}
+
+fn connect(redis: &Redis, prefix: &str) -> RedisQueue {
+    RedisQueue::connect(&redis.url(), prefix).unwrap()
+}
+
+async fn open(redis: &Redis) -> (RedisQueue, QueueId) {
+    let queue = connect(redis, "vote");
+    let id = queue.create(layout(), None).await.unwrap();
+    queue.register(id).await.unwrap();
+    (queue, id)
+}
+
+async fn stored(queue: &dyn Queue, id: QueueId) -> u64 {
+    let mut votes = 0;
+    for partition in layout().partitions.iter() {
+        let read = queue.read(id, partition, Position::START, 1000).await.unwrap();
+        votes += read.entries.iter().map(|entry| entry.votes).sum::<u64>();
+    }
+    votes
+}
+
+/// Calls until it succeeds: the connection comes back by itself.
+async fn eventually<T, E: std::fmt::Debug>(mut call: impl AsyncFnMut() -> Result<T, E>) -> T {
+    for _ in 0..100 {
+        if let Ok(value) = call().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    call().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn works_over_a_unix_socket() {
+    let redis = Redis::start();
+    let queue = RedisQueue::connect(&redis.socket_url(), "vote").unwrap();
+    let id = queue.create(layout(), None).await.unwrap();
+    queue.register(id).await.unwrap();
+    queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
+    assert_eq!(stored(&queue, id).await, 1);
+    assert!(queue.address().starts_with("redis+unix:///"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_frames_survive_the_death_of_the_server() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    for n in 0..50 {
+        queue.append(id, &frames(&[vote(n, 0, 1)])).await.unwrap();
+    }
+    redis.kill9();
+    let lost = queue.append(id, &frames(&[vote(99, 0, 1)])).await;
+    assert!(matches!(lost, Err(AppendError::Unknown(_) | AppendError::NotStored(_))), "{lost:?}");
+    redis.restart();
+    let status = eventually(|| queue.status()).await.unwrap();
+    assert_eq!((status.id, status.registered), (id, true));
+    assert_eq!(stored(&queue, id).await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_sent_to_a_stopped_server_is_unknown_and_stored_at_most_once() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
+    redis.freeze();
+    let appended = queue.append(id, &frames(&[vote(2, 0, 1)])).await;
+    assert!(matches!(appended, Err(AppendError::Unknown(_))), "{appended:?}");
+    // Long enough for the client to take the connection for dead, and to try again what it would.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    redis.thaw();
+    eventually(|| queue.status()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let votes = stored(&queue, id).await;
+    assert!((1..=2).contains(&votes), "{votes} votes of two, one of them unknown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_stores_nothing_and_can_be_trimmed() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    let votes: Vec<_> = (0..2000).map(|n| vote(n, 0, 1)).collect();
+    queue.append(id, &frames(&votes)).await.unwrap();
+    let before = stored(&queue, id).await;
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    let refused = queue.append(id, &frames(&votes)).await;
+    assert!(matches!(&refused, Err(AppendError::NotStored(why)) if why.contains("OOM")), "{refused:?}");
+    assert_eq!(stored(&queue, id).await, before, "nothing was stored");
+    let partition = Partition(0);
+    let last =
+        queue.read(id, partition, Position::START, 1000).await.unwrap().entries.last().unwrap().position;
+    queue.trim(id, partition, last).await.unwrap();
+    assert_eq!(queue.status().await.unwrap().unwrap().entries[0], 1, "the anchor");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_may_lose_votes_are_named() {
+    let redis = Redis::start();
+    let (queue, _) = open(&redis).await;
+    assert_eq!(queue.check().await.unwrap(), [] as [String; 0]);
+    for (name, value, as_it_was) in [
+        ("appendfsync", "everysec", "always"),
+        ("no-appendfsync-on-rewrite", "yes", "no"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+        ("appendonly", "no", "yes"),
+    ] {
+        redis.cli(&["CONFIG", "SET", name, value]);
+        let problems = queue.check().await.unwrap();
+        assert!(problems.len() == 1 && problems[0].contains(name), "{name}: {problems:?}");
+        redis.cli(&["CONFIG", "SET", name, as_it_was]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_rolled_back_is_cut() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    let append = async |n| queue.append(id, &frames(&[vote(n, 0, 1)])).await.unwrap();
+    append(0).await;
+    let partition = frames(&[vote(0, 0, 1)])[0].partition;
+    let key = format!("vote:{id}:p:{partition}");
+    append(0).await;
+    let committed = queue.read(id, partition, Position::START, 10).await.unwrap().entries[1].position;
+    let last = redis.cli(&["XREVRANGE", &key, "+", "-", "COUNT", "1"]);
+    redis.cli(&["XDEL", &key, last.split_whitespace().next().unwrap()]);
+    append(0).await;
+    assert_eq!(queue.read(id, partition, committed, 10).await, Err(QueueError::Cut(committed)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_wrote_into_a_stream_is_handed_on_for_quarantine() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    let key = format!("vote:{id}:p:0");
+    redis.cli(&["XADD", &key, "*", "p", "Ab c", "n", "many", "x", "y"]);
+    redis.cli(&["XADD", &key, "*", "p", &"long".repeat(100), "n", "3", "f", "junk"]);
+    let entries = queue.read(id, Partition(0), Position::START, 10).await.unwrap().entries;
+    assert_eq!((entries[0].votes, entries[0].frame.len()), (0, 0));
+    assert_eq!((entries[1].votes, &entries[1].frame[..]), (3, &b"junk"[..]));
+    assert!(entries[1].poll.len() <= 64, "a name that any store can hold");
+}
+
+#[tokio::test]
+async fn an_address_without_a_server_is_no_error_until_it_is_used() {
+    let queue = RedisQueue::connect("redis://127.0.0.1:1", "vote").unwrap();
+    assert!(matches!(queue.status().await, Err(QueueError::Unavailable(_))));
+    let appended = queue.append(QueueId([0; 16]), &frames(&[vote(1, 0, 1)])).await;
+    assert!(matches!(appended, Err(AppendError::Unknown(_) | AppendError::NotStored(_))), "{appended:?}");
+    assert!(RedisQueue::connect("redis-cluster://127.0.0.1:1", "vote").is_err());
+}

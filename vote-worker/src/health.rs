@@ -1,0 +1,35 @@
+//! What keeps the worker from being ready, and since it is shared by all its tasks, in one place.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Problems by what has them; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    problems: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+impl Health {
+    /// Notes how something is now. Says whether that is news.
+    pub fn set(&self, what: &str, state: Result<(), String>) -> bool {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match state {
+            Ok(()) => problems.remove(what).is_some(),
+            Err(problem) => problems.insert(what.to_owned(), problem.clone()).as_ref() != Some(&problem),
+        }
+    }
+
+    /// `Ok` when nothing has a problem.
+    ///
+    /// # Errors
+    /// All problems in one line.
+    pub fn ready(&self) -> Result<(), String> {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(problems.iter().map(|(what, problem)| format!("{what}: {problem}")).collect::<Vec<_>>().join("; "))
+    }
+}

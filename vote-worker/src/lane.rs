@@ -1,0 +1,327 @@
+//! A lane: reads all queues for the partitions it owns, and commits batch after batch.
+//!
+//! ```text
+//! own (fair share) → read → decode → look up → plan → commit → trim
+//! ```
+//!
+//! Reads run beside the lane, one for each queue and partition at a time, so that a slow queue delays no other.
+//! Everything else of a lane follows one after the other. Any error of the store ends the store's lane; the next one
+//! starts from what is committed, so nothing here has to be undone.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, task::JoinSet};
+use vote_core::{
+    Lane as StoreLane, Partition, Position, Queue, QueueId, Store,
+    dedup::{Batch, Delivery},
+    queue::{Layout, QueueError, Read},
+    store::{Checkpoint, Lookup, StoreError},
+};
+use vote_service::Shutdown;
+
+use crate::{
+    health::Health,
+    monitor::{Monitored, View},
+    partition::{Owned, Taken},
+    polls::PollBook,
+    schedule::{self, Next},
+    source::Queues,
+    trim::Trimmer,
+};
+
+/// How often a lane sees to its fair share, which is also its sign of life.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+/// How often a lane that has nothing to commit looks whether queues have something new.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A queue whose read failed is left alone for this long.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
+/// The most partitions a lane tries to take at once: each try is a round trip.
+const MAX_TRIES: usize = 64;
+/// How long a lane that can't reach a queue that others reach stays away from free partitions, for them to take.
+const YIELD_FOR: Duration = Duration::from_secs(10);
+/// Pauses after the store failed: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What all lanes of a worker share.
+#[derive(Debug, Clone)]
+pub(crate) struct LaneParts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) layout: Layout,
+    pub(crate) polls: PollBook,
+    pub(crate) queues: watch::Receiver<Arc<Queues>>,
+    pub(crate) trim_delay: Duration,
+    pub(crate) health: Health,
+}
+
+/// Runs a lane until shutdown, opening it again whenever the store fails.
+pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
+    let name = format!("lane {number}");
+    let mut pause = BACKOFF.0;
+    let mut distrusted = HashSet::new();
+    while !shutdown.is_requested() {
+        let started = Instant::now();
+        let result = match parts.store.open_lane().await {
+            Ok(lane) => {
+                parts.health.set(&name, Ok(()));
+                let mut lane = Lane::new(lane, parts.clone(), std::mem::take(&mut distrusted));
+                let result = lane.run(&shutdown).await;
+                distrusted = lane.distrusted;
+                result
+            }
+            Err(e) => Err(e),
+        };
+        metrics::gauge!("vote_worker_partitions_owned", "lane" => number.to_string()).set(0);
+        let Err(e) = result else { return };
+        metrics::counter!("vote_worker_store_errors_total").increment(1);
+        if parts.health.set(&name, Err(e.to_string())) {
+            match e {
+                StoreError::Conflict(_) => tracing::error!(lane = number, "{e}: the batch is planned again"),
+                StoreError::StaleVersion(_) => tracing::info!(lane = number, "{e}: starting again from there"),
+                _ => tracing::warn!(lane = number, "the store failed, trying again: {e}"),
+            }
+        }
+        pause = if started.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (pause * 2).min(BACKOFF.1) };
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// A read that ended.
+struct ReadDone {
+    partition: Partition,
+    epoch: u64,
+    key: String,
+    queue: QueueId,
+    from: Checkpoint,
+    result: Result<Read, QueueError>,
+}
+
+struct Lane {
+    store: Box<dyn StoreLane>,
+    parts: LaneParts,
+    owned: BTreeMap<Partition, Owned>,
+    epoch: u64,
+    reads: JoinSet<ReadDone>,
+    /// Queues left alone until then.
+    paused: HashMap<String, Instant>,
+    /// Partitions whose last plan met something unexpected, to be looked up exhaustively.
+    distrusted: HashSet<Partition>,
+    trimmer: Trimmer,
+    yielded_at: Option<Instant>,
+    /// Boxes that lost data: nothing more is booked under these identities.
+    cut: HashSet<QueueId>,
+}
+
+impl Lane {
+    fn new(store: Box<dyn StoreLane>, parts: LaneParts, distrusted: HashSet<Partition>) -> Self {
+        let trimmer = Trimmer::new(parts.trim_delay);
+        Self {
+            store,
+            parts,
+            owned: BTreeMap::new(),
+            epoch: 0,
+            reads: JoinSet::new(),
+            paused: HashMap::new(),
+            distrusted,
+            trimmer,
+            yielded_at: None,
+            cut: HashSet::new(),
+        }
+    }
+
+    async fn run(&mut self, shutdown: &Shutdown) -> Result<(), StoreError> {
+        let mut tend_at = Instant::now();
+        loop {
+            if shutdown.is_requested() {
+                // What was read and not committed is read again by whoever owns the partition next.
+                return Ok(());
+            }
+            if Instant::now() >= tend_at {
+                self.tend().await?;
+                tend_at = Instant::now() + TEND_EVERY;
+            }
+            while let Some(done) = self.reads.try_join_next() {
+                self.take(done)?;
+            }
+            self.start_reads();
+            self.trimmer.run_due(&self.parts.queues.borrow());
+            let waiting = self.owned.values().filter_map(Owned::waiting);
+            let wake = match schedule::next(waiting, Instant::now()) {
+                Next::Commit(partition) => {
+                    self.commit(partition).await?;
+                    continue;
+                }
+                Next::WaitUntil(at) => at.min(tend_at),
+                Next::Idle => tend_at,
+            };
+            let wake = wake.min(Instant::now() + LOOK_EVERY);
+            tokio::select! {
+                Some(done) = self.reads.join_next() => self.take(done)?,
+                () = tokio::time::sleep_until(wake.into()) => {}
+                () = shutdown.requested() => {}
+            }
+        }
+    }
+
+    /// Sees to the fair share of partitions.
+    async fn tend(&mut self) -> Result<(), StoreError> {
+        let live = self.store.live_lanes().await?;
+        let mut share = schedule::fair_share(self.parts.layout.partitions, live);
+        if self.should_yield() {
+            share = 0;
+        }
+        while self.owned.len() > share {
+            // The one with the least read ahead: that is read again by its next owner.
+            let least = self.owned.values().min_by_key(|owned| owned.waiting().map_or(0, |w| w.votes));
+            let Some(partition) = least.map(|owned| owned.partition) else { break };
+            self.owned.remove(&partition);
+            self.store.release(partition).await?;
+        }
+        let free: Vec<_> =
+            self.parts.layout.partitions.iter().filter(|partition| !self.owned.contains_key(partition)).collect();
+        // Each starts elsewhere, so that lanes do not all try the same ones.
+        let start = self.epoch as usize * 7 % free.len().max(1);
+        for partition in free.iter().cycle().skip(start).take(free.len().min(MAX_TRIES)) {
+            if self.owned.len() >= share {
+                break;
+            }
+            if let Some(acquired) = self.store.acquire(*partition).await? {
+                self.epoch += 1;
+                self.owned.insert(*partition, Owned::new(*partition, self.epoch, acquired));
+            }
+        }
+        self.epoch += 1;
+        metrics::gauge!("vote_worker_live_lanes").set(f64::from(live));
+        Ok(())
+    }
+
+    /// Whether to leave the partitions to other workers, since they reach a queue that this one does not. If nobody
+    /// takes them, this one goes on with the queues it does reach.
+    fn should_yield(&mut self) -> bool {
+        let cut_off = self.parts.queues.borrow().values().any(|q| matches!(q.view(), View::Shut { only_here: true }));
+        if !cut_off {
+            self.yielded_at = None;
+            return false;
+        }
+        if self.yielded_at.is_none() {
+            tracing::warn!("a queue is reached by other workers and not by this one: leaving the partitions to them");
+        }
+        self.yielded_at.get_or_insert_with(Instant::now).elapsed() < YIELD_FOR
+    }
+
+    fn start_reads(&mut self) {
+        let queues = Arc::clone(&self.parts.queues.borrow());
+        let now = Instant::now();
+        for (key, monitored) in queues.iter() {
+            if self.paused.get(key).is_some_and(|until| *until > now) {
+                continue;
+            }
+            let View::Open { id, accepted } = monitored.view() else { continue };
+            if self.cut.contains(&id) {
+                continue;
+            }
+            for owned in self.owned.values_mut() {
+                let partition = owned.partition;
+                let count = accepted.get(&partition).copied().unwrap_or_default();
+                let Some((from, limit)) = owned.start_read(id, count, now) else { continue };
+                let (queue, key, epoch) = (Arc::clone(&monitored.queue), key.clone(), owned.epoch);
+                self.reads.spawn(async move {
+                    let result = queue.read(id, partition, from.position, limit).await;
+                    ReadDone { partition, epoch, key, queue: id, from, result }
+                });
+            }
+        }
+    }
+
+    fn take(&mut self, done: Result<ReadDone, tokio::task::JoinError>) -> Result<(), StoreError> {
+        // A read that panicked stays noted as running, and its queue would not be read again: so the lane starts over.
+        let ended = |e| StoreError::Unavailable(format!("a read ended by itself, which is a bug: {e}").into());
+        let ReadDone { partition, epoch, key, queue, from, result } = done.map_err(ended)?;
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch) else { return Ok(()) };
+        owned.end_read(queue);
+        if self.cut.contains(&queue) {
+            return Ok(());
+        }
+        let queues = Arc::clone(&self.parts.queues.borrow());
+        let monitored = queues.get(&key);
+        match result {
+            Ok(read) => {
+                if owned.take(queue, &from, read, Instant::now()) == Taken::WentBack {
+                    self.cut(queue, monitored, &format!("partition {partition} counts fewer votes than before"));
+                }
+            }
+            Err(e @ QueueError::Cut(_)) => self.cut(queue, monitored, &format!("partition {partition}: {e}")),
+            Err(e) => {
+                tracing::debug!(%partition, "a queue was not read: {e}");
+                self.paused.insert(key, Instant::now() + PAUSE_AFTER_ERROR);
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, queue: QueueId, monitored: Option<&Monitored>, reason: &str) {
+        self.cut.insert(queue);
+        for owned in self.owned.values_mut() {
+            owned.forget(queue);
+        }
+        if let Some(monitored) = monitored {
+            monitored.is_cut(queue, reason.to_owned());
+        }
+    }
+
+    async fn commit(&mut self, partition: Partition) -> Result<(), StoreError> {
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        let started = Instant::now();
+        let version = owned.version;
+        let deliveries = owned.deliveries();
+        let checkpoints: Vec<_> =
+            deliveries.iter().map(|delivery| (delivery.queue, delivery.checkpoint.clone())).collect();
+        let votes: u64 = deliveries.iter().map(Delivery::votes).sum();
+        let polls = self.parts.polls.for_deliveries(&deliveries).await?;
+        let batch = Batch::decode(partition, self.parts.layout.partitions, &polls, deliveries);
+        for frame in batch.quarantine() {
+            tracing::error!(
+                queue = %frame.queue, %partition, position = %frame.position, poll = %frame.poll, votes = frame.votes,
+                "a frame can't be counted and is set aside in the table quarantine: {}", frame.reason
+            );
+        }
+        let lookup = if self.distrusted.contains(&partition) { Lookup::Exhaustive } else { Lookup::Filtered };
+        let mut standing = BTreeMap::new();
+        for (poll, voters) in batch.voters() {
+            standing.insert(poll, self.store.lookup(partition, poll, &voters, lookup).await?);
+        }
+        let plan = batch.plan(version, &standing);
+        if let Err(e) = self.store.commit(&plan).await {
+            if matches!(e, StoreError::Conflict(_)) {
+                self.distrusted.insert(partition);
+            }
+            return Err(e);
+        }
+        self.distrusted.remove(&partition);
+        crate::metrics::committed(&plan, votes, started.elapsed());
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.committed(checkpoints.iter().cloned());
+        }
+        for (queue, checkpoint) in checkpoints {
+            self.trimmer.committed(queue, partition, checkpoint.position);
+        }
+        Ok(())
+    }
+}
+
+/// A queue that has a box now, by the box.
+pub(crate) fn by_id(queues: &Queues, id: QueueId) -> Option<Arc<dyn Queue>> {
+    queues.values().find_map(|monitored| match monitored.view() {
+        View::Open { id: open, .. } if open == id => Some(Arc::clone(&monitored.queue)),
+        _ => None,
+    })
+}
+
+/// A place up to which a partition of a queue may be trimmed.
+pub(crate) type Trim = (QueueId, Partition, Position);

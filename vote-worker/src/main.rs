@@ -1,0 +1,74 @@
+//! `vote-worker`: wires Redis and Postgres into the worker.
+
+use std::{process::ExitCode, sync::Arc};
+
+use vote_core::{SystemClock, store::StoreError};
+use vote_service::{Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
+use vote_worker::{Health, Options, Parts, config::{self, Config}};
+
+fn main() -> ExitCode {
+    let parsed = match config::parse() {
+        Ok(parsed) => parsed,
+        Err(exit) => return exit.exit(),
+    };
+    let command = parsed.command.map(|(name, _)| name);
+    let config = match Config::from_settings(parsed.settings) {
+        Ok(config) => config,
+        Err(e) => return fail(&e, EX_CONFIG),
+    };
+    if let Err(e) = telemetry::init(&config.log, config.log_format) {
+        return fail(&e, EX_CONFIG);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&e, 1),
+    };
+    let result = match command.as_deref() {
+        Some("check-config") => {
+            println!("configuration ok");
+            return ExitCode::SUCCESS;
+        }
+        Some("healthcheck") => admin::healthcheck(config.admin_listen).map_err(Into::into),
+        Some("migrate") => runtime.block_on(config.store.migrate(&config.store_schema)).map_err(Into::into),
+        _ => shutdown::on_signals().map_err(Into::into).and_then(|shutdown| runtime.block_on(run(config, shutdown))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let wrong_setting = matches!(e.downcast_ref(), Some(StoreError::Layout(_)));
+            fail(&*e, if wrong_setting { EX_CONFIG } else { 1 })
+        }
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("vote-worker: {error}");
+    ExitCode::from(code)
+}
+
+async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::BoxError> {
+    admin::metrics_handle();
+    vote_worker::metrics::describe();
+    let mut sources = Vec::new();
+    for queues in &config.queues {
+        sources.push(queues.open(&config.queue_prefix).await?);
+    }
+    let health = Health::default();
+    let admin = tokio::net::TcpListener::from_std(vote_service::listen::listen(config.admin_listen, false)?)?;
+    let ready = health.clone();
+    let admin = tokio::spawn(admin::serve_admin(admin, move || ready.ready(), shutdown.clone()));
+    let store = vote_worker::open_store(&config, &health, &shutdown).await?;
+    let options = Options {
+        lanes: config.lanes,
+        partitions: config.partitions,
+        fingerprint: config.pepper.fingerprint(),
+        trim_delay: config.trim_delay,
+        allow_volatile: config.allow_volatile,
+    };
+    let parts = Parts { store, sources, polls: config.polls, clock: Arc::new(SystemClock), health };
+    let result = vote_worker::run(parts, options, shutdown.clone()).await;
+    // Also where the worker ended by itself, so that the admin routes end with it.
+    shutdown.trigger();
+    admin.await??;
+    Ok(result?)
+}

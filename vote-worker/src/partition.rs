@@ -1,0 +1,244 @@
+//! What a lane knows of a partition it owns: how far each queue was read and committed, and what waits between.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Instant,
+};
+
+use vote_core::{
+    Partition, QueueId,
+    dedup::{Delivery, went_back},
+    queue::Read,
+    store::{Acquired, Checkpoint},
+};
+
+use crate::schedule::{BATCH_VOTES, Waiting};
+
+/// Reading ahead of the commits stops here.
+const MAX_WAITING: u64 = 2 * BATCH_VOTES;
+/// Entries of the first read of a queue, when it is not known how many votes an entry has.
+const FIRST_READ: usize = 256;
+/// A queue in which nothing is new is read all the same after this time: to see that what was read last is still
+/// there, and what its count does not show.
+const VERIFY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A partition that the lane owns.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub(crate) partition: Partition,
+    pub(crate) version: u64,
+    /// Tells reads that were started for this ownership from older ones.
+    pub(crate) epoch: u64,
+    committed: BTreeMap<QueueId, Checkpoint>,
+    waiting: BTreeMap<QueueId, Delivery>,
+    votes: u64,
+    since: Option<Instant>,
+    reading: HashSet<QueueId>,
+    cursors: HashMap<QueueId, Cursor>,
+}
+
+#[derive(Debug)]
+struct Cursor {
+    /// The last read did not reach the end.
+    more: bool,
+    read_at: Option<Instant>,
+    votes_per_entry: f64,
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self { more: false, read_at: None, votes_per_entry: BATCH_VOTES as f64 / FIRST_READ as f64 }
+    }
+}
+
+/// What a read brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It waits to be committed, or there was nothing new.
+    Fine,
+    /// The queue's count is lower than it was: it lost or rolled back data.
+    WentBack,
+}
+
+impl Owned {
+    pub(crate) fn new(partition: Partition, epoch: u64, acquired: Acquired) -> Self {
+        Self {
+            partition,
+            version: acquired.version,
+            epoch,
+            committed: acquired.checkpoints,
+            waiting: BTreeMap::new(),
+            votes: 0,
+            since: None,
+            reading: HashSet::new(),
+            cursors: HashMap::new(),
+        }
+    }
+
+    /// Where the next read of a queue starts.
+    fn checkpoint(&self, queue: QueueId) -> Checkpoint {
+        let waiting = self.waiting.get(&queue).map(|delivery| &delivery.checkpoint);
+        waiting.or_else(|| self.committed.get(&queue)).cloned().unwrap_or_default()
+    }
+
+    /// Whether a queue is to be read now, from where, and how many entries; it counts as being read from then on.
+    pub(crate) fn start_read(&mut self, queue: QueueId, accepted: u64, now: Instant) -> Option<(Checkpoint, usize)> {
+        if self.votes >= MAX_WAITING || self.reading.contains(&queue) {
+            return None;
+        }
+        let from = self.checkpoint(queue);
+        let cursor = self.cursors.entry(queue).or_default();
+        let verify = cursor.read_at.is_none_or(|at| now.saturating_duration_since(at) >= VERIFY_EVERY);
+        let is_new = from.accepted.values().sum::<u64>() != accepted;
+        if !cursor.more && !is_new && !verify {
+            return None;
+        }
+        let wanted = MAX_WAITING - self.votes;
+        let limit = (wanted as f64 / cursor.votes_per_entry).ceil().clamp(16.0, 1024.0) as usize;
+        cursor.read_at = Some(now);
+        self.reading.insert(queue);
+        Some((from, limit))
+    }
+
+    /// A read that was started is over.
+    pub(crate) fn end_read(&mut self, queue: QueueId) {
+        self.reading.remove(&queue);
+    }
+
+    /// Takes what a read brought, which started at `from`.
+    pub(crate) fn take(&mut self, queue: QueueId, from: &Checkpoint, read: Read, now: Instant) -> Taken {
+        if *from != self.checkpoint(queue) {
+            // What was read before it was forgotten meanwhile; booking this would leave a gap.
+            return Taken::Fine;
+        }
+        if read.accepted.as_ref().is_some_and(|accepted| went_back(&from.accepted, accepted)) {
+            return Taken::WentBack;
+        }
+        let cursor = self.cursors.entry(queue).or_default();
+        cursor.more = read.accepted.is_none();
+        let entries = read.entries.len();
+        let delivery = Delivery::new(queue, from, read);
+        if delivery.checkpoint == *from {
+            return Taken::Fine;
+        }
+        let votes = delivery.votes();
+        if entries > 0 {
+            // The mean of the last few reads.
+            cursor.votes_per_entry = (cursor.votes_per_entry + (votes as f64 / entries as f64).max(1.0)) / 2.0;
+        }
+        self.votes += votes;
+        self.since.get_or_insert(now);
+        match self.waiting.entry(queue) {
+            std::collections::btree_map::Entry::Occupied(mut waiting) => waiting.get_mut().extend(delivery),
+            std::collections::btree_map::Entry::Vacant(none) => drop(none.insert(delivery)),
+        }
+        Taken::Fine
+    }
+
+    /// Forgets what was read of a queue and not committed, since its identity is not to be booked under any more.
+    pub(crate) fn forget(&mut self, queue: QueueId) {
+        if let Some(delivery) = self.waiting.remove(&queue) {
+            self.votes -= delivery.votes();
+        }
+        self.cursors.remove(&queue);
+        if self.waiting.is_empty() {
+            self.since = None;
+        }
+    }
+
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        Some(Waiting { partition: self.partition, votes: self.votes, since: self.since? })
+    }
+
+    /// What waits, to be committed now.
+    pub(crate) fn deliveries(&mut self) -> Vec<Delivery> {
+        self.votes = 0;
+        self.since = None;
+        std::mem::take(&mut self.waiting).into_values().collect()
+    }
+
+    /// A commit of what was read up to these checkpoints went through.
+    pub(crate) fn committed(&mut self, checkpoints: impl IntoIterator<Item = (QueueId, Checkpoint)>) {
+        self.version += 1;
+        self.committed.extend(checkpoints);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vote_core::{Position, queue::Entry};
+
+    use super::*;
+
+    const QUEUE: QueueId = QueueId([1; 16]);
+
+    fn owned() -> Owned {
+        Owned::new(Partition(0), 0, Acquired { version: 0, checkpoints: BTreeMap::new() })
+    }
+
+    fn read(positions: &[u8], accepted: Option<u64>) -> Read {
+        let entry = |position: &u8| Entry {
+            position: Position::from_bytes(&[*position]).unwrap(),
+            poll: "pets".to_owned(),
+            votes: 10,
+            frame: Vec::new().into(),
+        };
+        Read {
+            entries: positions.iter().map(entry).collect(),
+            accepted: accepted.map(|n| [("pets".to_owned(), n)].into()),
+        }
+    }
+
+    fn next_position(owned: &mut Owned, accepted: u64) -> Option<Position> {
+        owned.start_read(QUEUE, accepted, Instant::now()).map(|(from, _)| from.position)
+    }
+
+    #[test]
+    fn reads_go_on_after_what_waits() {
+        let mut owned = owned();
+        let (from, _) = owned.start_read(QUEUE, 40, Instant::now()).unwrap();
+        assert_eq!(next_position(&mut owned, 40), None, "one read of a queue at a time");
+        owned.end_read(QUEUE);
+        owned.take(QUEUE, &from, read(&[1, 2], None), Instant::now());
+        assert_eq!(next_position(&mut owned, 40), Position::from_bytes(&[2]));
+        assert_eq!(owned.waiting().unwrap().votes, 20);
+    }
+
+    #[test]
+    fn a_queue_with_nothing_new_is_left_alone() {
+        let mut owned = owned();
+        let (from, _) = owned.start_read(QUEUE, 20, Instant::now()).unwrap();
+        owned.end_read(QUEUE);
+        owned.take(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
+        assert_eq!(next_position(&mut owned, 20), None);
+        assert!(next_position(&mut owned, 21).is_some());
+    }
+
+    #[test]
+    fn a_count_that_falls_is_noticed() {
+        let from = Checkpoint { accepted: [("pets".to_owned(), 30)].into(), ..Checkpoint::default() };
+        let acquired = Acquired { version: 0, checkpoints: [(QUEUE, from.clone())].into() };
+        let mut owned = Owned::new(Partition(0), 0, acquired);
+        assert_eq!(owned.take(QUEUE, &from, read(&[], Some(29)), Instant::now()), Taken::WentBack);
+        assert_eq!(owned.take(QUEUE, &from, read(&[], Some(30)), Instant::now()), Taken::Fine);
+    }
+
+    #[test]
+    fn a_count_without_entries_is_committed_so_that_it_shows() {
+        let mut owned = owned();
+        owned.take(QUEUE, &Checkpoint::default(), read(&[1], Some(11)), Instant::now());
+        let deliveries = owned.deliveries();
+        assert_eq!(deliveries[0].checkpoint.accepted["pets"], 11, "ten were read");
+    }
+
+    #[test]
+    fn what_waits_of_a_lost_queue_is_forgotten() {
+        let mut owned = owned();
+        owned.take(QUEUE, &Checkpoint::default(), read(&[1], None), Instant::now());
+        let after = owned.checkpoint(QUEUE);
+        owned.forget(QUEUE);
+        assert_eq!(owned.waiting(), None);
+        owned.take(QUEUE, &after, read(&[2], None), Instant::now());
+        assert_eq!(owned.waiting(), None, "nor is what a read brings that started after it");
+    }
+}

@@ -1,0 +1,97 @@
+//! Which partition is committed next, and how many a lane should own. Pure.
+
+use std::time::{Duration, Instant};
+
+use vote_core::{Partition, Partitions};
+
+/// A batch is committed when it has this many votes: beyond it a larger one is hardly faster (see
+/// `docs/performance.md`), and what an error makes undone grows.
+pub const BATCH_VOTES: u64 = 20_000;
+/// A batch is committed at the latest this long after its first vote was read, however small.
+pub const FILL_TIME: Duration = Duration::from_millis(250);
+/// A batch that waited this long goes before deeper ones.
+pub const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// What was read of a partition and waits to be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// The partition.
+    pub partition: Partition,
+    /// Votes read.
+    pub votes: u64,
+    /// When the first of them was read.
+    pub since: Instant,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Commit this partition.
+    Commit(Partition),
+    /// Nothing is ripe before this moment.
+    WaitUntil(Instant),
+    /// Nothing waits.
+    Idle,
+}
+
+/// The deepest ripe partition, or the one that waited longest if it waited too long.
+#[must_use]
+pub fn next(waiting: impl Iterator<Item = Waiting> + Clone, now: Instant) -> Next {
+    let age = |w: &Waiting| now.saturating_duration_since(w.since);
+    let overdue = waiting.clone().filter(|w| age(w) >= MAX_WAIT).min_by_key(|w| w.since);
+    let ripe = || waiting.clone().filter(|w| w.votes >= BATCH_VOTES || age(w) >= FILL_TIME).max_by_key(|w| w.votes);
+    if let Some(chosen) = overdue.or_else(ripe) {
+        return Next::Commit(chosen.partition);
+    }
+    waiting.map(|w| w.since + FILL_TIME).min().map_or(Next::Idle, Next::WaitUntil)
+}
+
+/// How many partitions a lane may own: its fair share among the lanes that live.
+#[must_use]
+pub fn fair_share(partitions: Partitions, live_lanes: u32) -> usize {
+    usize::from(partitions.count()).div_ceil(live_lanes.max(1) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(partition: u16, votes: u64, age_ms: u64, now: Instant) -> Waiting {
+        Waiting { partition: Partition(partition), votes, since: now - Duration::from_millis(age_ms) }
+    }
+
+    fn chosen(now: Instant, all: &[Waiting]) -> Next {
+        next(all.iter().copied(), now)
+    }
+
+    #[test]
+    fn the_deepest_ripe_partition_goes_first() {
+        let now = Instant::now();
+        let all = [waiting(0, 10, 300, now), waiting(1, 30_000, 1, now), waiting(2, 500, 300, now)];
+        assert_eq!(chosen(now, &all), Next::Commit(Partition(1)));
+    }
+
+    #[test]
+    fn none_waits_longer_than_a_second_behind_deeper_ones() {
+        let now = Instant::now();
+        let all = [waiting(0, 1, 1001, now), waiting(1, 30_000, 900, now), waiting(2, 1, 1500, now)];
+        assert_eq!(chosen(now, &all), Next::Commit(Partition(2)));
+    }
+
+    #[test]
+    fn a_small_young_batch_gets_time_to_fill() {
+        let now = Instant::now();
+        let all = [waiting(0, 10, 100, now), waiting(1, 10, 50, now)];
+        assert_eq!(chosen(now, &all), Next::WaitUntil(now + Duration::from_millis(150)));
+        assert_eq!(chosen(now, &[]), Next::Idle);
+    }
+
+    #[test]
+    fn shares_cover_all_partitions() {
+        let partitions = Partitions::default();
+        for lanes in 1..40 {
+            assert!(fair_share(partitions, lanes) * lanes as usize >= 16);
+        }
+        assert_eq!((fair_share(partitions, 1), fair_share(partitions, 3), fair_share(partitions, 100)), (16, 6, 1));
+    }
+}
