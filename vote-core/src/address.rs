@@ -99,6 +99,12 @@ macro_rules! shown {
 shown!(QueueAddress StoreAddress);
 
 impl QueueAddress {
+    /// Whether the queue is a server, to which every thread has a connection of its own.
+    #[must_use]
+    pub const fn is_server(&self) -> bool {
+        matches!(self.0, Kind::Server(_))
+    }
+
     /// Opens the queue. A server need not be there yet. Keys of a Redis begin with `prefix`.
     ///
     /// # Errors

@@ -1,1 +1,109 @@
-//! x
+//! The frontend: takes votes over HTTP and queues them, each acknowledged when it is on disk.
+//!
+//! [`run`] serves on a listener; [`Frontend`] is the tower service itself, to be mounted in another server. The binary
+//! `vote-frontend` runs it once for each core, all on one port.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use vote_core::{
+    Partitions, Queue,
+    intake::{Intake, IntakeOptions, IntakeState},
+    queue::Layout,
+    writer::Writer,
+};
+use vote_service::{Connections, Guards, Limits, Shutdown, layers::guard, serve::serve};
+
+mod app;
+mod ballot;
+pub mod config;
+pub mod cookie;
+pub mod identity;
+pub mod metrics;
+mod pages;
+
+pub use app::{Frontend, Parts};
+
+/// How often the queue is looked at: whether it is there, durable and registered.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The most votes of one flusher that wait for the disk: about a quarter of a second's worth.
+const MAX_WAITING: usize = 16_384;
+
+/// How the frontend works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many partitions: as many as the store has.
+    pub partitions: Partitions,
+    /// Take votes even if the queue may lose them. For a laptop.
+    pub allow_volatile: bool,
+    /// Limits of the HTTP server.
+    pub limits: Limits,
+    /// The connections of the process.
+    pub connections: Connections,
+    /// The requests in flight of the process.
+    pub guards: Guards,
+}
+
+/// Whether all of a process' frontends take votes, for the admin routes. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    expected: usize,
+    intakes: Arc<Mutex<Vec<Intake>>>,
+}
+
+impl Readiness {
+    /// Of so many frontends, which are one a thread.
+    #[must_use]
+    pub fn of(frontends: usize) -> Self {
+        Self { expected: frontends, intakes: Arc::default() }
+    }
+
+    fn add(&self, intake: Intake) {
+        self.intakes.lock().unwrap_or_else(PoisonError::into_inner).push(intake);
+    }
+
+    /// `Ok` when all take votes.
+    ///
+    /// # Errors
+    /// Why one does not.
+    pub fn ready(&self) -> Result<(), String> {
+        let intakes = self.intakes.lock().unwrap_or_else(PoisonError::into_inner);
+        if intakes.len() < self.expected {
+            return Err("starting".to_owned());
+        }
+        for intake in &*intakes {
+            if let IntakeState::Shut(reason) = intake.state() {
+                return Err(reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Serves the frontend on a listener until shutdown, and then until all votes are answered.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn run(
+    listener: tokio::net::TcpListener,
+    queue: Arc<dyn Queue>,
+    parts: Parts,
+    options: Options,
+    readiness: Readiness,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let layout = Layout { partitions: options.partitions, fingerprint: parts.pepper.fingerprint() };
+    let intake = Intake::start(
+        Arc::clone(&queue),
+        IntakeOptions { layout, allow_volatile: options.allow_volatile, interval: LOOK_EVERY },
+    );
+    readiness.add(intake.clone());
+    let (writer, flusher) = Writer::start(queue, intake, MAX_WAITING, Arc::new(metrics::flushed));
+    let app = guard(Frontend::new(parts, writer), &options.guards);
+    serve(listener, app, options.limits, options.connections, shutdown).await?;
+    // The last handle to the writer went with the service, so the flusher ends when it has flushed.
+    flusher.await.map_err(io::Error::other)
+}

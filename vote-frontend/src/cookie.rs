@@ -1,0 +1,181 @@
+//! The voter's cookie: a random id, signed, so that nobody can make up voters by the million without asking for each.
+//!
+//! ```text
+//! vote-voter=1.<key id>.<id and latest cast_at>.<MAC>
+//! ```
+//!
+//! The version; 4 bytes that tell by which key it is signed, as hex; 16 bytes of id and 8 of the latest `cast_at`
+//! (microseconds, big-endian, 0 for none), and the first 16 bytes of HMAC-SHA256 over all before, both as base64url.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderValue, header};
+use sha2::Sha256;
+use vote_core::{Secret, Timestamp};
+
+use crate::identity::Identity;
+
+/// How long a browser keeps it: longer than any poll is open.
+const MAX_AGE_SECONDS: u32 = 365 * 24 * 3600;
+const MAC: usize = 16;
+
+/// The keys that sign cookies: the first signs, all verify, so that they can be rotated.
+#[derive(Debug, Clone)]
+pub struct CookieKeys {
+    keys: Vec<Key>,
+    name: &'static str,
+    secure: bool,
+}
+
+#[derive(Clone)]
+struct Key {
+    id: String,
+    mac: Hmac<Sha256>,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key({})", self.id)
+    }
+}
+
+impl Key {
+    fn new(secret: &Secret) -> Option<Self> {
+        let mac = Hmac::<Sha256>::new_from_slice(secret.expose()).ok()?;
+        let mut id = mac.clone();
+        id.update(b"key id");
+        Some(Self { id: hex::encode(&id.finalize().into_bytes()[..4]), mac })
+    }
+
+    fn sign(&self, text: &str) -> Hmac<Sha256> {
+        let mut mac = self.mac.clone();
+        mac.update(text.as_bytes());
+        mac
+    }
+}
+
+impl CookieKeys {
+    /// These keys; none if there is not one. With `tls` the cookie is sent over TLS only, and its name makes browsers
+    /// refuse one that a neighbouring site set.
+    #[must_use]
+    pub fn new(secrets: &[Secret], tls: bool) -> Option<Self> {
+        let keys: Vec<Key> = secrets.iter().filter_map(Key::new).collect();
+        let name = if tls { "__Host-vote-voter" } else { "vote-voter" };
+        (!keys.is_empty()).then_some(Self { keys, name, secure: tls })
+    }
+
+    /// The voter of a request; none without a cookie, or with one that was not signed here or was changed.
+    #[must_use]
+    pub fn read(&self, headers: &HeaderMap) -> Option<Identity> {
+        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let values = cookies.flat_map(|value| value.split(';')).filter_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            (name == self.name).then_some(value)
+        });
+        // A browser may send several of one name, of other paths; ours is the one that is signed.
+        values.filter_map(|value| self.verify(value)).next()
+    }
+
+    fn verify(&self, value: &str) -> Option<Identity> {
+        let (signed, mac) = value.rsplit_once('.')?;
+        let (version, rest) = signed.split_once('.')?;
+        let (key_id, payload) = rest.split_once('.')?;
+        if version != "1" {
+            return None;
+        }
+        let key = self.keys.iter().find(|key| key.id == key_id)?;
+        let mac = BASE64_URL_SAFE_NO_PAD.decode(mac).ok().filter(|mac| mac.len() == MAC)?;
+        key.sign(signed).verify_truncated_left(&mac).ok()?;
+        let payload: [u8; 24] = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?.try_into().ok()?;
+        let (id, latest) = payload.split_first_chunk::<16>()?;
+        let latest = i64::from_be_bytes(*latest.first_chunk()?);
+        Some(Identity::known(*id, Timestamp::from_micros(latest).ok()))
+    }
+
+    /// The header that gives the voter their cookie.
+    #[must_use]
+    pub fn set(&self, voter: &Identity) -> Option<HeaderValue> {
+        let key = self.keys.first()?;
+        let mut payload = [0; 24];
+        payload[..16].copy_from_slice(voter.id());
+        payload[16..].copy_from_slice(&voter.latest().map_or(0, Timestamp::as_micros).to_be_bytes());
+        let signed = format!("1.{}.{}", key.id, BASE64_URL_SAFE_NO_PAD.encode(payload));
+        let mac = BASE64_URL_SAFE_NO_PAD.encode(&key.sign(&signed).finalize().into_bytes()[..MAC]);
+        let secure = if self.secure { "; Secure" } else { "" };
+        let name = self.name;
+        let cookie = format!(
+            "{name}={signed}.{mac}; Path=/; Max-Age={MAX_AGE_SECONDS}; HttpOnly; SameSite=Lax{secure}"
+        );
+        HeaderValue::from_str(&cookie).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(byte: u8) -> Secret {
+        Secret::new(vec![byte; 32]).unwrap()
+    }
+
+    fn keys(bytes: &[u8]) -> CookieKeys {
+        CookieKeys::new(&bytes.iter().map(|b| secret(*b)).collect::<Vec<_>>(), false).unwrap()
+    }
+
+    fn pair(keys: &CookieKeys, voter: &Identity) -> String {
+        keys.set(voter).unwrap().to_str().unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    fn read(keys: &CookieKeys, cookie: &str) -> Option<Identity> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, cookie.parse().unwrap());
+        keys.read(&headers)
+    }
+
+    #[test]
+    fn what_was_set_is_read_back_among_other_cookies() {
+        let mut voter = Identity::random().unwrap();
+        assert_eq!(read(&keys(&[1]), &format!("a=b; {}; c=d", pair(&keys(&[1]), &voter))), Some(voter));
+        voter.cast(Timestamp::MIN);
+        assert_eq!(read(&keys(&[1]), &pair(&keys(&[1]), &voter)), Some(voter));
+    }
+
+    #[test]
+    fn no_character_can_be_changed() {
+        let cookie = pair(&keys(&[1]), &Identity::random().unwrap());
+        let start = cookie.find('=').unwrap() + 1;
+        for i in start..cookie.len() {
+            for bit in 0..7 {
+                let mut changed = cookie.clone().into_bytes();
+                changed[i] ^= 1 << bit;
+                let Ok(changed) = HeaderValue::from_bytes(&changed) else { continue };
+                let mut headers = HeaderMap::new();
+                headers.insert(header::COOKIE, changed.clone());
+                assert_eq!(keys(&[1]).read(&headers), None, "{changed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_can_be_rotated() {
+        let voter = Identity::random().unwrap();
+        let old = pair(&keys(&[1]), &voter);
+        assert_eq!(read(&keys(&[2, 1]), &old), Some(voter), "the old key still verifies");
+        assert_eq!(read(&keys(&[1]), &pair(&keys(&[2, 1]), &voter)), None, "the first one signs");
+        assert_eq!(read(&keys(&[2]), &old), None);
+    }
+
+    #[test]
+    fn with_tls_the_cookie_is_bound_to_the_host() {
+        let keys = CookieKeys::new(&[secret(1)], true).unwrap();
+        let set = keys.set(&Identity::random().unwrap()).unwrap();
+        let set = set.to_str().unwrap();
+        assert!(set.starts_with("__Host-vote-voter=") && set.contains("; Secure"), "{set}");
+        assert!(set.contains("HttpOnly") && set.contains("SameSite=Lax") && set.contains("Path=/"), "{set}");
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        assert!(!format!("{:?}", keys(&[1])).contains("01010101"));
+    }
+}

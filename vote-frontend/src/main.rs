@@ -1,0 +1,91 @@
+//! `vote-frontend`: wires Redis into the frontend, one thread for each core.
+
+use std::{process::ExitCode, sync::Arc};
+
+use vote_core::SystemClock;
+use vote_frontend::{
+    Options, Parts, Readiness,
+    config::{self, Config},
+};
+use vote_service::{
+    BoxError, Connections, Guards, Limits, Shutdown, admin, listen, settings::EX_CONFIG, shutdown, telemetry,
+    threads,
+};
+
+fn main() -> ExitCode {
+    let parsed = match config::parse() {
+        Ok(parsed) => parsed,
+        Err(exit) => return exit.exit(),
+    };
+    let config = match Config::from_settings(parsed.settings) {
+        Ok(config) => config,
+        Err(e) => return fail(&e, EX_CONFIG),
+    };
+    if let Err(e) = telemetry::init(&config.log, config.log_format) {
+        return fail(&e, EX_CONFIG);
+    }
+    let result = match parsed.command.as_ref().map(|(name, _)| name.as_str()) {
+        Some("check-config") => {
+            println!("configuration ok");
+            return ExitCode::SUCCESS;
+        }
+        Some("healthcheck") => admin::healthcheck(config.admin_listen).map_err(BoxError::from),
+        _ => shutdown::on_signals().map_err(BoxError::from).and_then(|shutdown| run(&config, &shutdown)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&*e, 1),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("vote-frontend: {error}");
+    ExitCode::from(code)
+}
+
+fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
+    admin::metrics_handle();
+    vote_frontend::metrics::describe();
+    let readiness = Readiness::of(config.threads);
+    let options = Options {
+        partitions: config.partitions,
+        allow_volatile: config.allow_volatile,
+        limits: Limits { drain: config.drain, ..Limits::default() },
+        connections: Connections::new(config.max_connections),
+        guards: Guards::default(),
+    };
+    let parts = Parts {
+        polls: Arc::clone(&config.polls),
+        pepper: config.pepper.clone(),
+        cookie_keys: config.cookie_keys.clone(),
+        receipt_key: config.receipt_key.clone(),
+        results_url: config.results_url.clone(),
+        clock: Arc::new(SystemClock),
+    };
+    // All listen before one takes votes, so that an address in use is an error at once.
+    let listeners = (0..config.threads)
+        .map(|_| listen::listen(config.listen, config.threads > 1).map(|listener| Some(listener).into()))
+        .collect::<Result<Vec<std::sync::Mutex<_>>, _>>()?;
+    let admin_listener = std::sync::Mutex::new(Some(listen::listen(config.admin_listen, false)?));
+    let shared = Arc::new((listeners, admin_listener));
+    let (queue, prefix) = (config.queue.clone(), config.queue_prefix.clone());
+    let stop = shutdown.clone();
+    threads::run_per_core(config.threads, shutdown, move |thread| {
+        let (shared, queue, prefix) = (Arc::clone(&shared), queue.clone(), prefix.clone());
+        let (parts, options, readiness, shutdown) =
+            (parts.clone(), options.clone(), readiness.clone(), stop.clone());
+        async move {
+            let take = |slot: &std::sync::Mutex<Option<std::net::TcpListener>>| slot.lock().ok()?.take();
+            if let Some(listener) = take(&shared.1) {
+                let (listener, ready) = (tokio::net::TcpListener::from_std(listener)?, readiness.clone());
+                tokio::spawn(admin::serve_admin(listener, move || ready.ready(), shutdown.clone()));
+            }
+            let listener = take(&shared.0[thread]).ok_or("a thread was started twice")?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let queue = queue.open(&prefix).await?;
+            vote_frontend::run(listener, queue, parts, options, readiness, shutdown).await?;
+            Ok::<(), BoxError>(())
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! What a voter sees. Plain HTML that works without a script.
+
+use std::{collections::HashMap, fmt::Write};
+
+use vote_core::{Poll, PollSlug, Polls, poll::Phase};
+use vote_service::respond::escape_html;
+
+const STYLE: &str = include_str!("style.css");
+
+/// Pages made once: they are what most requests get.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    polls: HashMap<PollSlug, String>,
+    list: String,
+}
+
+impl Pages {
+    pub(crate) fn new(polls: &Polls) -> Self {
+        let mut list = String::from("<h1>Polls</h1><ul>");
+        for poll in polls {
+            let (slug, title) = (poll.slug, escape_html(&poll.title));
+            // Writing to a string can't fail.
+            let _ = write!(list, "<li><a href=\"/polls/{slug}\">{title}</a></li>");
+        }
+        list.push_str("</ul>");
+        Self {
+            polls: polls.iter().map(|poll| (poll.slug, page(&poll.title, &form(poll, "")))).collect(),
+            list: page("Polls", &list),
+        }
+    }
+
+    pub(crate) fn list(&self) -> String {
+        self.list.clone()
+    }
+
+    /// The poll, to vote in; or why that can't be done now.
+    pub(crate) fn poll(&self, poll: &Poll, phase: Phase) -> String {
+        match (phase, self.polls.get(&poll.slug)) {
+            (Phase::Open, Some(page)) => page.clone(),
+            _ => page(
+                &poll.title,
+                &format!("<h1>{}</h1><p>{}</p>", escape_html(&poll.title), shut(poll, phase)),
+            ),
+        }
+    }
+}
+
+/// The poll, for a browser that sent a vote without a cookie, and has one now.
+pub(crate) fn vote_again(poll: &Poll) -> String {
+    let note = "<p class=note role=alert>Your vote was <strong>not counted</strong>: your browser did not send the \
+                cookie that tells voters apart. It has one now, so please vote again. If you see this again, allow \
+                cookies for this site.</p>";
+    page(&poll.title, &form(poll, note))
+}
+
+/// Why a poll takes no votes now.
+pub(crate) fn shut(poll: &Poll, phase: Phase) -> String {
+    match (phase, poll.opens_at, poll.closes_at) {
+        (Phase::NotYetOpen, Some(at), _) => format!("This poll opens at {at}."),
+        (Phase::Closed, _, Some(at)) => format!("This poll closed at {at}. Thank you for your interest."),
+        _ => "This poll takes no votes now.".to_owned(),
+    }
+}
+
+/// What a voter gets for a vote.
+pub(crate) fn receipt(poll: &Poll, receipt: &str, results_url: Option<&str>) -> String {
+    let title = escape_html(&poll.title);
+    let mut body = format!(
+        "<h1>Your vote is in</h1><p class=note>{title}<br>It was written to disk before this page was sent.</p>"
+    );
+    if let Some(url) = results_url {
+        let (url, slug) = (escape_html(url), poll.slug);
+        let _ = write!(
+            body,
+            "<p><a href=\"{url}/receipts/{receipt}\">See whether it is counted</a><br>\
+             <a href=\"{url}/polls/{slug}\">See the results</a></p>"
+        );
+    }
+    let _ = write!(
+        body,
+        "<p class=small>Keep the address of this page: it is your receipt. It shows neither who you are nor what you \
+         chose.</p>"
+    );
+    page("Your vote is in", &body)
+}
+
+fn form(poll: &Poll, note: &str) -> String {
+    let (slug, title) = (poll.slug, escape_html(&poll.title));
+    let mut options = String::new();
+    for option in &poll.options {
+        let (slug, label) = (option.slug, escape_html(&option.label));
+        let _ = write!(
+            options,
+            "<label><input type=radio name=option value=\"{slug}\" required> {label}</label>"
+        );
+    }
+    format!(
+        "<h1>{title}</h1>{note}<form method=post action=\"/polls/{slug}/votes\">\
+         <fieldset><legend>Choose one</legend>{options}</fieldset><button>Vote</button></form>"
+    )
+}
+
+fn page(title: &str, body: &str) -> String {
+    let title = escape_html(title);
+    format!(
+        "<!doctype html><html lang=en><head><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
+         <link rel=icon href=\"data:,\"><style>{STYLE}</style></head><body><main>{body}</main></body></html>"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_wrote_is_escaped() {
+        let file = r#"
+            [[poll]]
+            slug = "p"
+            title = "<script>&\"'"
+            options = [{ slug = "a", label = "<b>A" }, { slug = "b", label = "B" }]
+        "#;
+        let polls = Polls::from_toml("polls.toml", file).unwrap();
+        let poll = polls.get("p").unwrap();
+        let pages = Pages::new(&polls);
+        for page in [
+            pages.list(),
+            pages.poll(poll, Phase::Open),
+            vote_again(poll),
+            receipt(poll, "r", Some("http://x")),
+        ] {
+            assert!(!page.contains("<script>") && !page.contains("<b>"), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_closed_poll_has_no_form() {
+        let polls = Polls::example();
+        let page = Pages::new(&polls).poll(polls.get("pets").unwrap(), Phase::Closed);
+        assert!(page.contains("Cats or dogs?") && !page.contains("<form"), "{page}");
+    }
+}
