@@ -1,1 +1,237 @@
+//! The merge rules as algebra, and against a naive model.
 
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use vote_core::{
+    Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Timestamp, Vote, VoterKey,
+    dedup::{Batch, Delivery, stands, went_back},
+    frame,
+    poll::Voters,
+    queue::{Entry, Read},
+    store::{Ballot, Checkpoint, CommitPlan, RegisteredPoll},
+};
+
+const OPTIONS: [&str; 3] = ["cats", "dogs", "none"];
+
+fn option(n: u8) -> OptionSlug {
+    OPTIONS[usize::from(n) % 3].parse().unwrap()
+}
+
+fn poll() -> PollSlug {
+    "pets".parse().unwrap()
+}
+
+fn registered(keep: Keep) -> RegisteredPoll {
+    RegisteredPoll {
+        slug: poll(),
+        options: OPTIONS.iter().map(|o| o.parse().unwrap()).collect(),
+        keep,
+        voters: Voters::Cookie,
+        closes_at: None,
+    }
+}
+
+prop_compose! {
+    /// Few times and options, so that ties are common.
+    fn ballot(voters: u8)(voter in 0..voters, o in 0_u8..3, at in 0_i64..4) -> Ballot {
+        Ballot { voter: VoterKey([voter; 16]), option: option(o), cast_at: Timestamp::MIN.saturating_add(at) }
+    }
+}
+
+fn keep() -> impl Strategy<Value = Keep> {
+    prop_oneof![Just(Keep::First), Just(Keep::Last)]
+}
+
+/// What stands, found by sorting all votes of each voter.
+fn naive(keep: Keep, ballots: &[Ballot]) -> HashMap<VoterKey, Ballot> {
+    let mut sorted = ballots.to_vec();
+    sorted.sort_by_key(|b| (b.cast_at, b.option));
+    if keep == Keep::First {
+        sorted.reverse();
+    }
+    sorted.into_iter().map(|b| (b.voter, b)).collect()
+}
+
+proptest! {
+    #[test]
+    fn merging_is_commutative(keep in keep(), a in ballot(1), b in ballot(1)) {
+        prop_assert_eq!(stands(keep, a, b), stands(keep, b, a));
+    }
+
+    #[test]
+    fn merging_is_associative(keep in keep(), a in ballot(1), b in ballot(1), c in ballot(1)) {
+        prop_assert_eq!(stands(keep, stands(keep, a, b), c), stands(keep, a, stands(keep, b, c)));
+    }
+
+    #[test]
+    fn merging_is_idempotent(keep in keep(), a in ballot(1), b in ballot(1)) {
+        prop_assert_eq!(stands(keep, a, a), a);
+        let both = stands(keep, a, b);
+        prop_assert_eq!(stands(keep, both, b), both);
+    }
+
+    #[test]
+    fn merging_in_any_order_gives_what_a_naive_model_gives(
+        keep in keep(),
+        ballots in proptest::collection::vec(ballot(3), 1..20).prop_shuffle(),
+    ) {
+        let mut merged: HashMap<VoterKey, Ballot> = HashMap::new();
+        for b in &ballots {
+            merged.entry(b.voter).and_modify(|a| *a = stands(keep, *a, *b)).or_insert(*b);
+        }
+        prop_assert_eq!(merged, naive(keep, &ballots));
+    }
+
+    /// Votes cut into frames, frames into batches, some delivered twice: plans applied one after the other give what
+    /// the naive model gives for the set, and every vote is accounted for.
+    #[test]
+    fn plans_give_what_a_naive_model_gives(
+        keep in keep(),
+        ballots in proptest::collection::vec(ballot(12), 1..60),
+        frame_size in 1_usize..6,
+        batch_size in 1_usize..5,
+        repeated in proptest::collection::vec(any::<bool>(), 60),
+    ) {
+        let entries: Vec<Entry> = ballots.chunks(frame_size).enumerate().map(|(i, b)| entry(i, b)).collect();
+        let mut store = Model::default();
+        for (i, batch) in entries.chunks(batch_size).enumerate() {
+            store.deliver(keep, QueueId([1; 16]), batch);
+            if repeated[i] {
+                // As from another queue, where the same voters voted as well.
+                store.deliver(keep, QueueId([2; 16]), batch);
+            }
+        }
+        let expected = naive(keep, &ballots);
+        prop_assert_eq!(&store.rows, &expected);
+        for o in 0..3 {
+            let count = expected.values().filter(|b| b.option == option(o)).count() as i64;
+            prop_assert_eq!(store.tally.get(&option(o)).copied().unwrap_or(0), count);
+        }
+        prop_assert_eq!(store.new_voters, expected.len() as u64);
+        prop_assert_eq!(store.new_voters + store.superseded, store.delivered);
+    }
+}
+
+fn entry(number: usize, ballots: &[Ballot]) -> Entry {
+    let votes: Vec<Vote> = ballots
+        .iter()
+        .map(|b| Vote { poll: poll(), voter: b.voter, option: b.option, cast_at: b.cast_at })
+        .collect();
+    Entry {
+        position: Position::from_bytes(&(number as u64 + 1).to_be_bytes()).unwrap(),
+        poll: poll().to_string(),
+        votes: votes.len() as u64,
+        frame: frame::encode(poll(), Partition(0), &votes).unwrap().into(),
+    }
+}
+
+fn one() -> Partitions {
+    Partitions::new(1).unwrap()
+}
+
+/// A store that applies plans and checks what a real one checks.
+#[derive(Default)]
+struct Model {
+    rows: HashMap<VoterKey, Ballot>,
+    tally: BTreeMap<OptionSlug, i64>,
+    delivered: u64,
+    new_voters: u64,
+    superseded: u64,
+}
+
+impl Model {
+    fn deliver(&mut self, keep: Keep, queue: QueueId, entries: &[Entry]) {
+        let read = Read { entries: entries.to_vec(), accepted: None };
+        let delivery = Delivery::new(queue, &Checkpoint::default(), read);
+        self.delivered += delivery.votes();
+        let batch = Batch::decode(Partition(0), one(), &[registered(keep)], vec![delivery]);
+        assert!(batch.quarantine().is_empty());
+        let asked = &batch.voters()[&poll()];
+        let standing = asked.iter().filter_map(|voter| self.rows.get(voter).copied()).collect();
+        self.apply(&batch.plan(0, &BTreeMap::from([(poll(), standing)])));
+    }
+
+    fn apply(&mut self, plan: &CommitPlan) {
+        for poll in &plan.polls {
+            assert!(poll.inserts.is_sorted_by(|a, b| a.voter < b.voter), "sorted, each voter once");
+            for new in &poll.inserts {
+                assert_eq!(self.rows.insert(new.voter, *new), None, "an insert of a voter that has a row");
+            }
+            for (old, new) in &poll.replacements {
+                assert_eq!(
+                    self.rows.insert(old.voter, *new),
+                    Some(*old),
+                    "a replacement of what does not stand"
+                );
+            }
+            for (option, n) in &poll.tally {
+                *self.tally.entry(*option).or_default() += n;
+            }
+        }
+        self.new_voters += plan.ledger.iter().map(|e| e.new_voters).sum::<u64>();
+        self.superseded += plan.ledger.iter().map(|e| e.superseded).sum::<u64>();
+    }
+}
+
+fn quarantined(entry: Entry) -> (CommitPlan, String) {
+    let read = Read { entries: vec![entry], accepted: None };
+    let delivery = Delivery::new(QueueId([1; 16]), &Checkpoint::default(), read);
+    let batch = Batch::decode(Partition(0), one(), &[registered(Keep::First)], vec![delivery]);
+    let plan = batch.plan(7, &BTreeMap::new());
+    let reason = plan.quarantine.first().map(|q| q.reason.clone()).unwrap_or_default();
+    (plan, reason)
+}
+
+fn some_ballots() -> Vec<Ballot> {
+    (0..3).map(|n| Ballot { voter: VoterKey([n; 16]), option: option(n), cast_at: Timestamp::MIN }).collect()
+}
+
+#[test]
+fn a_frame_that_can_not_be_counted_is_set_aside_whole_and_accounted_for() {
+    let good = entry(0, &some_ballots());
+    let damaged = Entry { frame: Bytes::from_static(b"junk"), ..good.clone() };
+    let miscounted = Entry { votes: 4, ..good.clone() };
+    let unknown_poll = Entry { poll: "cars".to_owned(), ..good.clone() };
+    let no_poll = Entry { poll: "\u{1F480}".to_owned(), ..good.clone() };
+    for (entry, why) in [
+        (damaged, "frame: 4 bytes"),
+        (miscounted, "3 votes where 4"),
+        (unknown_poll, "poll cars is not registered"),
+        (no_poll, "is not a slug"),
+    ] {
+        let (plan, reason) = quarantined(entry.clone());
+        assert!(reason.contains(why), "{reason}");
+        assert_eq!((plan.quarantine[0].votes, &plan.quarantine[0].frame), (entry.votes, &entry.frame));
+        assert!(plan.polls.iter().all(|p| p.inserts.is_empty()));
+        assert_eq!((plan.ledger[0].quarantined, plan.ledger[0].accepted), (entry.votes, entry.votes));
+        assert_eq!(plan.positions, [(QueueId([1; 16]), entry.position)], "the position goes on");
+    }
+}
+
+#[test]
+fn a_vote_for_an_option_that_is_not_registered_sets_its_frame_aside() {
+    let mut ballots = some_ballots();
+    ballots[1].option = "birds".parse().unwrap();
+    let (plan, reason) = quarantined(entry(0, &ballots));
+    assert_eq!(reason, "poll pets has no option birds");
+    assert_eq!(plan.ledger[0].quarantined, 3);
+}
+
+#[test]
+fn the_queues_own_count_is_taken_over_at_the_end_of_its_log() {
+    let from = Checkpoint { accepted: [("pets".to_owned(), 10)].into(), ..Checkpoint::default() };
+    let entries = vec![entry(0, &some_ballots())];
+    let queue = QueueId([1; 16]);
+    let middle = Delivery::new(queue, &from, Read { entries: entries.clone(), accepted: None });
+    assert_eq!(middle.checkpoint.accepted["pets"], 13);
+    let counted = [("pets".to_owned(), 14)].into();
+    let end = Delivery::new(queue, &from, Read { entries, accepted: Some(counted) });
+    assert_eq!(
+        end.checkpoint.accepted["pets"], 14,
+        "a vote that is counted and not there shows in the ledger"
+    );
+    assert!(went_back(&end.checkpoint.accepted, &middle.checkpoint.accepted));
+    assert!(!went_back(&middle.checkpoint.accepted, &end.checkpoint.accepted));
+}

@@ -110,6 +110,8 @@ async fn open_queue(files: &Files) -> (SqliteQueue, QueueId) {
 
 /// Each partition's entries, after a check that the counters say the same.
 async fn consistent_entries(queue: &SqliteQueue, id: QueueId) -> BTreeMap<(Partition, Position), u64> {
+    // Takes the write lock once, so that no COMMIT of a dropped append lands between two reads.
+    queue.register(id).await.unwrap();
     let mut all = BTreeMap::new();
     for partition in layout().partitions.iter() {
         let read = queue.read(id, partition, Position::START, 1 << 30).await.unwrap();

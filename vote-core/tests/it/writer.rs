@@ -1,1 +1,241 @@
+//! Group commit and intake, over a queue in memory that can be made to fail.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use vote_core::{
+    Partition, PollSlug, Position, Queue, QueueId, Vote,
+    conformance::{layout, poll, vote},
+    intake::{Intake, IntakeOptions, IntakeState},
+    queue::{AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Seal},
+    writer::{CastError, Writer},
+};
+
+/// A queue in memory whose appends wait for a permit each, and fail when told.
+#[derive(Debug)]
+struct Slow {
+    inner: MemoryQueue,
+    permits: Semaphore,
+    appends: AtomicUsize,
+    replies_get_lost: AtomicBool,
+}
+
+#[async_trait]
+impl Queue for Slow {
+    fn address(&self) -> String {
+        self.inner.address()
+    }
+    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
+        self.inner.create(layout, replacing).await
+    }
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+        self.inner.status().await
+    }
+    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+        self.inner.register(id).await
+    }
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+        self.permits.acquire().await.unwrap().forget();
+        self.appends.fetch_add(1, Ordering::Relaxed);
+        let appended = self.inner.append(id, frames).await;
+        if self.replies_get_lost.load(Ordering::Relaxed) {
+            return Err(AppendError::Unknown("the reply got lost".to_owned()));
+        }
+        appended
+    }
+    async fn read(
+        &self,
+        id: QueueId,
+        p: Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Read, QueueError> {
+        self.inner.read(id, p, after, limit).await
+    }
+    async fn trim(&self, id: QueueId, p: Partition, upto: Position) -> Result<(), QueueError> {
+        self.inner.trim(id, p, upto).await
+    }
+    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+        self.inner.seal(id, poll).await
+    }
+    async fn check(&self) -> Result<Vec<String>, QueueError> {
+        self.inner.check().await
+    }
+}
+
+fn slow() -> Arc<Slow> {
+    Arc::new(Slow {
+        inner: MemoryQueue::new(),
+        permits: Semaphore::new(0),
+        appends: AtomicUsize::new(0),
+        replies_get_lost: AtomicBool::new(false),
+    })
+}
+
+fn options(allow_volatile: bool) -> IntakeOptions {
+    IntakeOptions { layout: layout(), allow_volatile, interval: Duration::from_millis(50) }
+}
+
+/// A writer to a registered queue.
+async fn open(queue: &Arc<Slow>, capacity: usize) -> Writer {
+    let id = queue.create(layout(), None).await.unwrap();
+    queue.register(id).await.unwrap();
+    let mut intake = Intake::start(queue.clone(), options(true));
+    intake.opened().await.unwrap();
+    Writer::start(queue.clone(), intake, capacity, Arc::new(|_| ())).0
+}
+
+fn cast(
+    writer: &Writer,
+    vote: Vote,
+) -> tokio::task::JoinHandle<Result<vote_core::writer::Stored, CastError>> {
+    let writer = writer.clone();
+    tokio::spawn(async move { writer.cast(vote).await })
+}
+
+#[tokio::test]
+async fn votes_that_come_during_a_flush_share_the_next_one() {
+    let queue = slow();
+    let writer = open(&queue, 1000).await;
+    let casts: Vec<_> = (0..100).map(|n| cast(&writer, vote(n, 0, 1))).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(casts.iter().all(|cast| !cast.is_finished()), "none is acknowledged before it is on disk");
+    queue.permits.add_permits(100);
+    for cast in casts {
+        cast.await.unwrap().unwrap();
+    }
+    assert!(queue.appends.load(Ordering::Relaxed) <= 2, "{} flushes", queue.appends.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_vote_is_found_where_its_answer_says() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let writer = open(&queue, 1000).await;
+    for n in 0..20 {
+        let vote = vote(n, (n % 2) as u8, 1);
+        let stored = writer.cast(vote).await.unwrap();
+        assert_eq!(stored.partition, layout().partitions.of(vote.voter));
+        let read = queue.read(stored.queue, stored.partition, Position::START, 100).await.unwrap();
+        let entry = read.entries.into_iter().find(|entry| entry.position == stored.position).unwrap();
+        let votes = vote_core::frame::decode(
+            poll(),
+            stored.partition,
+            layout().partitions,
+            entry.votes,
+            &entry.frame,
+        )
+        .unwrap();
+        assert!(votes.contains(&vote));
+    }
+}
+
+#[tokio::test]
+async fn more_votes_than_may_wait_are_refused_at_once() {
+    let queue = slow();
+    let writer = open(&queue, 10).await;
+    let casts: Vec<_> = (0..100).map(|n| cast(&writer, vote(n, 0, 1))).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    queue.permits.add_permits(1000);
+    let mut overloaded = 0;
+    for cast in casts {
+        match cast.await.unwrap() {
+            Ok(_) => {}
+            Err(CastError::Overloaded) => overloaded += 1,
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+    assert!((80..=90).contains(&overloaded), "{overloaded} of 100");
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_not_an_acknowledgement() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let writer = open(&queue, 10).await;
+    queue.replies_get_lost.store(true, Ordering::Relaxed);
+    assert!(matches!(writer.cast(vote(1, 0, 1)).await, Err(CastError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn a_sealed_poll_refuses_only_its_own_votes() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let writer = open(&queue, 10).await;
+    let id = queue.status().await.unwrap().unwrap().id;
+    queue.seal(id, poll()).await.unwrap();
+    let cars = Vote { poll: "cars".parse().unwrap(), ..vote(1, 0, 1) };
+    let (pets, cars) = (cast(&writer, vote(1, 0, 1)), cast(&writer, cars));
+    assert_eq!(pets.await.unwrap(), Err(CastError::Sealed));
+    cars.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_box_that_was_replaced_takes_votes_again_once_it_is_registered() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let writer = open(&queue, 10).await;
+    let old = queue.status().await.unwrap().unwrap().id;
+    let new = queue.create(layout(), Some(old)).await.unwrap();
+    assert!(matches!(writer.cast(vote(1, 0, 1)).await, Err(CastError::Shut(_))));
+    queue.register(new).await.unwrap();
+    for _ in 0..100 {
+        match writer.cast(vote(1, 0, 1)).await {
+            Ok(stored) => return assert_eq!(stored.queue, new),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+    panic!("the new box takes no votes");
+}
+
+#[tokio::test]
+async fn what_waits_is_flushed_before_the_writer_ends() {
+    let queue = slow();
+    let id = queue.create(layout(), None).await.unwrap();
+    queue.register(id).await.unwrap();
+    let mut intake = Intake::start(queue.clone(), options(true));
+    intake.opened().await.unwrap();
+    let (writer, flusher) = Writer::start(queue.clone(), intake, 10, Arc::new(|_| ()));
+    let casts: Vec<_> = (0..5).map(|n| cast(&writer, vote(n, 0, 1))).collect();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    drop(writer);
+    queue.permits.add_permits(1000);
+    flusher.await.unwrap();
+    for cast in casts {
+        cast.await.unwrap().unwrap();
+    }
+}
+
+async fn reason(queue: Arc<dyn Queue>, options: IntakeOptions) -> String {
+    let intake = Intake::start(queue, options);
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    match intake.state() {
+        IntakeState::Open(_) => panic!("the queue takes votes"),
+        IntakeState::Shut(reason) => reason,
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_must_not_take_votes_says_why() {
+    let unregistered = reason(Arc::new(MemoryQueue::new()), options(true)).await;
+    assert!(unregistered.contains("no worker has registered"), "{unregistered}");
+    let volatile = reason(Arc::new(MemoryQueue::new()), options(false)).await;
+    assert!(volatile.contains("may lose votes"), "{volatile}");
+
+    let queue = Arc::new(MemoryQueue::new());
+    let id = queue.create(layout(), None).await.unwrap();
+    queue.register(id).await.unwrap();
+    let mut other = options(true);
+    other.layout.partitions = 32.try_into().unwrap();
+    assert!(reason(queue.clone(), other).await.contains("16 partitions, VOTE_PARTITIONS says 32"));
+    let mut other = options(true);
+    other.layout.fingerprint.0 = [0; 8];
+    assert!(reason(queue, other).await.contains("another pepper"));
+}
