@@ -1,0 +1,148 @@
+//! The three services in one process: frontend, worker and results, each by its library's `run`.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use vote_core::{
+    Partitions, Pepper, Polls, Queue, QueueAddress, Store, StoreAddress, StoreReader, SystemClock,
+};
+use vote_frontend::{Readiness, cookie::CookieKeys};
+use vote_results::Serving;
+use vote_service::{BoxError, Connections, Guards, Limits, Shutdown};
+use vote_worker::{Health, Source};
+
+use crate::secrets::load_or_make;
+
+/// What the pipeline runs on.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Where votes are queued.
+    pub queue: QueueAddress,
+    /// Where they are counted.
+    pub store: StoreAddress,
+    /// Where secrets are kept, and files that the addresses name.
+    pub data: PathBuf,
+    /// The polls.
+    pub polls: Polls,
+    /// Where votes are taken.
+    pub vote_at: SocketAddr,
+    /// Where results are shown.
+    pub results_at: SocketAddr,
+    /// Go on with a queue or a store that may lose votes when power fails.
+    pub allow_volatile: bool,
+}
+
+impl Pipeline {
+    /// Runs the pipeline until shutdown.
+    ///
+    /// # Errors
+    /// When an address is in use, or something can't be opened.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), BoxError> {
+        std::fs::create_dir_all(&self.data)
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.data.display())))?;
+        let secret = |name| load_or_make(&self.data.join(name));
+        let pepper = Pepper::from(secret("pepper")?);
+        let cookie_keys = CookieKeys::new(&[secret("cookie-key")?], false).ok_or("no cookie key")?;
+        let receipt_key = vote_service::ReceiptKey::from(secret("receipt-key")?);
+
+        let (vote_listener, results_listener) = (bind(self.vote_at).await?, bind(self.results_at).await?);
+        let (vote_url, results_url) = (url(&vote_listener)?, url(&results_listener)?);
+        let queue = self.queue.open("vote").await?;
+        self.store.migrate("vote").await?;
+        let store = self.store.open("vote").await?;
+        let polls = Arc::new(self.polls);
+
+        let frontend = vote_frontend::run(
+            vote_listener,
+            Arc::clone(&queue),
+            vote_frontend::Parts {
+                polls: Arc::clone(&polls),
+                pepper: pepper.clone(),
+                cookie_keys,
+                receipt_key: receipt_key.clone(),
+                results_url: Some(results_url.clone()),
+                clock: Arc::new(SystemClock),
+            },
+            frontend_options(self.allow_volatile),
+            Readiness::of(1),
+            shutdown.clone(),
+        );
+        let worker =
+            worker(queue, Arc::clone(&store), &polls, &pepper, self.allow_volatile, shutdown.clone());
+        let results = vote_results::run(
+            results_listener,
+            vote_results::Parts {
+                store: store as Arc<dyn StoreReader>,
+                polls: Arc::clone(&polls),
+                receipt_key,
+                clock: Arc::new(SystemClock),
+                frontend_url: Some(vote_url.clone()),
+            },
+            Serving::default(),
+            shutdown.clone(),
+        );
+        println!(
+            "Vote at     {vote_url}\nResults at  {results_url}\nData in     {}\nStop with   Ctrl-C",
+            self.data.display()
+        );
+        let frontend = ending(&shutdown, async { frontend.await.map_err(BoxError::from) });
+        let worker = ending(&shutdown, async { worker.await.map_err(BoxError::from) });
+        let results = ending(&shutdown, async { results.await.map_err(BoxError::from) });
+        tokio::try_join!(frontend, worker, results)?;
+        Ok(())
+    }
+}
+
+/// Runs a service, and ends the others when it ends.
+async fn ending(
+    shutdown: &Shutdown,
+    service: impl Future<Output = Result<(), BoxError>>,
+) -> Result<(), BoxError> {
+    let result = service.await;
+    shutdown.trigger();
+    result
+}
+
+async fn worker(
+    queue: Arc<dyn Queue>,
+    store: Arc<dyn Store>,
+    polls: &Polls,
+    pepper: &Pepper,
+    allow_volatile: bool,
+    shutdown: Shutdown,
+) -> Result<(), vote_core::store::StoreError> {
+    let parts = vote_worker::Parts {
+        store,
+        sources: vec![Source::Queue(queue)],
+        polls: polls.clone(),
+        clock: Arc::new(SystemClock),
+        health: Health::default(),
+    };
+    let options = vote_worker::Options {
+        lanes: 1,
+        partitions: None,
+        fingerprint: pepper.fingerprint(),
+        trim_delay: Duration::ZERO,
+        allow_volatile,
+    };
+    vote_worker::run(parts, options, shutdown).await
+}
+
+fn frontend_options(allow_volatile: bool) -> vote_frontend::Options {
+    vote_frontend::Options {
+        partitions: Partitions::default(),
+        allow_volatile,
+        limits: Limits::default(),
+        connections: Connections::new(10_000),
+        guards: Guards::default(),
+    }
+}
+
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = vote_service::listen::listen(address, false)?;
+    TcpListener::from_std(listener)
+}
+
+fn url(listener: &TcpListener) -> io::Result<String> {
+    Ok(format!("http://{}", listener.local_addr()?))
+}

@@ -1,0 +1,278 @@
+//! Responses: pages, JSON, redirects, and errors that say what was wrong in the form the caller reads.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+};
+use serde::Serialize;
+
+use crate::body::{self, Body};
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A page. Whatever a person wrote must have gone through [`escape_html`].
+#[must_use]
+pub fn html(status: StatusCode, page: String) -> Response<Body> {
+    response(status, HTML, page.into())
+}
+
+/// JSON; a value that can't be written as such is a bug, and answered with 500.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => response(status, JSON, bytes.into()),
+        Err(e) => {
+            tracing::error!("a response can't be written as JSON: {e}");
+            problem(true, Problem::internal())
+        }
+    }
+}
+
+/// Plain text.
+pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    response(status, TEXT, text.into())
+}
+
+/// "Look there" (303): the browser gets `location`, and reloading it repeats no POST. A location that is no header
+/// value is a bug, and answered with 500.
+#[must_use]
+pub fn see_other(location: &str) -> Response<Body> {
+    let Ok(location) = HeaderValue::try_from(location) else {
+        tracing::error!("not a location: {location:?}");
+        return problem(false, Problem::internal());
+    };
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// Asks the caller to wait that many seconds before it tries again.
+pub fn retry_after<B>(mut response: Response<B>, seconds: u32) -> Response<B> {
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    response
+}
+
+fn response(status: StatusCode, content_type: HeaderValue, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(body::full(bytes));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// What is wrong, for a program and for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The status to answer with.
+    pub status: StatusCode,
+    /// For programs: `poll-closed`. Part of the interface, so it does not change.
+    pub code: &'static str,
+    /// For people, a few words: `This poll is closed`.
+    pub title: Cow<'static, str>,
+    /// For people, a sentence: why, and what to do.
+    pub detail: Cow<'static, str>,
+    /// How many seconds to wait before trying again, where that may help.
+    pub retry_after: Option<u32>,
+}
+
+impl Problem {
+    /// See the fields.
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, code, title: title.into(), detail: detail.into(), retry_after: None }
+    }
+
+    /// Trying again in that many seconds may help.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// A bug here, of which the log says more.
+    pub(crate) fn internal() -> Self {
+        let (title, detail) = ("Something broke here", "It is not your fault. Please try again in a moment.");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail)
+    }
+}
+
+#[derive(Serialize)]
+struct ProblemJson<'a> {
+    error: &'a str,
+    message: String,
+}
+
+/// Answers with a problem: `{"error": code, "message": "title: detail"}`, or a small page.
+#[must_use]
+pub fn problem(wants_json: bool, problem: Problem) -> Response<Body> {
+    let Problem { status, code, title, detail, retry_after: seconds } = problem;
+    let mut response = if wants_json {
+        json(status, &ProblemJson { error: code, message: format!("{title}: {detail}") })
+    } else {
+        html(status, page(&title, &detail))
+    };
+    // What is wrong now need not be wrong the next time.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match seconds {
+        Some(seconds) => retry_after(response, seconds),
+        None => response,
+    }
+}
+
+/// Needs nothing from elsewhere: when a page like this is shown, elsewhere may be down.
+fn page(title: &str, detail: &str) -> String {
+    let (title, detail) = (escape_html(title), escape_html(detail));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <style>:root{{color-scheme:light dark}}body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;\
+         margin:15vh auto;padding:0 1rem}}h1{{font-size:1.6rem}}</style>\n<h1>{title}</h1>\n<p>{detail}</p>\n</html>\n"
+    )
+}
+
+/// Whether a request is better answered in JSON than with a page: it brings JSON, or its `Accept` prefers it. A
+/// browser, and a client that accepts anything, gets a page.
+#[must_use]
+pub fn wants_json(headers: &HeaderMap) -> bool {
+    Wants::of(headers).json()
+}
+
+/// What [`wants_json`] looks at, kept while the request itself is away in the application.
+#[derive(Debug, Clone)]
+pub(crate) struct Wants {
+    accept: Option<HeaderValue>,
+    content_type: Option<HeaderValue>,
+}
+
+impl Wants {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self { accept: headers.get(ACCEPT).cloned(), content_type: headers.get(CONTENT_TYPE).cloned() }
+    }
+
+    pub(crate) fn json(&self) -> bool {
+        let text = |value: &Option<HeaderValue>| {
+            value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_ascii_lowercase)
+        };
+        let brings_json = text(&self.content_type).is_some_and(|content_type| {
+            let media_type = content_type.split(';').next().unwrap_or_default().trim();
+            media_type == "application/json" || media_type.ends_with("+json")
+        });
+        brings_json
+            || text(&self.accept).is_some_and(|accept| {
+                preference(&accept, "application/json") > preference(&accept, "text/html")
+            })
+    }
+}
+
+/// How much an `Accept` header likes a media type: its quality in thousandths, then how exactly it is named (RFC 9110,
+/// section 12.5.1). `application/json, */*` likes JSON more than HTML.
+fn preference(accept: &str, media_type: &str) -> (u32, u32) {
+    let kind = media_type.split('/').next().unwrap_or_default();
+    let mut best = (0, 0);
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let exactness = match parts.next().unwrap_or_default() {
+            "*/*" => 1,
+            range if range.strip_suffix("/*") == Some(kind) => 2,
+            range if range == media_type => 3,
+            _ => continue,
+        };
+        let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+        // The most exact range decides, not the one with the highest quality.
+        if exactness > best.1 {
+            best = ((f64::clamp(quality, 0.0, 1.0) * 1000.0) as u32, exactness);
+        }
+    }
+    best
+}
+
+/// `text` with the characters replaced that mean something in HTML, in content and in quoted attributes.
+#[must_use]
+pub fn escape_html(text: &str) -> Cow<'_, str> {
+    if !text.contains(['&', '<', '>', '"', '\'']) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn content(response: Response<Body>) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    fn wants(header: http::HeaderName, value: &str) -> bool {
+        wants_json(&HeaderMap::from_iter([(header, value.try_into().unwrap())]))
+    }
+
+    #[test]
+    fn who_brings_or_prefers_json_gets_json() {
+        assert!(wants(CONTENT_TYPE, "application/json; charset=utf-8"));
+        assert!(wants(CONTENT_TYPE, "application/merge-patch+json"));
+        assert!(wants(ACCEPT, "application/json"));
+        assert!(wants(ACCEPT, "Application/JSON, text/plain, */*"));
+        assert!(wants(ACCEPT, "text/html;q=0.5, application/json"));
+    }
+
+    #[test]
+    fn browsers_and_those_who_do_not_care_get_a_page() {
+        assert!(!wants(ACCEPT, "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"));
+        assert!(!wants(ACCEPT, "*/*"));
+        assert!(!wants(ACCEPT, "application/json;q=0.1, text/html"));
+        assert!(!wants(ACCEPT, "application/json;q=oops, text/html;q=9"));
+        assert!(!wants(CONTENT_TYPE, "application/x-www-form-urlencoded"));
+        assert!(!wants_json(&HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn a_problem_is_json_or_a_page() {
+        let closed = Problem::new(StatusCode::GONE, "poll-closed", "Closed", "<b> & so on").retry_after(3);
+        let response = problem(true, closed.clone());
+        assert_eq!(
+            (response.status(), &response.headers()[RETRY_AFTER]),
+            (StatusCode::GONE, &"3".parse().unwrap())
+        );
+        assert_eq!(content(response).await, r#"{"error":"poll-closed","message":"Closed: <b> & so on"}"#);
+
+        let response = problem(false, closed);
+        assert_eq!(response.headers()[CONTENT_TYPE], HTML);
+        assert!(content(response).await.contains("<p>&lt;b&gt; &amp; so on</p>"));
+    }
+
+    #[test]
+    fn a_location_cannot_break_out_of_its_header() {
+        assert_eq!(see_other("/receipts/x").headers()[LOCATION], "/receipts/x");
+        assert_eq!(see_other("/\r\nset-cookie: a=b").status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn html_is_escaped_in_content_and_attributes() {
+        assert_eq!(
+            escape_html(r#"<a href="x" id='y'>&"#),
+            "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;"
+        );
+        assert!(matches!(escape_html("Cats or dogs?"), Cow::Borrowed(_)));
+    }
+}

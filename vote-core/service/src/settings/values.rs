@@ -1,0 +1,429 @@
+//! What was given for the settings, read with all problems collected instead of stopping at the first.
+
+use std::{collections::BTreeMap, fmt, fs, path::Path, time::Duration};
+
+use vote_core::{Partitions, Polls, Secret};
+
+use super::{POLLS, Setting, known_names};
+
+/// The exit code for settings that can't be used (`EX_CONFIG` of sysexits.h).
+pub const EX_CONFIG: u8 = 78;
+
+/// What was given for the settings of a service, and the problems found so far.
+///
+/// ```
+/// # use vote_service::{Cli, ConfigError, settings};
+/// # let cli = Cli::new("demo", "A demo.", &[&settings::LISTEN, &settings::PARTITIONS]);
+/// # let mut settings = cli.parse(["demo".into()], []).unwrap().settings;
+/// let listen = settings.required(&settings::LISTEN, str::parse::<std::net::SocketAddr>);
+/// let partitions = settings.required(&settings::PARTITIONS, settings::partitions);
+/// let (listen, partitions) = settings.finish_with(listen.zip(partitions))?;
+/// # Ok::<(), ConfigError>(())
+/// ```
+pub struct Settings {
+    declared: Vec<Declared>,
+    /// By name of the variable, whether it came from there or from the flag; never empty.
+    given: BTreeMap<String, String>,
+    problems: Vec<String>,
+}
+
+/// A setting that the service uses, with the default it has there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Declared {
+    pub(crate) setting: &'static Setting,
+    pub(crate) default: Option<&'static str>,
+}
+
+/// Everything that is wrong with the settings, one problem a line, each naming its variable. Exit with [`EX_CONFIG`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Debug for Settings {
+    /// Names only: values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("given", &self.given.keys())
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A problem was recorded already.
+struct Reported;
+
+impl Settings {
+    /// `flags` win over `env`, an empty text counts as not given, and a `VOTE_…` variable that no service knows is a
+    /// problem: most likely a name was mistyped, and the setting would silently not hold.
+    pub(crate) fn new(
+        declared: Vec<Declared>,
+        flags: impl IntoIterator<Item = (String, String)>,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let mut settings = Self { declared, given: BTreeMap::new(), problems: Vec::new() };
+        for (name, value) in env {
+            if !name.starts_with("VOTE_") {
+                continue;
+            }
+            if !known_names().any(|known| known == name) {
+                let near = nearest(&name);
+                settings.problems.push(format!(
+                    "{name}: no service has such a setting; did you mean {near}? Else remove it"
+                ));
+            } else if !value.is_empty() {
+                settings.given.insert(name, value);
+            }
+        }
+        settings.given.extend(flags.into_iter().filter(|(_, value)| !value.is_empty()));
+        settings
+    }
+
+    /// What was given, or the default. None if there is neither; and if `parse` refuses it, which is a problem.
+    pub fn get<T, E: fmt::Display>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.text(setting).ok()??;
+        self.parsed(setting, &text, parse)
+    }
+
+    /// What was given, or the default; if there is neither, or `parse` refuses it, that is a problem.
+    pub fn required<T, E: fmt::Display>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.required_text(setting)?;
+        self.parsed(setting, &text, parse)
+    }
+
+    /// True or false; false if it is neither, which is a problem.
+    pub fn flag(&mut self, setting: &Setting) -> bool {
+        let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" => Ok(true),
+            "false" | "0" | "no" => Ok(false),
+            _ => Err("expected true or false"),
+        };
+        self.get(setting, parse).unwrap_or(false)
+    }
+
+    /// A secret; not having it is a problem.
+    pub fn secret(&mut self, setting: &Setting) -> Option<Secret> {
+        self.required(setting, Secret::from_hex)
+    }
+
+    /// A secret, if it was given.
+    pub fn optional_secret(&mut self, setting: &Setting) -> Option<Secret> {
+        self.get(setting, Secret::from_hex)
+    }
+
+    /// Secrets separated by commas, or in a file also by line ends; having none is a problem.
+    pub fn secrets(&mut self, setting: &Setting) -> Option<Vec<Secret>> {
+        self.required(setting, |text| {
+            let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
+            let secrets: Vec<Secret> = parts
+                .enumerate()
+                .map(|(i, part)| Secret::from_hex(part).map_err(|e| format!("number {}: {e}", i + 1)))
+                .collect::<Result<_, _>>()?;
+            if secrets.is_empty() { Err("give at least one".to_owned()) } else { Ok(secrets) }
+        })
+    }
+
+    /// The polls in the file that [`POLLS`] names, or the example when it is not given.
+    pub fn polls(&mut self) -> Option<Polls> {
+        let Some(file) = self.text(&POLLS).ok()? else {
+            return Some(Polls::example());
+        };
+        let polls = fs::read_to_string(&file)
+            .map_err(|e| format!("can't read {file}: {e}"))
+            .and_then(|text| Polls::from_toml(&file, &text).map_err(|e| e.to_string()));
+        polls.map_err(|e| self.problem(&POLLS, e)).ok()
+    }
+
+    /// Whether it was given, and not left at its default.
+    #[must_use]
+    pub fn is_set(&self, setting: &Setting) -> bool {
+        self.given.contains_key(setting.name)
+            || setting.file_name().is_some_and(|name| self.given.contains_key(&name))
+    }
+
+    /// Records what is wrong with a setting and what to do. `text` must not hold a secret.
+    pub fn problem(&mut self, setting: &Setting, text: impl fmt::Display) {
+        self.report(setting.name, &text.to_string());
+    }
+
+    /// # Errors
+    /// With every problem recorded.
+    pub fn finish(self) -> Result<(), ConfigError> {
+        if self.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.problems }) }
+    }
+
+    /// What the service made of its settings: `built` is none only where a problem was recorded.
+    ///
+    /// # Errors
+    /// With every problem recorded.
+    pub fn finish_with<T>(self, built: Option<T>) -> Result<T, ConfigError> {
+        self.finish()?;
+        built.ok_or_else(|| ConfigError { problems: vec!["a setting is missing".to_owned()] })
+    }
+
+    fn report(&mut self, name: &str, text: &str) {
+        self.problems.extend(text.lines().map(|line| format!("{name}: {line}")));
+    }
+
+    fn parsed<T, E: fmt::Display>(
+        &mut self,
+        setting: &Setting,
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(e) if setting.file => {
+                self.problem(setting, e);
+                None
+            }
+            Err(e) => {
+                self.problem(setting, format!("{text:?} can't be used as {}: {e}", setting.value));
+                None
+            }
+        }
+    }
+
+    fn required_text(&mut self, setting: &Setting) -> Option<String> {
+        let text = self.text(setting).ok()?;
+        if text.is_none() {
+            let how = match (setting.file_name(), setting.secret) {
+                (Some(file), true) => {
+                    format!(
+                        "set {} or {file}, for example to what `openssl rand -hex 32` prints",
+                        setting.name
+                    )
+                }
+                (Some(file), false) => format!("set it, or {file}, or give --{}", setting.flag()),
+                (None, _) => format!("set it, or give --{}", setting.flag()),
+            };
+            self.problem(setting, format!("is required ({}): {how}", setting.help));
+        }
+        text
+    }
+
+    /// The text given, or read from the file given, or the default.
+    fn text(&mut self, setting: &Setting) -> Result<Option<String>, Reported> {
+        let Some(declared) = self.declared.iter().find(|d| d.setting.name == setting.name).copied() else {
+            self.problem(setting, "this service reads it but does not list it, which is a bug");
+            return Err(Reported);
+        };
+        let file_name = setting.file_name();
+        let file = file_name.as_ref().and_then(|name| self.given.get(name).cloned());
+        match (self.given.get(setting.name).cloned(), file_name.zip(file)) {
+            (Some(_), Some((file_name, _))) => {
+                self.problem(setting, format!("{file_name} is set as well: give one of the two"));
+                Err(Reported)
+            }
+            (Some(text), None) => Ok(Some(text)),
+            (None, Some((file_name, file))) => match read_value(Path::new(&file)) {
+                Ok(text) => Ok(Some(text)),
+                Err(e) => {
+                    self.report(&file_name, &format!("can't read {file}: {e}"));
+                    Err(Reported)
+                }
+            },
+            (None, None) => Ok(declared.default.map(str::to_owned)),
+        }
+    }
+}
+
+/// The content of a file without the line end that editors add.
+fn read_value(file: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(file).map_err(|e| e.to_string())?;
+    let text = text.trim();
+    if text.is_empty() { Err("the file is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A span of time in seconds, fractions allowed.
+///
+/// # Errors
+/// When `text` is no number, or less than zero, or too large.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected a number of seconds, as 10 or 0.5".to_owned())
+}
+
+/// A number of things, one or more.
+///
+/// # Errors
+/// When `text` is no whole number, or zero.
+pub fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number, 1 or more".to_owned())
+}
+
+/// A number of partitions.
+///
+/// # Errors
+/// When `text` is no power of two from 1 to 1024.
+pub fn partitions(text: &str) -> Result<Partitions, String> {
+    let count = text.parse::<u16>().map_err(|_| "expected a power of two from 1 to 1024".to_owned())?;
+    Partitions::new(count).map_err(|e| e.to_string())
+}
+
+/// The known name that needs the fewest changes.
+fn nearest(name: &str) -> String {
+    known_names().min_by_key(|known| changes(name, known)).unwrap_or_default()
+}
+
+/// How many characters must be added, removed or replaced to make `b` of `a` (Levenshtein's distance).
+fn changes(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::settings::{ALL, COOKIE_KEYS, LISTEN, PARTITIONS, PEPPER, QUEUE, RESULTS_URL, STORE, TLS};
+
+    fn settings<const N: usize>(env: [(&str, &str); N]) -> Settings {
+        let declared = ALL.iter().map(|setting| Declared { setting, default: setting.default }).collect();
+        Settings::new(declared, [], env.map(|(name, value)| (name.to_owned(), value.to_owned())))
+    }
+
+    fn problems(settings: Settings) -> String {
+        settings.finish().unwrap_err().to_string()
+    }
+
+    fn text(text: &str) -> Result<String, String> {
+        Ok(text.to_owned())
+    }
+
+    const HEX: &str = "abababababababababababababababababababababababababababababababab";
+
+    #[test]
+    fn every_problem_is_reported_at_once_with_its_name() {
+        let mut s = settings([("VOTE_LISTEN", "here"), ("VOTE_PARTITIONS", "3"), ("VOTE_TLS", "maybe")]);
+        s.required(&LISTEN, str::parse::<SocketAddr>);
+        s.required(&PARTITIONS, partitions);
+        s.flag(&TLS);
+        s.secret(&PEPPER);
+        s.required(&QUEUE, text);
+        let e = problems(s);
+        let names: Vec<&str> = e.lines().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(names, ["VOTE_LISTEN", "VOTE_PARTITIONS", "VOTE_TLS", "VOTE_PEPPER", "VOTE_QUEUE"], "{e}");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_a_problem_and_names_the_nearest() {
+        let e = problems(settings([("VOTE_LISTNE", "x"), ("VOTE_PEPER_FILE", "y"), ("PATH", "z")]));
+        assert_eq!(e.lines().count(), 2, "{e}");
+        assert!(e.contains("VOTE_LISTNE") && e.contains("did you mean VOTE_LISTEN?"), "{e}");
+        assert!(e.contains("did you mean VOTE_PEPPER_FILE?"), "{e}");
+    }
+
+    #[test]
+    fn a_variable_of_another_service_is_fine() {
+        let declared = vec![Declared { setting: &LISTEN, default: LISTEN.default }];
+        let s = Settings::new(declared, [], [("VOTE_LANES".to_owned(), "4".to_owned())]);
+        s.finish().unwrap();
+    }
+
+    #[test]
+    fn an_empty_text_counts_as_not_set() {
+        let mut s = settings([("VOTE_RESULTS_URL", ""), ("VOTE_PARTITIONS", "")]);
+        assert!(!s.is_set(&PARTITIONS));
+        assert_eq!(s.get(&RESULTS_URL, text), None);
+        assert_eq!(s.required(&PARTITIONS, partitions), Some(Partitions::default()));
+        s.finish().unwrap();
+    }
+
+    #[test]
+    fn secrets_come_from_files_too_but_not_from_both() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, format!("{HEX}\n")).unwrap();
+        let path = file.path().to_str().unwrap();
+        let mut s = settings([("VOTE_PEPPER_FILE", path)]);
+        assert_eq!(s.secret(&PEPPER).unwrap().expose(), [0xab; 32]);
+        s.finish().unwrap();
+
+        let mut s = settings([("VOTE_PEPPER_FILE", path), ("VOTE_PEPPER", HEX)]);
+        assert!(s.secret(&PEPPER).is_none());
+        assert_eq!(problems(s), "VOTE_PEPPER: VOTE_PEPPER_FILE is set as well: give one of the two");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let mut s = settings([("VOTE_PEPPER_FILE", "/nowhere/pepper")]);
+        s.secret(&PEPPER);
+        let e = problems(s);
+        assert!(e.starts_with("VOTE_PEPPER_FILE: can't read /nowhere/pepper: "), "{e}");
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let mut s = settings([("VOTE_PEPPER", "abcdef"), ("VOTE_COOKIE_KEYS", "feed,bead")]);
+        s.secret(&PEPPER);
+        s.secrets(&COOKIE_KEYS);
+        let all = format!("{s:?}") + &problems(s);
+        assert!(!all.contains("abcdef") && !all.contains("feed") && !all.contains("bead"), "{all}");
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        let mut s = settings([("VOTE_STORE", "postgres://vote:hunter2@db")]);
+        s.get(&STORE, |_| Err::<(), _>("not this one"));
+        assert_eq!(problems(s), "VOTE_STORE: not this one");
+    }
+
+    #[test]
+    fn a_list_of_secrets_keeps_its_order() {
+        let mut s = settings([("VOTE_COOKIE_KEYS", &format!("{}, {HEX}", "01".repeat(32)))]);
+        let keys = s.secrets(&COOKIE_KEYS).unwrap();
+        assert_eq!(keys.iter().map(|key| key.expose()[0]).collect::<Vec<_>>(), [1, 0xab]);
+    }
+
+    #[test]
+    fn polls_are_the_example_without_a_file_and_an_error_with_a_bad_one() {
+        assert_eq!(settings([]).polls(), Some(Polls::example()));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "[[poll]]\nslug = \"P\"\ntitle = \"\"\noptions = []\n").unwrap();
+        let mut s = settings([("VOTE_POLLS", file.path().to_str().unwrap())]);
+        assert!(s.polls().is_none());
+        let e = problems(s);
+        assert!(e.lines().count() >= 3 && e.lines().all(|line| line.starts_with("VOTE_POLLS: ")), "{e}");
+    }
+
+    #[test]
+    fn a_setting_that_was_not_listed_is_a_bug() {
+        let mut s = Settings::new(vec![], [], []);
+        assert!(s.required(&LISTEN, text).is_none());
+        assert!(problems(s).contains("bug"));
+    }
+
+    #[test]
+    fn spans_of_time_are_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(seconds("-1").is_err() && seconds("soon").is_err() && seconds("1e400").is_err());
+    }
+}

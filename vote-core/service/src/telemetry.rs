@@ -1,0 +1,80 @@
+//! Logs: to stderr, so that stdout stays free for what a command answers.
+
+use std::{
+    io::{self, IsTerminal},
+    str::FromStr,
+};
+
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("expected text or json".to_owned()),
+        }
+    }
+}
+
+/// A filter that can't be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; give error, warn, info, debug or trace, or a list such as info,vote_worker=debug")]
+pub struct TelemetryError(String);
+
+/// Checks a filter, for reading [`LOG`](crate::settings::LOG).
+///
+/// # Errors
+/// When it can't be understood.
+pub fn valid_filter(text: &str) -> Result<String, TelemetryError> {
+    filter(text).map(|_| text.to_owned())
+}
+
+/// Starts logging to stderr. A process that logs already, because another program embeds this one or because it was
+/// called before, goes on as it did.
+///
+/// # Errors
+/// When the filter can't be understood.
+pub fn init(filter_text: &str, format: LogFormat) -> Result<(), TelemetryError> {
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    // The only error is that there is a subscriber already.
+    let _ = tracing_subscriber::registry().with(filter(filter_text)?).with(lines).try_init();
+    Ok(())
+}
+
+fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder().parse(text).map_err(|e| TelemetryError(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn may_be_started_twice() {
+        init("off", LogFormat::Text).unwrap();
+        init("off", LogFormat::Json).unwrap();
+    }
+
+    #[test]
+    fn filters_are_checked() {
+        assert_eq!(valid_filter("info,vote_worker=debug").unwrap(), "info,vote_worker=debug");
+        assert!(valid_filter("vote_worker=loud").is_err());
+    }
+}

@@ -1,0 +1,10 @@
+//! The server and what stands in front of an application, from the outside.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod admin;
+mod drain;
+mod guard;
+mod limits;
+mod signals;
+mod support;

@@ -1,0 +1,167 @@
+//! A server on port 0, and a client that sees every byte.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+use tower::Service;
+use vote_service::{Body, Connections, Limits, Shutdown, respond, serve};
+
+/// Longer than anything here should take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+pub(crate) fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// What is served.
+pub(crate) trait App:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> App for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    pub(crate) async fn start(service: impl App, limits: Limits) -> Self {
+        Self::start_with(service, limits, Connections::new(100)).await
+    }
+
+    pub(crate) async fn start_with(service: impl App, limits: Limits, connections: Connections) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn(serve::serve(listener, service, limits, connections, shutdown.clone()));
+        Self { addr, shutdown, task }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client(TcpStream::connect(self.addr).await.unwrap())
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn ask(&self, request: &str) -> String {
+        let mut client = self.client().await;
+        client.send(request).await;
+        client.answer().await
+    }
+
+    /// Waits until the server has returned.
+    pub(crate) async fn ended(self) {
+        timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+    }
+}
+
+pub(crate) struct Client(pub(crate) TcpStream);
+
+impl Client {
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// The next answer: the head, and the body that content-length announces.
+    pub(crate) async fn answer(&mut self) -> String {
+        self.try_answer(PATIENCE).await.expect("an answer")
+    }
+
+    /// None if the connection ends, or nothing comes for so long.
+    pub(crate) async fn try_answer(&mut self, patience: Duration) -> Option<String> {
+        timeout(patience, self.read_answer()).await.ok().flatten()
+    }
+
+    async fn read_answer(&mut self) -> Option<String> {
+        let mut bytes = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = header(head, "content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+                if body.len() >= length {
+                    return Some(text);
+                }
+            }
+            bytes.push(self.0.read_u8().await.ok()?);
+        }
+    }
+
+    /// Waits until the server closes the connection; how long that took.
+    pub(crate) async fn closed(&mut self) -> Duration {
+        let start = tokio::time::Instant::now();
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("the end of the connection");
+        start.elapsed()
+    }
+}
+
+/// A header of an answer, by its lower-case name.
+pub(crate) fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let head = answer.split("\r\n\r\n").next()?;
+    head.lines().filter_map(|line| line.split_once(": ")).find(|(n, _)| *n == name).map(|(_, value)| value)
+}
+
+pub(crate) fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// Answers "hello" after so long.
+pub(crate) fn hello(after: Duration) -> impl App {
+    tower::service_fn(move |_| async move {
+        tokio::time::sleep(after).await;
+        Ok(respond::text(StatusCode::OK, "hello"))
+    })
+}
+
+/// A body that sends `chunk` again and again. `_gone` is dropped with it.
+pub(crate) struct Endless {
+    pub(crate) chunk: bytes::Bytes,
+    pub(crate) every: tokio::time::Interval,
+    pub(crate) _gone: tokio::sync::oneshot::Sender<()>,
+}
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = vote_service::BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        self.every.poll_tick(cx).map(|_| Some(Ok(http_body::Frame::data(self.chunk.clone()))))
+    }
+}
+
+/// For each body that was begun, what tells when it is dropped.
+pub(crate) type Bodies = tokio::sync::mpsc::UnboundedReceiver<tokio::sync::oneshot::Receiver<()>>;
+
+/// Answers each request with an endless body, and says when the body is dropped.
+pub(crate) fn endless(chunk: &'static [u8], every: Duration) -> (impl App, Bodies) {
+    let (bodies, started) = tokio::sync::mpsc::unbounded_channel();
+    let service = tower::service_fn(move |_| {
+        let (gone, dropped) = tokio::sync::oneshot::channel();
+        bodies.send(dropped).unwrap();
+        let body = Endless { chunk: chunk.into(), every: tokio::time::interval(every), _gone: gone };
+        std::future::ready(Ok(Response::new(http_body_util::BodyExt::boxed_unsync(body))))
+    });
+    (service, started)
+}

@@ -1,0 +1,191 @@
+//! The binary: settings, signals, a Redis that comes and goes.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use vote_core::{Queue, queue::RedisQueue};
+use vote_testkit::{Redis, Service, free_port, http, http_get};
+
+const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vote-frontend"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn good() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("VOTE_QUEUE", "redis://127.0.0.1:1"),
+        ("VOTE_PEPPER", SECRET),
+        ("VOTE_COOKIE_KEYS", SECRET),
+        ("VOTE_RECEIPT_KEY", SECRET),
+    ]
+}
+
+#[track_caller]
+fn assert_wrong(environment: &[(&str, &str)], expected: &[&str]) {
+    let output = run(&[], environment);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    for expected in expected {
+        assert!(text.contains(expected), "{expected} in: {text}");
+    }
+}
+
+#[test]
+fn a_good_configuration_is_said_to_be_so() {
+    let output = run(&["check-config"], &good());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_wrong_setting_is_named_before_anything_listens() {
+    let mut environment = good();
+    environment[1].1 = "abcd";
+    environment.extend([("VOTE_LISTEN", "nowhere"), ("VOTE_PARTITIONS", "17"), ("VOTE_THREADS", "0")]);
+    assert_wrong(&environment, &["VOTE_PEPPER", "VOTE_LISTEN", "VOTE_PARTITIONS", "VOTE_THREADS"]);
+    assert_wrong(&[], &["VOTE_QUEUE", "VOTE_PEPPER", "VOTE_COOKIE_KEYS", "VOTE_RECEIPT_KEY"]);
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_named() {
+    let mut environment = good();
+    environment.push(("VOTE_LISTNE", "127.0.0.1:1"));
+    assert_wrong(&environment, &["VOTE_LISTNE", "VOTE_LISTEN"]);
+}
+
+#[test]
+fn a_bad_file_of_polls_is_named_with_poll_and_field() {
+    let file = tempfile(b"[[poll]]\nslug = \"pets\"\ntitle = \"?\"\ncolour = 1\noptions = []\n");
+    let mut environment = good();
+    let path = file.to_str().unwrap().to_owned();
+    environment.push(("VOTE_POLLS", &path));
+    assert_wrong(&environment, &[&path, "pets", "colour"]);
+    std::fs::remove_file(file).unwrap();
+}
+
+fn tempfile(bytes: &[u8]) -> std::path::PathBuf {
+    let path = std::env::temp_dir().join(format!("polls-{}.toml", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+struct Running {
+    service: Service,
+    public: String,
+    admin: String,
+}
+
+fn start(redis: &Redis, more: &[(&str, &str)]) -> Running {
+    let (public, admin) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let url = redis.url();
+    let mut environment = good();
+    environment[0].1 = &url;
+    environment.extend([("VOTE_LISTEN", public.as_str()), ("VOTE_ADMIN_LISTEN", admin.as_str())]);
+    environment.extend(more);
+    let service = Service::start(Path::new(env!("CARGO_BIN_EXE_vote-frontend")), &[], &environment);
+    service.wait_for_port(&public);
+    Running { service, public, admin }
+}
+
+impl Running {
+    fn ready(&self) -> Result<(), String> {
+        let answer = http_get(&self.admin, "/readyz");
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&self) {
+        let start = Instant::now();
+        while let Err(why) = self.ready() {
+            assert!(start.elapsed() < Duration::from_secs(15), "not ready: {why}\n{}", self.service.tail());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn vote(&self, cookie: &str) -> vote_testkit::Response {
+        let headers = [("content-type", "application/json"), ("cookie", cookie)];
+        http(&self.public, "POST", "/polls/pets/votes", &headers, br#"{"option": "cats"}"#).unwrap()
+    }
+
+    fn cookie(&self) -> String {
+        let page = http_get(&self.public, "/polls/pets");
+        page.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+    }
+}
+
+/// What a worker does when it finds a new queue.
+async fn register(redis: &Redis) -> RedisQueue {
+    let queue = RedisQueue::connect(&redis.url(), "vote").unwrap();
+    for _ in 0..100 {
+        if let Ok(Some(status)) = queue.status().await {
+            queue.register(status.id).await.unwrap();
+            return queue;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the frontend made no box");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn votes_are_taken_from_registration_on_and_sigterm_ends_the_process() {
+    let redis = Redis::start();
+    let running = start(&redis, &[]);
+    assert!(running.ready().is_err(), "no worker has registered the queue");
+    let cookie = running.cookie();
+    assert_eq!(running.vote(&cookie).status, 503);
+    let queue = register(&redis).await;
+    running.wait_until_ready();
+    assert_eq!(running.vote(&cookie).status, 202);
+    let accepted: u64 =
+        queue.status().await.unwrap().unwrap().accepted.values().flat_map(|polls| polls.values()).sum();
+    assert_eq!(accepted, 1);
+    assert!(http_get(&running.admin, "/metrics").text().contains("vote_frontend_accepted_total 1"));
+    running.service.signal("TERM");
+    let exit = running.service.wait_exit(Duration::from_secs(15)).expect("it ends");
+    assert!(exit.success(), "{}", running.service.tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_down_gives_503_and_is_found_again() {
+    let redis = Redis::start();
+    let running = start(&redis, &[]);
+    register(&redis).await;
+    running.wait_until_ready();
+    let cookie = running.cookie();
+    redis.kill9();
+    let answer = running.vote(&cookie);
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some() && answer.header("set-cookie").is_some());
+    assert_eq!(http_get(&running.public, "/polls/pets").status, 200, "pages are still served");
+    redis.restart();
+    running.wait_until_ready();
+    assert_eq!(running.vote(&cookie).status, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_may_lose_votes_takes_none_unless_told() {
+    let redis = Redis::start_with(&[("appendfsync", "everysec")]);
+    let running = start(&redis, &[]);
+    let queue = RedisQueue::connect(&redis.url(), "vote").unwrap();
+    let layout = vote_core::queue::Layout {
+        partitions: vote_core::Partitions::default(),
+        fingerprint: vote_core::Pepper::from(vote_core::Secret::from_hex(SECRET).unwrap()).fingerprint(),
+    };
+    let id = queue.create(layout, None).await.unwrap();
+    queue.register(id).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let why = running.ready().unwrap_err();
+    assert!(why.contains("appendfsync"), "{why}");
+    assert_eq!(running.vote(&running.cookie()).status, 503);
+    let careless = start(&redis, &[("VOTE_ALLOW_VOLATILE_QUEUE", "true")]);
+    careless.wait_until_ready();
+    assert_eq!(careless.vote(&careless.cookie()).status, 202);
+}
