@@ -38,7 +38,7 @@ impl Partitions {
     pub fn of(self, voter: VoterKey) -> Partition {
         let leading = u16::from_be_bytes([voter.0[0], voter.0[1]]);
         // 2¹⁶ keys' worth of leading bits, divided evenly; one partition takes no bits at all.
-        Partition((u32::from(leading) * u32::from(self.0) >> 16) as u16)
+        Partition(((u32::from(leading) * u32::from(self.0)) >> 16) as u16)
     }
 
     /// The first and the last key of a partition.

@@ -8,7 +8,6 @@ use std::{
     any::Any,
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,8 +17,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use tokio::sync::Semaphore;
 use tower::{
-    Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer,
-    timeout::TimeoutLayer,
+    Service, ServiceBuilder, limit::ConcurrencyLimitLayer, load_shed::LoadShedLayer, timeout::TimeoutLayer,
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -52,21 +50,24 @@ pub const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
 /// worse.
 const RETRY_AFTER: u32 = 2;
 
-/// The limits of [`guard`]. One a process: clones share the number of requests in flight.
+/// The limits of [`guard`].
 #[derive(Debug, Clone)]
 pub struct Guards {
-    in_flight: Arc<Semaphore>,
+    in_flight: usize,
     request_timeout: Duration,
 }
 
 impl Guards {
-    /// At most `in_flight` requests at a time, over all threads; one more is answered with 503 and Retry-After at
-    /// once, since to let it wait would only make all others late. A request is in flight until the head of its
-    /// response is there: a stream of events that goes on does not count.
+    /// At most `in_flight` requests at a time; one more is answered with 503 and Retry-After at once, since to let it
+    /// wait would only make all others late. A request is in flight until the head of its response is there: a stream
+    /// of events that goes on does not count.
+    ///
+    /// The number holds for one call of [`guard`] and all clones of what it returns. A server with a thread per core
+    /// guards once a thread: a number shared by all would be a lock that all cores meet at, for each request.
     #[must_use]
     pub fn new(in_flight: usize) -> Self {
         let in_flight = in_flight.min(Semaphore::MAX_PERMITS);
-        Self { in_flight: Arc::new(Semaphore::new(in_flight)), request_timeout: Duration::from_secs(10) }
+        Self { in_flight, request_timeout: Duration::from_secs(10) }
     }
 
     /// How long it may take from the head of a request to the head of its response, reading the request's body
@@ -106,7 +107,7 @@ where
     let inner = ServiceBuilder::new()
         .layer(CsrfLayer::new().with_rejection_response(|e: ProtectionError| noted(cross_site(&e))))
         .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&guards.in_flight)))
+        .layer(ConcurrencyLimitLayer::new(guards.in_flight))
         .layer(TimeoutLayer::new(guards.request_timeout))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| noted::<Empty<Bytes>>(panicked(&*panic))))
         .service(app);

@@ -35,7 +35,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
@@ -43,8 +42,11 @@ use tower::Service;
 
 use crate::{Body, Shutdown};
 
+mod connections;
 mod watch;
 
+pub use connections::Connections;
+use connections::Place;
 use watch::{Phase, Watched, WatchedService};
 
 /// What a client may take. The defaults suit browsers behind a load balancer, and without one.
@@ -79,70 +81,6 @@ impl Default for Limits {
     }
 }
 
-/// How many connections there may be; clones share the number, so that it holds for all threads together.
-#[derive(Debug, Clone)]
-pub struct Connections {
-    free: Arc<Semaphore>,
-    max: usize,
-    counted: bool,
-}
-
-impl Connections {
-    /// At most `max` at a time. More wait in the kernel until one is closed. The number of open ones is the metric
-    /// `vote_http_connections`.
-    #[must_use]
-    pub fn new(max: usize) -> Self {
-        let max = max.clamp(1, Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(max)), max, counted: true }
-    }
-
-    /// Those of the admin port, which are no part of the metric.
-    pub(crate) fn uncounted(max: usize) -> Self {
-        Self { counted: false, ..Self::new(max) }
-    }
-
-    fn is_full(&self) -> bool {
-        self.free.available_permits() == 0
-    }
-
-    /// Waits until there is a place, without taking it.
-    async fn vacancy(&self) {
-        drop(self.free.acquire().await);
-    }
-
-    /// Takes a place, waiting for one if need be.
-    async fn enter(&self) -> Place {
-        self.place(Arc::clone(&self.free).acquire_owned().await.ok())
-    }
-
-    /// Takes a place if there is one.
-    fn try_enter(&self) -> Option<Place> {
-        Some(self.place(Some(Arc::clone(&self.free).try_acquire_owned().ok()?)))
-    }
-
-    /// The semaphore is never closed, so there always is a permit.
-    fn place(&self, permit: Option<OwnedSemaphorePermit>) -> Place {
-        if self.counted {
-            metrics::gauge!("vote_http_connections").increment(1);
-        }
-        Place { _permit: permit, counted: self.counted }
-    }
-}
-
-/// The place of one connection, free again when dropped.
-struct Place {
-    _permit: Option<OwnedSemaphorePermit>,
-    counted: bool,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.counted {
-            metrics::gauge!("vote_http_connections").decrement(1);
-        }
-    }
-}
-
 /// How long a connection is given for a request that is on its way once the server is to stop.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// How long a client is listened to after its last answer, so that it gets to read it.
@@ -169,10 +107,12 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let mut server = Server { http: http(&limits), service, limits, connections, shutdown };
+    let mut server = Server { http: http(&limits), service, limits, connections, shutdown: shutdown.child() };
     let mut tasks = JoinSet::new();
     server.accept(&listener, &mut tasks).await?;
-    server.accept_completed(listener, &mut tasks)?;
+    if let Err(e) = server.accept_completed(listener, &mut tasks) {
+        tracing::debug!("the last connections: {e}");
+    }
 
     let open = tasks.len();
     let finished = async { while tasks.join_next().await.map(log_panic).is_some() {} };
@@ -214,7 +154,7 @@ where
             if self.connections.is_full() && full_log.is_due() {
                 tracing::warn!(
                     "{} connections, the limit, are open: others have to wait",
-                    self.connections.max
+                    self.connections.max()
                 );
             }
             let accepted = tokio::select! {
@@ -248,7 +188,10 @@ where
         // tokio only asks the kernel when it was told that there is something, which may be news yet to come.
         let listener = listener.into_std()?;
         while let Some(place) = self.connections.try_enter() {
-            let Ok((stream, _)) = listener.accept() else { break };
+            let stream = match listener.accept() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                accepted => accepted?.0,
+            };
             stream.set_nonblocking(true)?;
             self.spawn(TcpStream::from_std(stream)?, place, tasks);
         }

@@ -4,9 +4,12 @@
 //! have no plain flag, since command lines are visible to other users of a machine: they come from the variable, or
 //! from a file that `VOTE_PEPPER_FILE` or `--pepper-file` names.
 
+mod names;
+mod parse;
 pub(crate) mod values;
 
-pub use values::{ConfigError, EX_CONFIG, Settings, count, partitions, seconds};
+pub use parse::{count, partitions, seconds};
+pub use values::{ConfigError, EX_CONFIG, Settings};
 
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +105,6 @@ settings! {
     LOG_FORMAT "FORMAT" "text or json" = "text";
 }
 
-/// All names a `VOTE_…` variable may have.
-pub(crate) fn known_names() -> impl Iterator<Item = String> {
-    ALL.iter().flat_map(|setting| [Some(setting.name.to_owned()), setting.file_name()]).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -115,7 +113,7 @@ mod tests {
 
     #[test]
     fn names_come_once_and_follow_from_one_another() {
-        let names: Vec<String> = known_names().collect();
+        let names: Vec<String> = names::known_names().collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
         assert_eq!(ADMIN_LISTEN.flag(), "admin-listen");
         assert_eq!(PEPPER.file_name().as_deref(), Some("VOTE_PEPPER_FILE"));

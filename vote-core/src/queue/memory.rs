@@ -169,7 +169,7 @@ impl Queue for MemoryQueue {
                 return Err(QueueError::Cut(after));
             }
             let entries: Vec<Entry> =
-                log.entries.range(start..).take(limit).map(|entry| entry.clone()).collect();
+                log.entries.range(start..).take(limit).map(|entry| entry.clone()Entry| entry.clone()).collect();
             let at_end = start + entries.len() == log.entries.len();
             Ok(Read { entries, accepted: at_end.then(|| log.accepted.clone()) })
         })

@@ -1,10 +1,13 @@
 //! What was given for the settings, read with all problems collected instead of stopping at the first.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
-use vote_core::{Partitions, Polls, Secret};
+use vote_core::{Polls, Secret};
 
-use super::{POLLS, Setting, known_names};
+use super::{
+    POLLS, Setting,
+    names::{is_known, nearest},
+};
 
 /// The exit code for settings that can't be used (`EX_CONFIG` of sysexits.h).
 pub const EX_CONFIG: u8 = 78;
@@ -74,7 +77,7 @@ impl Settings {
             if !name.starts_with("VOTE_") {
                 continue;
             }
-            if !known_names().any(|known| known == name) {
+            if !is_known(&name) {
                 let near = nearest(&name);
                 settings.problems.push(format!(
                     "{name}: no service has such a setting; did you mean {near}? Else remove it"
@@ -251,60 +254,16 @@ fn read_value(file: &Path) -> Result<String, String> {
     if text.is_empty() { Err("the file is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-/// A span of time in seconds, fractions allowed.
-///
-/// # Errors
-/// When `text` is no number, or less than zero, or too large.
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse::<f64>()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "expected a number of seconds, as 10 or 0.5".to_owned())
-}
-
-/// A number of things, one or more.
-///
-/// # Errors
-/// When `text` is no whole number, or zero.
-pub fn count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number, 1 or more".to_owned())
-}
-
-/// A number of partitions.
-///
-/// # Errors
-/// When `text` is no power of two from 1 to 1024.
-pub fn partitions(text: &str) -> Result<Partitions, String> {
-    let count = text.parse::<u16>().map_err(|_| "expected a power of two from 1 to 1024".to_owned())?;
-    Partitions::new(count).map_err(|e| e.to_string())
-}
-
-/// The known name that needs the fewest changes.
-fn nearest(name: &str) -> String {
-    known_names().min_by_key(|known| changes(name, known)).unwrap_or_default()
-}
-
-/// How many characters must be added, removed or replaced to make `b` of `a` (Levenshtein's distance).
-fn changes(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
 
+    use vote_core::Partitions;
+
     use super::*;
-    use crate::settings::{ALL, COOKIE_KEYS, LISTEN, PARTITIONS, PEPPER, QUEUE, RESULTS_URL, STORE, TLS};
+    use crate::settings::{
+        ALL, COOKIE_KEYS, LISTEN, PARTITIONS, PEPPER, QUEUE, RESULTS_URL, STORE, TLS, partitions,
+    };
 
     fn settings<const N: usize>(env: [(&str, &str); N]) -> Settings {
         let declared = ALL.iter().map(|setting| Declared { setting, default: setting.default }).collect();
@@ -419,11 +378,5 @@ mod tests {
         let mut s = Settings::new(vec![], [], []);
         assert!(s.required(&LISTEN, text).is_none());
         assert!(problems(s).contains("bug"));
-    }
-
-    #[test]
-    fn spans_of_time_are_seconds() {
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        assert!(seconds("-1").is_err() && seconds("soon").is_err() && seconds("1e400").is_err());
     }
 }

@@ -1,0 +1,319 @@
+//! The routes, as a tower service that can be mounted in any server.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH},
+};
+use http_body::Body as _;
+use tower::Service;
+use vote_service::{Body, Problem, body, respond};
+
+use crate::{
+    Latest, Parts,
+    caching::{self, Cached},
+    events::{self, Streams},
+    pages::{
+        self,
+        receipt::Answer,
+        status::{StatusJson, status},
+    },
+    receipts::Lookups,
+    state::{State, View},
+};
+
+/// The public routes of the results service. Clones share what they know and their limits.
+#[derive(Debug, Clone)]
+pub struct Results {
+    shared: Arc<Shared>,
+    streams: Arc<Streams>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    parts: Parts,
+    latest: Latest,
+    lookups: Lookups,
+    live_js: Cached,
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route<'a> {
+    Home,
+    LiveJs,
+    Status,
+    StatusJson,
+    Receipt(&'a str),
+    Poll(&'a str, PollRoute),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PollRoute {
+    Page,
+    Json,
+    Csv,
+    Events,
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        let mut segments = path.strip_prefix('/')?.split('/');
+        let route = match (segments.next()?, segments.next(), segments.next()) {
+            ("", None, None) => Self::Home,
+            ("live.js", None, None) => Self::LiveJs,
+            ("status", None, None) => Self::Status,
+            ("status.json", None, None) => Self::StatusJson,
+            ("receipts", Some(receipt), None) if !receipt.is_empty() => Self::Receipt(receipt),
+            ("polls", Some(poll), None) => Self::Poll(poll, PollRoute::Page),
+            ("polls", Some(poll), Some("results.json")) => Self::Poll(poll, PollRoute::Json),
+            ("polls", Some(poll), Some("results.csv")) => Self::Poll(poll, PollRoute::Csv),
+            ("polls", Some(poll), Some("events")) => Self::Poll(poll, PollRoute::Events),
+            _ => return None,
+        };
+        segments.next().is_none().then_some(route)
+    }
+
+    /// Whether errors are better told in JSON: the path names a format, or the headers ask for it.
+    fn wants_json(self, headers: &HeaderMap) -> bool {
+        matches!(self, Self::StatusJson | Self::Poll(_, PollRoute::Json)) || respond::wants_json(headers)
+    }
+}
+
+impl Results {
+    /// The routes, showing what a poller found last.
+    #[must_use]
+    pub fn new(parts: Parts, latest: Latest) -> Self {
+        let live_js = Cached::new(pages::LIVE_JS);
+        let shared = Shared { parts, latest, lookups: Lookups::default(), live_js };
+        Self { shared: Arc::new(shared), streams: Arc::new(Streams::new(events::MAX_STREAMS)) }
+    }
+
+    /// Allows that many [event streams](crate::events) at a time, over all clones made from here on;
+    /// [`MAX_STREAMS`](events::MAX_STREAMS) unless set. Each holds a connection, so it should be fewer than those.
+    #[must_use]
+    pub fn max_event_streams(self, max: usize) -> Self {
+        Self { streams: Arc::new(Streams::new(max)), ..self }
+    }
+}
+
+/// The future of [`Results`].
+pub type ResultsFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl<B> Service<Request<B>> for Results {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResultsFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResultsFuture {
+        let results = self.clone();
+        // No route reads a body.
+        let head = request.into_parts().0;
+        Box::pin(async move {
+            let is_head = head.method == Method::HEAD;
+            let mut response = results.answer(&head.method, head.uri.path(), &head.headers).await;
+            if is_head {
+                without_body(&mut response);
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// For HEAD: what GET would say, its length too, but nothing of it.
+fn without_body(response: &mut Response<Body>) {
+    let length = response.body().size_hint().exact();
+    if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    *response.body_mut() = body::empty();
+}
+
+impl Results {
+    fn parts(&self) -> &Parts {
+        &self.shared.parts
+    }
+
+    fn latest(&self) -> &Latest {
+        &self.shared.latest
+    }
+
+    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Body> {
+        let Some(route) = Route::of(path) else {
+            return respond::problem(respond::wants_json(headers), not_found("Nothing is at this address."));
+        };
+        let answer = match (route, method) {
+            (_, method) if !matches!(*method, Method::GET | Method::HEAD) => Err(wrong_method()),
+            (Route::Home, _) => Ok(self.home()),
+            (Route::LiveJs, _) => Ok(self.live_js(headers)),
+            (Route::Status, _) => Ok(self.status()),
+            (Route::StatusJson, _) => Ok(self.status_json()),
+            (Route::Receipt(token), _) => self.receipt(token, headers).await,
+            (Route::Poll(slug, route), method) => self.poll_route(slug, route, method, headers),
+        };
+        let mut response =
+            answer.unwrap_or_else(|problem| respond::problem(route.wants_json(headers), problem));
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+
+    fn home(&self) -> Response<Body> {
+        let mut polls = self.parts().polls.iter();
+        match (polls.next(), polls.next()) {
+            (Some(only), None) => respond::see_other(&format!("/polls/{}", only.slug)),
+            _ => respond::html(StatusCode::OK, pages::home(self.parts().polls.iter())),
+        }
+    }
+
+    fn live_js(&self, headers: &HeaderMap) -> Response<Body> {
+        // Short, since its name says nothing of its version.
+        let cache = HeaderValue::from_static("public, max-age=60");
+        self.shared.live_js.respond(headers, "text/javascript; charset=utf-8", cache)
+    }
+
+    fn poll_route(
+        &self,
+        slug: &str,
+        route: PollRoute,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Problem> {
+        let poll = self.parts().polls.get(slug).ok_or_else(|| not_found("There is no such poll here."))?;
+        let state = self.latest().state();
+        let view = state.view(slug).ok_or_else(|| not_read_yet(&state))?;
+        match route {
+            PollRoute::Page => {
+                let page =
+                    pages::poll(poll, view, state.stale.as_ref(), self.parts().frontend_url.as_deref());
+                Ok(cached_for(respond::html(StatusCode::OK, page), caching::RESULTS))
+            }
+            PollRoute::Json => Ok(view.json.respond(headers, "application/json", caching::RESULTS)),
+            PollRoute::Csv => csv(view, headers),
+            // A stream that nobody reads would take the place of one that somebody does.
+            PollRoute::Events if *method == Method::HEAD => Ok(events::head()),
+            PollRoute::Events => self.streams.open(poll.slug, self.latest().subscribe()),
+        }
+    }
+
+    fn status(&self) -> Response<Body> {
+        let page = status(&self.latest().state(), self.latest().read_at(), self.parts().clock.now());
+        cached_for(respond::html(StatusCode::OK, page), caching::NEVER)
+    }
+
+    fn status_json(&self) -> Response<Body> {
+        let state = self.latest().state();
+        cached_for(
+            respond::json(StatusCode::OK, &StatusJson::new(&state, self.latest().read_at())),
+            caching::NEVER,
+        )
+    }
+
+    async fn receipt(&self, token: &str, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
+        let Parts { store, polls, receipt_key, .. } = &self.parts();
+        let (status, answer) = match receipt_key.open(token) {
+            None => (StatusCode::NOT_FOUND, Answer::unknown()),
+            Some(receipt) => {
+                let reading = self.latest().state().reading.clone();
+                let cut = reading.is_some_and(|reading| reading.pipeline.is_cut(receipt.queue));
+                let fate = self.shared.lookups.fate(&**store, polls, &receipt, cut).await?;
+                (StatusCode::OK, Answer::of(&fate, receipt.poll))
+            }
+        };
+        let response = if respond::wants_json(headers) {
+            respond::json(status, &answer)
+        } else {
+            let title =
+                answer.poll.as_deref().and_then(|slug| polls.get(slug)).map(|poll| poll.title.as_str());
+            respond::html(status, answer.page(title))
+        };
+        Ok(cached_for(response, caching::NEVER))
+    }
+}
+
+fn csv(view: &View, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
+    let Some(csv) = &view.csv else {
+        let detail = "The results of this poll are published when it is closed and every vote is counted.";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "withheld", "Not yet", detail));
+    };
+    let mut response = csv.respond(headers, "text/csv; charset=utf-8; header=present", caching::RESULTS);
+    if let Ok(name) = HeaderValue::try_from(format!("attachment; filename=\"{}.csv\"", view.snapshot.poll)) {
+        response.headers_mut().insert(CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}
+
+fn cached_for(mut response: Response<Body>, cache_control: HeaderValue) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, cache_control);
+    response
+}
+
+fn not_found(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+}
+
+fn wrong_method() -> Problem {
+    let detail = "Results can only be read: use GET or HEAD. Votes are taken elsewhere.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not possible here", detail)
+}
+
+fn not_read_yet(state: &State) -> Problem {
+    let reason = match &state.stale {
+        Some(stale) => stale.reason.clone(),
+        None => "The service has just been started.".to_owned(),
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "No results yet", reason).retry_after(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_has_one_route() {
+        let cases = [
+            ("/", Some(Route::Home)),
+            ("/polls/pets", Some(Route::Poll("pets", PollRoute::Page))),
+            ("/polls/pets/results.json", Some(Route::Poll("pets", PollRoute::Json))),
+            ("/polls/pets/results.csv", Some(Route::Poll("pets", PollRoute::Csv))),
+            ("/polls/pets/events", Some(Route::Poll("pets", PollRoute::Events))),
+            ("/receipts/abc", Some(Route::Receipt("abc"))),
+            ("/status", Some(Route::Status)),
+            ("/status.json", Some(Route::StatusJson)),
+            ("/live.js", Some(Route::LiveJs)),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(Route::of(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_nearly_a_path_is_none() {
+        for path in [
+            "",
+            "*",
+            "//",
+            "/polls",
+            "/polls/pets/",
+            "/polls/pets/x",
+            "/polls/pets/events/x",
+            "/receipts",
+            "/receipts/",
+            "/receipts/a/b",
+            "/status/",
+        ] {
+            assert_eq!(Route::of(path), None, "{path:?}");
+        }
+    }
+}

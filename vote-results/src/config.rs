@@ -1,0 +1,260 @@
+//! The settings of the service. The only place that reads its command line and environment.
+
+use std::{env, ffi::OsString, net::SocketAddr};
+
+use vote_core::{Polls, StoreAddress};
+use vote_service::{
+    Cli, CliExit, Limits, LogFormat, ReceiptKey, Setting, Settings, cli,
+    settings::{self, EX_CONFIG},
+    telemetry,
+};
+
+use crate::{Serving, store};
+
+const SETTINGS: &[&Setting] = &[
+    &settings::STORE,
+    &settings::POLLS,
+    &settings::RECEIPT_KEY,
+    &settings::LISTEN,
+    &settings::ADMIN_LISTEN,
+    &settings::FRONTEND_URL,
+    &settings::STORE_SCHEMA,
+    &settings::THREADS,
+    &settings::MAX_CONNECTIONS,
+    &settings::SHUTDOWN_SECONDS,
+    &settings::LOG,
+    &settings::LOG_FORMAT,
+];
+
+/// Everything the service is told. `Debug` shows no secret.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the public is served.
+    pub listen: SocketAddr,
+    /// Where health and metrics are served.
+    pub admin_listen: SocketAddr,
+    /// The polls to show.
+    pub polls: Polls,
+    /// Where the store is.
+    pub store: StoreAddress,
+    /// Where its tables are, in a Postgres.
+    pub store_schema: String,
+    /// Opens receipts.
+    pub receipt_key: ReceiptKey,
+    /// Where the public votes, for links; without a `/` at its end.
+    pub frontend_url: Option<String>,
+    /// How many threads serve; as many as there are cores if not given.
+    pub threads: Option<usize>,
+    /// What clients may take, and how long requests may take to finish at the end.
+    pub serving: Serving,
+    /// What is logged.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+}
+
+/// What the program is to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve.
+    Run(Box<Config>),
+    /// Say that the settings can be used.
+    CheckConfig,
+    /// Ask the service at this address whether it is healthy.
+    Healthcheck(SocketAddr),
+}
+
+/// What the program was told on its command line and in its environment.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_process() -> Result<Command, CliExit> {
+    parse(env::args_os(), cli::lossy_env(env::vars_os()))
+}
+
+/// What a command line, the program's name first, and an environment say. Blocks for a moment; not to be called within
+/// a runtime.
+///
+/// # Errors
+/// When help or the version was asked for, when the command line can't be understood, and with every problem of the
+/// settings (code 78).
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Command, CliExit> {
+    let about = "Shows the results of polls, what became of a receipt, and the state of the count.";
+    let parsed = Cli::new("vote-results", about, SETTINGS)
+        .default_value(&settings::LISTEN, "127.0.0.1:8081")
+        .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9083")
+        .parse(args, env)?;
+    let command = parsed.command.map(|(name, _)| name);
+    let mut settings = parsed.settings;
+    if command.as_deref() == Some(cli::HEALTHCHECK) {
+        // It runs every few seconds, and what else is wrong the service itself says.
+        let admin_listen = settings.required(&settings::ADMIN_LISTEN, str::parse);
+        return settings.finish_with(admin_listen).map(Command::Healthcheck).map_err(refused);
+    }
+    let config = read(settings)?;
+    Ok(match command.as_deref() {
+        Some(cli::CHECK_CONFIG) => Command::CheckConfig,
+        _ => Command::Run(Box::new(config)),
+    })
+}
+
+fn read(mut settings: Settings) -> Result<Config, CliExit> {
+    let text = |text: &str| Ok::<_, String>(text.to_owned());
+    let listen = settings.required(&settings::LISTEN, str::parse);
+    let admin_listen = settings.required(&settings::ADMIN_LISTEN, str::parse);
+    let polls = settings.polls();
+    let store = settings.required(&settings::STORE, store_address);
+    let store_schema = settings.required(&settings::STORE_SCHEMA, text);
+    if let (Some(store), Some(schema)) = (&store, &store_schema)
+        && let Err(e) = store::check(store, schema)
+    {
+        settings.problem(&settings::STORE, e);
+    }
+    let receipt_key = settings.secret(&settings::RECEIPT_KEY);
+    let frontend_url = settings.get(&settings::FRONTEND_URL, url);
+    let threads = settings.get(&settings::THREADS, settings::count);
+    let max_connections = settings.required(&settings::MAX_CONNECTIONS, settings::count);
+    let drain = settings.required(&settings::SHUTDOWN_SECONDS, settings::seconds);
+    let log = settings.required(&settings::LOG, telemetry::valid_filter);
+    let log_format = settings.required(&settings::LOG_FORMAT, str::parse);
+    let config = || {
+        Some(Config {
+            listen: listen?,
+            admin_listen: admin_listen?,
+            polls: polls?,
+            store: store?,
+            store_schema: store_schema?,
+            receipt_key: receipt_key?.into(),
+            frontend_url,
+            threads,
+            serving: Serving {
+                limits: Limits { drain: drain?, ..Limits::default() },
+                max_connections: max_connections?,
+            },
+            log: log?,
+            log_format: log_format?,
+        })
+    };
+    settings.finish_with(config()).map_err(refused)
+}
+
+fn refused(error: impl std::fmt::Display) -> CliExit {
+    CliExit { code: EX_CONFIG, text: format!("{error}\n") }
+}
+
+fn store_address(text: &str) -> Result<StoreAddress, String> {
+    if text == "memory:" {
+        return Err(
+            "memory: is within one process, and this service reads what workers wrote: give postgres:// or \
+                    sqlite:, or run all in one process as the example `embedded` does"
+                .to_owned(),
+        );
+    }
+    text.parse().map_err(|e: vote_core::address::AddressError| e.to_string())
+}
+
+/// An address that links can begin with.
+fn url(text: &str) -> Result<String, String> {
+    let parsed = text.parse::<http::Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some()
+            && uri.query().is_none()
+    });
+    match parsed {
+        Some(_) => Ok(text.trim_end_matches('/').to_owned()),
+        None => Err("expected http://HOST or https://HOST, with a path if need be".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "abababababababababababababababababababababababababababababababab";
+
+    fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, CliExit> {
+        let args = ["vote-results"].iter().chain(args).map(OsString::from);
+        super::parse(args, env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    fn config(env: &[(&str, &str)]) -> Config {
+        let least = [("VOTE_STORE", "sqlite:/nowhere/votes.db"), ("VOTE_RECEIPT_KEY", KEY)];
+        match parse(&[], &[&least[..], env].concat()) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn problems(env: &[(&str, &str)]) -> String {
+        let exit = parse(&["check-config"], env).map(|_| ()).unwrap_err();
+        assert_eq!(exit.code, EX_CONFIG);
+        exit.text
+    }
+
+    #[test]
+    fn a_store_and_a_receipt_key_are_enough() {
+        let config = config(&[]);
+        assert_eq!(config.listen, "127.0.0.1:8081".parse().unwrap());
+        assert_eq!(config.admin_listen, "127.0.0.1:9083".parse().unwrap());
+        assert_eq!((config.polls, config.frontend_url), (Polls::example(), None));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let text = problems(&[
+            ("VOTE_LISTEN", "here"),
+            ("VOTE_STORE", "memory:"),
+            ("VOTE_FRONTEND_URL", "vote.example"),
+        ]);
+        for name in [
+            "VOTE_LISTEN: ",
+            "VOTE_STORE: memory: is within",
+            "VOTE_FRONTEND_URL: ",
+            "VOTE_RECEIPT_KEY: is required",
+        ] {
+            assert!(text.contains(name), "{name} in {text}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_server_that_can_never_work_is_a_problem() {
+        let env = [("VOTE_RECEIPT_KEY", KEY), ("VOTE_STORE", "postgres://vote:s3cret@host:port/votes")];
+        let text = problems(&env);
+        assert!(text.starts_with("VOTE_STORE: ") && !text.contains("s3cret"), "{text}");
+        let schema = [
+            ("VOTE_RECEIPT_KEY", KEY),
+            ("VOTE_STORE", "postgres://host/votes"),
+            ("VOTE_STORE_SCHEMA", "no-such name"),
+        ];
+        assert!(problems(&schema).contains("no-such name"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = format!("{:?}", config(&[("VOTE_STORE", "postgres://vote:s3cret@host/votes")]));
+        assert!(!shown.contains("s3cret") && !shown.contains("abab"), "{shown}");
+    }
+
+    #[test]
+    fn a_url_loses_the_slash_at_its_end() {
+        let url = |text| config(&[("VOTE_FRONTEND_URL", text)]).frontend_url.unwrap();
+        assert_eq!(url("https://vote.example/"), "https://vote.example");
+        assert_eq!(url("http://localhost:8080/x"), "http://localhost:8080/x");
+    }
+
+    #[test]
+    fn a_url_of_another_kind_is_refused() {
+        for bad in ["javascript:alert(1)", "/polls", "ftp://host", "https://host/?x=y", "https://"] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_healthcheck_needs_no_more_than_the_address() {
+        let command = parse(&["healthcheck", "--admin-listen", "0.0.0.0:1"], &[]).unwrap();
+        assert!(matches!(command, Command::Healthcheck(addr) if addr == "0.0.0.0:1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,98 @@
+//! `results.csv`: the numbers for a spreadsheet (RFC 4180). Pure.
+
+use std::{borrow::Cow, fmt::Write};
+
+use crate::snapshot::{Outcome, Snapshot};
+
+/// What a cell must not begin with, or a spreadsheet takes it for a formula and runs it; see OWASP, "CSV Injection".
+/// The last four are what some spreadsheets take for the first four.
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+/// The columns `option,label,votes,percent`; none when the numbers are withheld.
+///
+/// A label that a spreadsheet could take for a formula gets an apostrophe in front, which it takes for "this is text".
+/// Slugs stay as they are: programs look rows up by them, and their letters, digits and hyphens call no function.
+#[must_use]
+pub fn csv(snapshot: &Snapshot) -> Option<String> {
+    let Outcome::Shown { options, .. } = &snapshot.outcome else { return None };
+    let mut csv = String::from("option,label,votes,percent\r\n");
+    for option in options {
+        let label = harmless(&option.label);
+        // Writing to a String can't fail.
+        let _ = write!(csv, "{},{},{},{}\r\n", option.option, quoted(&label), option.votes, option.percent);
+    }
+    Some(csv)
+}
+
+fn harmless(label: &str) -> Cow<'_, str> {
+    // Some spreadsheets drop the spaces first.
+    if label.trim_start_matches(' ').starts_with(FORMULA) {
+        Cow::Owned(format!("'{label}"))
+    } else {
+        Cow::Borrowed(label)
+    }
+}
+
+fn quoted(text: &str) -> Cow<'_, str> {
+    if text.contains([',', '"', '\r', '\n']) {
+        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vote_core::{Poll, Polls, Timestamp, poll::ResultsFrom};
+
+    use super::*;
+    use crate::snapshot::Status;
+
+    fn labelled(label: &str, results: ResultsFrom) -> Option<String> {
+        let mut poll = Poll { results, ..Polls::example().get("pets").unwrap().clone() };
+        label.clone_into(&mut poll.options[0].label);
+        let tally = [("cats".parse().unwrap(), 2), ("dogs".parse().unwrap(), 1)];
+        csv(&Snapshot::new(&poll, &tally, Status::Provisional, Timestamp::MIN))
+    }
+
+    fn first_row(label: &str) -> String {
+        let csv = labelled(label, ResultsFrom::Live).unwrap();
+        csv.strip_prefix("option,label,votes,percent\r\n")
+            .and_then(|rows| rows.strip_suffix("dogs,Dogs,1,33.3\r\n"))
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn a_row_has_option_label_votes_and_percent() {
+        assert_eq!(first_row("Cats"), "cats,Cats,2,66.7\r\n");
+    }
+
+    #[test]
+    fn what_would_break_a_row_is_quoted() {
+        assert_eq!(first_row("Cats, big"), "cats,\"Cats, big\",2,66.7\r\n");
+        assert_eq!(first_row("The \"cat\""), "cats,\"The \"\"cat\"\"\",2,66.7\r\n");
+        assert_eq!(first_row("Two\nlines"), "cats,\"Two\nlines\",2,66.7\r\n");
+    }
+
+    #[test]
+    fn no_label_is_a_formula() {
+        for label in ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "＝1"] {
+            assert_eq!(first_row(label), format!("cats,'{label},2,66.7\r\n"), "{label:?}");
+        }
+        assert_eq!(
+            first_row("=HYPERLINK(\"https://x\",\"y\")"),
+            "cats,\"'=HYPERLINK(\"\"https://x\"\",\"\"y\"\")\",2,66.7\r\n"
+        );
+    }
+
+    #[test]
+    fn a_harmless_label_stays_as_it_is() {
+        assert_eq!(first_row("Cats = best"), "cats,Cats = best,2,66.7\r\n");
+    }
+
+    #[test]
+    fn what_is_withheld_has_no_rows() {
+        assert_eq!(labelled("Cats", ResultsFrom::AfterClose), None);
+    }
+}

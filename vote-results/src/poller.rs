@@ -1,0 +1,239 @@
+//! The one reader of the store: every second it reads everything, and hands it to all requests if it changed.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use vote_core::{
+    Clock, OptionSlug, Polls, StoreReader, Timestamp,
+    store::{LedgerRow, QueueRecord, RegisteredPoll, StoreError},
+};
+use vote_service::Shutdown;
+
+use crate::{
+    Parts, metrics,
+    pipeline::Pipeline,
+    snapshot::{Outcome, Snapshot, Status},
+    state::{Reading, Stale, State, View},
+};
+
+/// How often the store is read. Results need not be live, and a second looks like it.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long reading it may take. Longer than the stores here wait for a connection, 5 s: their reason says more.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(6);
+/// How old the last reading may be before the service is not ready any more.
+pub const MAX_AGE: Duration = Duration::from_secs(10);
+
+/// Reads the store and publishes what it found. Dropping it ends the [event streams](crate::events).
+#[derive(Debug)]
+pub struct Poller {
+    store: Arc<dyn StoreReader>,
+    polls: Arc<Polls>,
+    clock: Arc<dyn Clock>,
+    state: watch::Sender<Arc<State>>,
+    read_at: ReadAt,
+}
+
+/// When the store was last read; apart from the state, which is published only when it changes.
+type ReadAt = Arc<Mutex<Option<(Instant, Timestamp)>>>;
+
+/// What the poller found last. Clones see the same.
+#[derive(Debug, Clone)]
+pub struct Latest {
+    state: watch::Receiver<Arc<State>>,
+    read_at: ReadAt,
+}
+
+/// All that is read at a time.
+struct Rows {
+    tallies: Vec<Vec<(OptionSlug, u64)>>,
+    registered: Vec<RegisteredPoll>,
+    queues: Vec<QueueRecord>,
+    ledger: Vec<LedgerRow>,
+}
+
+impl Poller {
+    /// A poller that has read nothing yet.
+    #[must_use]
+    pub fn new(parts: &Parts) -> Self {
+        Self {
+            store: Arc::clone(&parts.store),
+            polls: Arc::clone(&parts.polls),
+            clock: Arc::clone(&parts.clock),
+            state: watch::Sender::new(Arc::default()),
+            read_at: Arc::default(),
+        }
+    }
+
+    /// What it found last, now and later.
+    #[must_use]
+    pub fn latest(&self) -> Latest {
+        Latest { state: self.state.subscribe(), read_at: Arc::clone(&self.read_at) }
+    }
+
+    /// Reads the store every [`POLL_INTERVAL`] until shutdown.
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut ticks = interval(POLL_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let forever = async {
+            loop {
+                ticks.tick().await;
+                self.poll().await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = forever => {}
+        }
+    }
+
+    /// Reads the store once. A store that does not answer leaves what was read before, marked as stale.
+    pub async fn poll(&self) {
+        let started = Instant::now();
+        let rows = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
+            let text = format!("it did not answer within {} s", READ_TIMEOUT.as_secs());
+            Err(StoreError::Unavailable(text.into()))
+        });
+        ::metrics::histogram!(metrics::POLL_SECONDS).record(started.elapsed());
+        let now = self.clock.now();
+        match rows {
+            Ok(rows) => {
+                *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, now));
+                self.publish(&rows, now);
+            }
+            Err(e) => {
+                ::metrics::counter!(metrics::STORE_ERRORS).increment(1);
+                self.mark_stale(e.to_string(), now);
+            }
+        }
+    }
+
+    /// One after the other, on one connection: the others are for receipts.
+    async fn read(&self) -> Result<Rows, StoreError> {
+        let mut tallies = Vec::new();
+        for poll in self.polls.iter() {
+            tallies.push(self.store.tally(poll.slug).await?);
+        }
+        Ok(Rows {
+            tallies,
+            registered: self.store.polls().await?,
+            queues: self.store.queues().await?,
+            ledger: self.store.ledger().await?,
+        })
+    }
+
+    fn publish(&self, rows: &Rows, now: Timestamp) {
+        let before = Arc::clone(&self.state.borrow());
+        let polls: Vec<Arc<View>> = self
+            .polls
+            .iter()
+            .zip(&rows.tallies)
+            .map(|(poll, tally)| {
+                let snapshot = Snapshot::new(poll, tally, Status::Provisional, now);
+                match before.view(poll.slug.as_str()) {
+                    Some(view) if view.snapshot.says_the_same(&snapshot) => Arc::clone(view),
+                    _ => {
+                        measure(&snapshot);
+                        Arc::new(View::new(snapshot))
+                    }
+                }
+            })
+            .collect();
+        let pipeline = Pipeline::new(&self.polls, &rows.registered, &rows.queues, &rows.ledger);
+        warn_of_new_problems(before.reading.as_deref(), &pipeline);
+        if let Some(stale) = &before.stale {
+            tracing::info!("the store can be read again, after it could not since {}", stale.since);
+        }
+        let same = before.stale.is_none()
+            && before.reading.as_ref().is_some_and(|reading| {
+                reading.pipeline == pipeline
+                    && reading.polls.iter().zip(&polls).all(|(a, b)| Arc::ptr_eq(a, b))
+            });
+        if !same {
+            let reading = Some(Arc::new(Reading { polls, pipeline }));
+            self.state.send_replace(Arc::new(State { reading, stale: None }));
+        }
+    }
+
+    fn mark_stale(&self, reason: String, now: Timestamp) {
+        let before = Arc::clone(&self.state.borrow());
+        let since = match &before.stale {
+            Some(stale) if stale.reason == reason => return,
+            Some(stale) => stale.since,
+            None => {
+                tracing::warn!("the store can't be read, trying again every second: {reason}");
+                now
+            }
+        };
+        let stale = Some(Stale { since, reason });
+        self.state.send_replace(Arc::new(State { reading: before.reading.clone(), stale }));
+    }
+}
+
+/// Only numbers that may be shown are in the outcome, so nothing that is withheld becomes a metric.
+fn measure(snapshot: &Snapshot) {
+    if let Outcome::Shown { options, .. } = &snapshot.outcome {
+        for option in options {
+            let labels = [("poll", snapshot.poll.to_string()), ("option", option.option.to_string())];
+            // Exact up to 2⁵³ votes.
+            ::metrics::gauge!(metrics::VOTES, &labels).set(option.votes as f64);
+        }
+    }
+}
+
+fn warn_of_new_problems(before: Option<&Reading>, now: &Pipeline) {
+    let known = |poll: &str| before?.pipeline.polls.iter().find(|line| line.poll == poll)?.problem.as_ref();
+    for line in &now.polls {
+        if let Some(problem) = line.problem.as_ref().filter(|problem| known(&line.poll) != Some(*problem)) {
+            tracing::warn!(poll = line.poll, "{problem}");
+        }
+    }
+}
+
+impl Latest {
+    /// What the poller found last.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// When the store was last read, whether or not it said something new.
+    #[must_use]
+    pub fn read_at(&self) -> Option<Timestamp> {
+        self.last_read().map(|(_, at)| at)
+    }
+
+    /// Whether results can be shown: the store was read at most [`MAX_AGE`] ago.
+    ///
+    /// # Errors
+    /// With the reason why not.
+    pub fn ready(&self) -> Result<(), String> {
+        // Nothing to do with the age: a process that is going should get no more requests.
+        if self.state.has_changed().is_err() {
+            return Err("shutting down".to_owned());
+        }
+        let state = self.state();
+        let reason = state.stale.as_ref().map_or("the store does not answer", |stale| stale.reason.as_str());
+        match self.last_read() {
+            None if state.stale.is_none() => Err("the store was not read yet".to_owned()),
+            None => Err(format!("the store was not read yet: {reason}")),
+            Some((read, _)) if read.elapsed() > MAX_AGE => {
+                Err(format!("the store was last read {} s ago: {reason}", read.elapsed().as_secs()))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<State>> {
+        self.state.clone()
+    }
+
+    fn last_read(&self) -> Option<(Instant, Timestamp)> {
+        *self.read_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

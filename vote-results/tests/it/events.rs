@@ -1,0 +1,132 @@
+//! Event streams, over a real connection where that matters.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+use vote_core::{Clock, StoreReader};
+use vote_results::{Parts, Serving};
+use vote_service::Shutdown;
+
+use crate::world::{World, next, vote};
+
+#[tokio::test]
+async fn a_commit_sends_an_event() {
+    let world = World::new().await;
+    world.counted([vote(1, 0, 1)]).await;
+    let mut events = world.events("/polls/pets/events").await;
+    assert!(next(&mut events).await.unwrap().starts_with("retry: "));
+    let first = next(&mut events).await.unwrap();
+    assert_eq!(first.lines().next(), Some("event: results"));
+
+    world.counted([vote(2, 1, 2)]).await;
+
+    let json = world.get("/polls/pets/results.json").await.body;
+    assert_eq!(next(&mut events).await.unwrap(), format!("event: results\ndata: {json}\n\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_in_another_poll_sends_nothing() {
+    let world = World::new().await;
+    world.counted([vote(1, 0, 1)]).await;
+    let mut events = world.events("/polls/pets/events").await;
+    for _ in 0..2 {
+        next(&mut events).await.unwrap();
+    }
+
+    // The state is published for each report of a queue.
+    world.report(1, 0, vote_core::store::QueueState::Active).await;
+    world.poller.poll().await;
+
+    assert_eq!(next(&mut events).await.unwrap(), ": still here\n\n");
+}
+
+#[tokio::test]
+async fn one_stream_too_many_is_refused_for_a_while() {
+    let world = World::new().await;
+    world.poller.poll().await;
+    let app = world.app.clone().max_event_streams(1);
+    let world = World { app, ..world };
+    let _first = world.events("/polls/pets/events").await;
+
+    let answer = world.get("/polls/pets/events").await;
+
+    assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "30"));
+}
+
+#[tokio::test]
+async fn head_takes_no_stream() {
+    let world = World::new().await;
+    world.poller.poll().await;
+    let app = world.app.clone().max_event_streams(0);
+    let world = World { app, ..world };
+
+    let answer = world.send("HEAD", "/polls/pets/events", &[]).await;
+
+    assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "text/event-stream"));
+}
+
+/// The service as it is run, on a port of its own.
+async fn run(world: &World) -> (SocketAddr, Shutdown, JoinHandle<std::io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let parts = Parts {
+        store: Arc::clone(&world.store) as Arc<dyn StoreReader>,
+        polls: Arc::clone(&world.polls),
+        receipt_key: world.key.clone(),
+        clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
+        frontend_url: None,
+    };
+    let shutdown = Shutdown::new();
+    let service = tokio::spawn(vote_results::run(listener, parts, Serving::default(), shutdown.clone()));
+    (address, shutdown, service)
+}
+
+async fn connect(address: SocketAddr) -> Lines<BufReader<TcpStream>> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /polls/pets/events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    BufReader::new(stream).lines()
+}
+
+/// Reads up to a line with this in it; false when the stream ends before.
+async fn reads(lines: &mut Lines<BufReader<TcpStream>>, part: &str) -> bool {
+    let found = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains(part) {
+                return true;
+            }
+        }
+        false
+    };
+    timeout(Duration::from_secs(10), found).await.expect("within 10 s")
+}
+
+#[tokio::test]
+async fn a_browser_sees_a_commit_without_asking() {
+    let world = World::new().await;
+    world.counted([vote(1, 0, 1)]).await;
+    let (address, shutdown, service) = run(&world).await;
+    // The first request may come before the first read.
+    while status(address).await != 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut lines = connect(address).await;
+    assert!(reads(&mut lines, "\"total\":1").await);
+
+    world.counted([vote(2, 0, 1)]).await;
+
+    assert!(reads(&mut lines, "\"total\":2").await);
+    shutdown.trigger();
+    assert!(!reads(&mut lines, "no such line").await, "the stream ends at shutdown");
+    timeout(Duration::from_secs(5), service).await.expect("before the drain runs out").unwrap().unwrap();
+}
+
+async fn status(address: SocketAddr) -> u16 {
+    let get = move || vote_testkit::http_get(address, "/polls/pets/results.json").status;
+    tokio::task::spawn_blocking(get).await.unwrap()
+}

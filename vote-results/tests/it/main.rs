@@ -1,0 +1,11 @@
+//! The service against stores that hold what was read from a real queue.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+mod binary;
+mod events;
+mod outage;
+mod receipts;
+mod results;
+mod routes;
+mod withheld;
+mod world;

@@ -1,0 +1,293 @@
+//! A small deployment: a queue, a store, and the results service on it. What a worker does is done when a test says
+//! so.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+use vote_core::{
+    Clock, OptionSlug, Partition, PollSlug, Polls, Position, Queue, QueueId, Secret, Store, StoreReader,
+    Timestamp, Vote, VoterKey,
+    conformance::{frames, layout},
+    dedup::{Batch, Delivery},
+    queue::{Appended, Frame, Layout, MemoryQueue},
+    store::{
+        Ballot, CommitPlan, LedgerRow, Lookup, MemoryStore, QueueRecord, QueueState, RegisteredPoll,
+        StoreError,
+    },
+};
+use vote_results::{Parts, Poller, Results};
+use vote_service::{Body, Receipt, ReceiptKey};
+
+pub(crate) use vote_core::conformance::vote;
+
+/// The secret of the receipts, in hex.
+pub(crate) const KEY: &str = "abababababababababababababababababababababababababababababababab";
+
+pub(crate) struct World {
+    pub(crate) polls: Arc<Polls>,
+    pub(crate) store: Arc<TestStore>,
+    pub(crate) queue: MemoryQueue,
+    pub(crate) id: QueueId,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) key: ReceiptKey,
+    pub(crate) poller: Poller,
+    pub(crate) app: Results,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// A file of polls: the example, with these lines added.
+pub(crate) fn pets_toml(lines: &str) -> String {
+    format!(
+        "[[poll]]\nslug = \"pets\"\ntitle = \"Cats or dogs?\"\n{lines}\n\
+         options = [{{ slug = \"cats\", label = \"Cats\" }}, {{ slug = \"dogs\", label = \"Dogs\" }}]\n"
+    )
+}
+
+/// The polls of that file.
+pub(crate) fn pets_with(lines: &str) -> Polls {
+    Polls::from_toml("polls.toml", &pets_toml(lines)).unwrap()
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(Polls::example(), Arc::new(MemoryStore::new())).await
+    }
+
+    pub(crate) async fn of(polls: Polls) -> Self {
+        Self::with(polls, Arc::new(MemoryStore::new())).await
+    }
+
+    pub(crate) async fn with(polls: Polls, store: Arc<dyn Store>) -> Self {
+        store.prepare(layout()).await.unwrap();
+        for poll in &polls {
+            store.register_poll(poll).await.unwrap();
+        }
+        let queue = MemoryQueue::new();
+        let id = queue.create(layout(), None).await.unwrap();
+        queue.register(id).await.unwrap();
+        let store =
+            Arc::new(TestStore { inner: store, down: Mutex::default(), after_position: Mutex::default() });
+        let clock = Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000)));
+        let key: ReceiptKey = Secret::from_hex(KEY).unwrap().into();
+        let parts = Parts {
+            store: Arc::clone(&store) as Arc<dyn StoreReader>,
+            polls: Arc::new(polls),
+            receipt_key: key.clone(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            frontend_url: Some("https://vote.example".to_owned()),
+        };
+        let polls = Arc::clone(&parts.polls);
+        let poller = Poller::new(&parts);
+        let app = Results::new(parts, poller.latest());
+        Self { polls, store, queue, id, clock, key, poller, app }
+    }
+
+    /// Accepts a vote, as a frontend does.
+    pub(crate) async fn accept(&self, vote: Vote) -> Receipt {
+        let frame = frames(&[vote]).remove(0);
+        let position = self.append(&frame).await;
+        let Vote { poll, voter, option, cast_at } = vote;
+        Receipt { poll, queue: self.id, partition: frame.partition, position, voter, cast_at, option }
+    }
+
+    pub(crate) async fn append(&self, frame: &Frame) -> Position {
+        match self.queue.append(self.id, std::slice::from_ref(frame)).await.unwrap()[..] {
+            [Appended::Stored(position)] => position,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    /// Counts all that was accepted, as a worker does.
+    pub(crate) async fn count(&self) {
+        let plans = self.plans().await;
+        self.store.commit(&plans).await;
+    }
+
+    /// What a worker would commit now.
+    pub(crate) async fn plans(&self) -> Vec<CommitPlan> {
+        let registered = self.store.inner.polls().await.unwrap();
+        let mut lane = self.store.inner.open_lane().await.unwrap();
+        let mut plans = Vec::new();
+        for partition in layout().partitions.iter() {
+            let acquired = lane.acquire(partition).await.unwrap().unwrap();
+            let from = acquired.checkpoints.get(&self.id).cloned().unwrap_or_default();
+            let read = self.queue.read(self.id, partition, from.position, usize::MAX).await.unwrap();
+            if read.entries.is_empty() {
+                continue;
+            }
+            let deliveries = vec![Delivery::new(self.id, &from, read)];
+            let batch = Batch::decode(partition, layout().partitions, &registered, deliveries);
+            let mut standing = BTreeMap::new();
+            for (poll, voters) in batch.voters() {
+                standing
+                    .insert(poll, lane.lookup(partition, poll, &voters, Lookup::Exhaustive).await.unwrap());
+            }
+            plans.push(batch.plan(acquired.version, &standing));
+        }
+        plans
+    }
+
+    /// Reports the queue, as a worker does.
+    pub(crate) async fn report(&self, accepted: u64, backlog: u64, state: QueueState) {
+        let record = QueueRecord {
+            id: self.id,
+            address: self.queue.address(),
+            seen_at: self.clock.now(),
+            accepted,
+            backlog,
+            state,
+        };
+        self.store.inner.report(&[record]).await.unwrap();
+    }
+
+    /// Accepts votes, counts them, and lets the results service see it.
+    pub(crate) async fn counted(&self, votes: impl IntoIterator<Item = Vote>) {
+        for vote in votes {
+            self.accept(vote).await;
+        }
+        self.count().await;
+        self.poller.poll().await;
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[]).await
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.app.clone().oneshot(request.body(()).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Answer { status: head.status, headers: head.headers, body: String::from_utf8(body).unwrap() }
+    }
+
+    /// An event stream that stays open.
+    pub(crate) async fn events(&self, path: &str) -> Body {
+        let request = Request::builder().uri(path).body(()).unwrap();
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body()
+    }
+}
+
+/// The next piece of an event stream.
+pub(crate) async fn next(events: &mut Body) -> Option<String> {
+    let bytes = events.frame().await?.unwrap().into_data().unwrap();
+    Some(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+/// A clock that stands still unless moved.
+#[derive(Debug)]
+pub(crate) struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+}
+
+/// A store that can be down, and in which something can be committed just after a position was read.
+#[derive(Debug)]
+pub(crate) struct TestStore {
+    pub(crate) inner: Arc<dyn Store>,
+    down: Mutex<Option<String>>,
+    after_position: Mutex<Vec<CommitPlan>>,
+}
+
+impl TestStore {
+    pub(crate) fn fail(&self, reason: &str) {
+        *self.down.lock().unwrap() = Some(reason.to_owned());
+    }
+
+    pub(crate) fn recover(&self) {
+        *self.down.lock().unwrap() = None;
+    }
+
+    pub(crate) fn commit_after_next_position(&self, plans: Vec<CommitPlan>) {
+        *self.after_position.lock().unwrap() = plans;
+    }
+
+    pub(crate) async fn commit(&self, plans: &[CommitPlan]) {
+        let mut lane = self.inner.open_lane().await.unwrap();
+        for plan in plans {
+            lane.acquire(plan.partition).await.unwrap().unwrap();
+            lane.commit(plan).await.unwrap();
+        }
+    }
+
+    fn up(&self) -> Result<&dyn Store, StoreError> {
+        match &*self.down.lock().unwrap() {
+            Some(reason) => Err(StoreError::Unavailable(reason.clone().into())),
+            None => Ok(&*self.inner),
+        }
+    }
+}
+
+#[async_trait]
+impl StoreReader for TestStore {
+    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
+        self.up()?.layout().await
+    }
+    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
+        self.up()?.polls().await
+    }
+    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
+        self.up()?.tally(poll).await
+    }
+    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
+        self.up()?.ballot(poll, voter).await
+    }
+    async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
+        let position = self.up()?.position(queue, partition).await?;
+        let plans = std::mem::take(&mut *self.after_position.lock().unwrap());
+        self.commit(&plans).await;
+        Ok(position)
+    }
+    async fn quarantined(
+        &self,
+        queue: QueueId,
+        partition: Partition,
+        position: Position,
+    ) -> Result<Option<String>, StoreError> {
+        self.up()?.quarantined(queue, partition, position).await
+    }
+    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError> {
+        self.up()?.ledger().await
+    }
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        self.up()?.queues().await
+    }
+}
