@@ -91,8 +91,10 @@ async fn copy(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> Durati
     let streams: Vec<Vec<u8>> = batches.iter().map(|(_, votes)| copy_stream(votes)).collect();
     let start = Instant::now();
     for stream in &streams {
-        let mut copy =
-            connection.copy_in_raw("COPY vote.votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)").await.unwrap();
+        let mut copy = connection
+            .copy_in_raw("COPY vote.votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)")
+            .await
+            .unwrap();
         copy.send(stream.as_slice()).await.unwrap();
         copy.finish().await.unwrap();
     }

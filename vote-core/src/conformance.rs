@@ -103,6 +103,9 @@ pub fn frames(votes: &[Vote]) -> Vec<Frame> {
 }
 
 /// Votes of one poll as one frame of a partition.
+///
+/// # Panics
+/// When they are of another poll, or more than a frame holds.
 #[must_use]
 #[allow(clippy::expect_used)]
 pub fn one_frame(poll: PollSlug, partition: Partition, votes: &[Vote]) -> Frame {

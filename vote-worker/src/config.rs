@@ -97,7 +97,8 @@ impl std::str::FromStr for QueuesAt {
         let (credentials, name) = rest.rsplit_once('@').map_or(("", rest), |(c, name)| (c, name));
         let credentials = if credentials.is_empty() { String::new() } else { format!("{credentials}@") };
         let name = name.trim_end_matches('/');
-        let has_port = name.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let has_port =
+            name.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         let name = if has_port { name.to_owned() } else { format!("{name}:6379") };
         if name.starts_with(':') {
             return Err("dns+redis:// needs a name, as in dns+redis://tasks.redis:6379".to_owned());
@@ -117,7 +118,10 @@ impl QueuesAt {
             Self::Name { credentials, name } => {
                 let (credentials, prefix) = (credentials.clone(), prefix.to_owned());
                 // Whether credentials can be read is seen now, not when the first queue is found.
-                vote_core::queue::RedisQueue::connect(&format!("redis://{}127.0.0.1:1", credentials.0), &prefix)?;
+                vote_core::queue::RedisQueue::connect(
+                    &format!("redis://{}127.0.0.1:1", credentials.0),
+                    &prefix,
+                )?;
                 let connect = move |address: SocketAddr| {
                     let url = format!("redis://{}{address}", credentials.0);
                     match vote_core::queue::RedisQueue::connect(&url, &prefix) {
@@ -144,10 +148,14 @@ fn queues(text: &str) -> Result<Vec<QueuesAt>, String> {
 /// # Errors
 /// For `--help`, `--version` and what can't be understood.
 pub fn parse() -> Result<Parsed, CliExit> {
-    Cli::new("vote-worker", "Reads all queues, deduplicates, and commits votes to the store, each once.", SETTINGS)
-        .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082")
-        .command(clap::Command::new("migrate").about("Makes the tables in the store, or brings them up to date"))
-        .parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
+    Cli::new(
+        "vote-worker",
+        "Reads all queues, deduplicates, and commits votes to the store, each once.",
+        SETTINGS,
+    )
+    .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082")
+    .command(clap::Command::new("migrate").about("Makes the tables in the store, or brings them up to date"))
+    .parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
 }
 
 impl Config {
@@ -164,8 +172,10 @@ impl Config {
         let partitions = partitions.filter(|_| settings.is_set(&settings::PARTITIONS));
         let lanes = settings.required(&settings::LANES, settings::count);
         let admin_listen = settings.required(&settings::ADMIN_LISTEN, str::parse);
-        let queue_prefix = settings.required(&settings::QUEUE_PREFIX, |text| Ok::<_, String>(text.to_owned()));
-        let store_schema = settings.required(&settings::STORE_SCHEMA, |text| Ok::<_, String>(text.to_owned()));
+        let queue_prefix =
+            settings.required(&settings::QUEUE_PREFIX, |text| Ok::<_, String>(text.to_owned()));
+        let store_schema =
+            settings.required(&settings::STORE_SCHEMA, |text| Ok::<_, String>(text.to_owned()));
         let trim_delay = settings.required(&settings::TRIM_DELAY, settings::seconds);
         let migrate = settings.flag(&settings::MIGRATE);
         let allow_volatile = settings.flag(&settings::ALLOW_VOLATILE_QUEUE);

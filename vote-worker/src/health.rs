@@ -30,6 +30,10 @@ impl Health {
         if problems.is_empty() {
             return Ok(());
         }
-        Err(problems.iter().map(|(what, problem)| format!("{what}: {problem}")).collect::<Vec<_>>().join("; "))
+        Err(problems
+            .iter()
+            .map(|(what, problem)| format!("{what}: {problem}"))
+            .collect::<Vec<_>>()
+            .join("; "))
     }
 }

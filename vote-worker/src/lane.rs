@@ -80,7 +80,9 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
         if parts.health.set(&name, Err(e.to_string())) {
             match e {
                 StoreError::Conflict(_) => tracing::error!(lane = number, "{e}: the batch is planned again"),
-                StoreError::StaleVersion(_) => tracing::info!(lane = number, "{e}: starting again from there"),
+                StoreError::StaleVersion(_) => {
+                    tracing::info!(lane = number, "{e}: starting again from there")
+                }
                 _ => tracing::warn!(lane = number, "the store failed, trying again: {e}"),
             }
         }
@@ -183,8 +185,13 @@ impl Lane {
             self.owned.remove(&partition);
             self.store.release(partition).await?;
         }
-        let free: Vec<_> =
-            self.parts.layout.partitions.iter().filter(|partition| !self.owned.contains_key(partition)).collect();
+        let free: Vec<_> = self
+            .parts
+            .layout
+            .partitions
+            .iter()
+            .filter(|partition| !self.owned.contains_key(partition))
+            .collect();
         // Each starts elsewhere, so that lanes do not all try the same ones.
         let start = self.epoch as usize * 7 % free.len().max(1);
         for partition in free.iter().cycle().skip(start).take(free.len().min(MAX_TRIES)) {
@@ -204,13 +211,16 @@ impl Lane {
     /// Whether to leave the partitions to other workers, since they reach a queue that this one does not. If nobody
     /// takes them, this one goes on with the queues it does reach.
     fn should_yield(&mut self) -> bool {
-        let cut_off = self.parts.queues.borrow().values().any(|q| matches!(q.view(), View::Shut { only_here: true }));
+        let cut_off =
+            self.parts.queues.borrow().values().any(|q| matches!(q.view(), View::Shut { only_here: true }));
         if !cut_off {
             self.yielded_at = None;
             return false;
         }
         if self.yielded_at.is_none() {
-            tracing::warn!("a queue is reached by other workers and not by this one: leaving the partitions to them");
+            tracing::warn!(
+                "a queue is reached by other workers and not by this one: leaving the partitions to them"
+            );
         }
         self.yielded_at.get_or_insert_with(Instant::now).elapsed() < YIELD_FOR
     }
@@ -241,9 +251,12 @@ impl Lane {
 
     fn take(&mut self, done: Result<ReadDone, tokio::task::JoinError>) -> Result<(), StoreError> {
         // A read that panicked stays noted as running, and its queue would not be read again: so the lane starts over.
-        let ended = |e| StoreError::Unavailable(format!("a read ended by itself, which is a bug: {e}").into());
+        let ended =
+            |e| StoreError::Unavailable(format!("a read ended by itself, which is a bug: {e}").into());
         let ReadDone { partition, epoch, key, queue, from, result } = done.map_err(ended)?;
-        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch) else { return Ok(()) };
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch) else {
+            return Ok(());
+        };
         owned.end_read(queue);
         if self.cut.contains(&queue) {
             return Ok(());
@@ -253,7 +266,11 @@ impl Lane {
         match result {
             Ok(read) => {
                 if owned.take(queue, &from, read, Instant::now()) == Taken::WentBack {
-                    self.cut(queue, monitored, &format!("partition {partition} counts fewer votes than before"));
+                    self.cut(
+                        queue,
+                        monitored,
+                        &format!("partition {partition} counts fewer votes than before"),
+                    );
                 }
             }
             Err(e @ QueueError::Cut(_)) => self.cut(queue, monitored, &format!("partition {partition}: {e}")),

@@ -5,11 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use vote_core::{
-    Clock, Partitions, PepperFingerprint, Polls, Store,
-    queue::Layout,
-    store::StoreError,
-};
+use vote_core::{Clock, Partitions, PepperFingerprint, Polls, Store, queue::Layout, store::StoreError};
 use vote_service::Shutdown;
 
 pub mod config;

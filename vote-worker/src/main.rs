@@ -4,7 +4,10 @@ use std::{process::ExitCode, sync::Arc};
 
 use vote_core::{SystemClock, store::StoreError};
 use vote_service::{Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
-use vote_worker::{Health, Options, Parts, config::{self, Config}};
+use vote_worker::{
+    Health, Options, Parts,
+    config::{self, Config},
+};
 
 fn main() -> ExitCode {
     let parsed = match config::parse() {
@@ -30,7 +33,9 @@ fn main() -> ExitCode {
         }
         Some("healthcheck") => admin::healthcheck(config.admin_listen).map_err(Into::into),
         Some("migrate") => runtime.block_on(config.store.migrate(&config.store_schema)).map_err(Into::into),
-        _ => shutdown::on_signals().map_err(Into::into).and_then(|shutdown| runtime.block_on(run(config, shutdown))),
+        _ => shutdown::on_signals()
+            .map_err(Into::into)
+            .and_then(|shutdown| runtime.block_on(run(config, shutdown))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,12 +9,28 @@ use vote_core::store::CommitPlan;
 pub fn describe() {
     describe_counter!("vote_worker_votes_total", Unit::Count, "Votes committed, duplicates among them");
     describe_counter!("vote_worker_new_voters_total", Unit::Count, "Votes committed that added a voter");
-    describe_counter!("vote_worker_superseded_total", Unit::Count, "Votes committed of voters that had one already");
+    describe_counter!(
+        "vote_worker_superseded_total",
+        Unit::Count,
+        "Votes committed of voters that had one already"
+    );
     describe_counter!("vote_worker_quarantined_total", Unit::Count, "Votes of frames that were set aside");
-    describe_counter!("vote_worker_store_errors_total", Unit::Count, "Errors of the store, each of which ended a lane");
-    describe_histogram!("vote_worker_commit_seconds", Unit::Seconds, "From the look-up to the commit of a batch");
+    describe_counter!(
+        "vote_worker_store_errors_total",
+        Unit::Count,
+        "Errors of the store, each of which ended a lane"
+    );
+    describe_histogram!(
+        "vote_worker_commit_seconds",
+        Unit::Seconds,
+        "From the look-up to the commit of a batch"
+    );
     describe_histogram!("vote_worker_commit_votes", Unit::Count, "Votes in a batch");
-    describe_gauge!("vote_worker_queue_entries", Unit::Count, "Entries held by a queue, as of its last report");
+    describe_gauge!(
+        "vote_worker_queue_entries",
+        Unit::Count,
+        "Entries held by a queue, as of its last report"
+    );
     describe_gauge!("vote_worker_live_lanes", Unit::Count, "Lanes of all workers on the store");
     describe_gauge!("vote_worker_partitions_owned", Unit::Count, "Partitions that a lane owns");
 }

@@ -210,7 +210,8 @@ impl Monitor {
         } else if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
             self.report(&status).await?;
         }
-        let accepted = status.accepted.iter().map(|(partition, polls)| (*partition, polls.values().sum())).collect();
+        let accepted =
+            status.accepted.iter().map(|(partition, polls)| (*partition, polls.values().sum())).collect();
         Ok(View::Open { id: status.id, accepted: Arc::new(accepted) })
     }
 
@@ -269,7 +270,9 @@ impl Monitor {
         // So that another address of the same box may take over.
         self.parts.claims.give_up(self.number);
         let unreachable = matches!(reason, Shut::Queue(e) if e.is_retryable());
-        View::Shut { only_here: unreachable && self.shut_since.elapsed() >= PATIENCE && self.seen_by_others().await }
+        View::Shut {
+            only_here: unreachable && self.shut_since.elapsed() >= PATIENCE && self.seen_by_others().await,
+        }
     }
 
     /// Whether another worker reported the box not long ago.

@@ -82,7 +82,12 @@ impl Owned {
     }
 
     /// Whether a queue is to be read now, from where, and how many entries; it counts as being read from then on.
-    pub(crate) fn start_read(&mut self, queue: QueueId, accepted: u64, now: Instant) -> Option<(Checkpoint, usize)> {
+    pub(crate) fn start_read(
+        &mut self,
+        queue: QueueId,
+        accepted: u64,
+        now: Instant,
+    ) -> Option<(Checkpoint, usize)> {
         if self.votes >= MAX_WAITING || self.reading.contains(&queue) {
             return None;
         }
@@ -124,7 +129,8 @@ impl Owned {
         let votes = delivery.votes();
         if entries > 0 {
             // The mean of the last few reads.
-            cursor.votes_per_entry = (cursor.votes_per_entry + (votes as f64 / entries as f64).max(1.0)) / 2.0;
+            cursor.votes_per_entry =
+                (cursor.votes_per_entry + (votes as f64 / entries as f64).max(1.0)) / 2.0;
         }
         self.votes += votes;
         self.since.get_or_insert(now);

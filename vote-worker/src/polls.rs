@@ -46,7 +46,10 @@ impl PollBook {
 
     /// The registered polls, asked for anew if something was delivered for one that is not among them: another worker
     /// may have registered it meanwhile, and what is of no poll is set aside.
-    pub(crate) async fn for_deliveries(&self, deliveries: &[Delivery]) -> Result<Arc<[RegisteredPoll]>, StoreError> {
+    pub(crate) async fn for_deliveries(
+        &self,
+        deliveries: &[Delivery],
+    ) -> Result<Arc<[RegisteredPoll]>, StoreError> {
         let polls = self.known();
         let mut entries = deliveries.iter().flat_map(|delivery| &delivery.entries);
         if entries.all(|entry| polls.iter().any(|poll| poll.slug.as_str() == entry.poll)) {

@@ -39,7 +39,8 @@ pub enum Next {
 pub fn next(waiting: impl Iterator<Item = Waiting> + Clone, now: Instant) -> Next {
     let age = |w: &Waiting| now.saturating_duration_since(w.since);
     let overdue = waiting.clone().filter(|w| age(w) >= MAX_WAIT).min_by_key(|w| w.since);
-    let ripe = || waiting.clone().filter(|w| w.votes >= BATCH_VOTES || age(w) >= FILL_TIME).max_by_key(|w| w.votes);
+    let ripe =
+        || waiting.clone().filter(|w| w.votes >= BATCH_VOTES || age(w) >= FILL_TIME).max_by_key(|w| w.votes);
     if let Some(chosen) = overdue.or_else(ripe) {
         return Next::Commit(chosen.partition);
     }
@@ -92,6 +93,9 @@ mod tests {
         for lanes in 1..40 {
             assert!(fair_share(partitions, lanes) * lanes as usize >= 16);
         }
-        assert_eq!((fair_share(partitions, 1), fair_share(partitions, 3), fair_share(partitions, 100)), (16, 6, 1));
+        assert_eq!(
+            (fair_share(partitions, 1), fair_share(partitions, 3), fair_share(partitions, 100)),
+            (16, 6, 1)
+        );
     }
 }

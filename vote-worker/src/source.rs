@@ -49,7 +49,11 @@ impl fmt::Debug for Source {
 pub(crate) type Queues = BTreeMap<String, Monitored>;
 
 /// Watches all queues of the sources, and says which these are.
-pub(crate) fn discover(sources: Vec<Source>, parts: MonitorParts, shutdown: Shutdown) -> watch::Receiver<Arc<Queues>> {
+pub(crate) fn discover(
+    sources: Vec<Source>,
+    parts: MonitorParts,
+    shutdown: Shutdown,
+) -> watch::Receiver<Arc<Queues>> {
     let mut queues = Queues::new();
     let mut names = Vec::new();
     for (i, source) in sources.into_iter().enumerate() {
@@ -70,7 +74,8 @@ pub(crate) fn discover(sources: Vec<Source>, parts: MonitorParts, shutdown: Shut
                         let key = format!("{name} {address}");
                         if !queues.contains_key(&key) {
                             tracing::info!(%address, "found a queue by the name {name}");
-                            let monitored = Monitored::start(connect(address), parts.clone(), shutdown.clone());
+                            let monitored =
+                                Monitored::start(connect(address), parts.clone(), shutdown.clone());
                             queues.insert(key.clone(), monitored);
                         }
                         seen.insert(key, Instant::now());

@@ -16,7 +16,8 @@ fn start(data: &Path) -> Embedded {
     let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
     let (public, results) = (address(), address());
     let (listen, results_listen) = (public.to_string(), results.to_string());
-    let arguments = ["--data", data.to_str().unwrap(), "--listen", &listen, "--results-listen", &results_listen];
+    let arguments =
+        ["--data", data.to_str().unwrap(), "--listen", &listen, "--results-listen", &results_listen];
     let service = Service::start(&Service::example("embedded"), &arguments, &[]);
     service.wait_for_port(public);
     eventually("votes are taken", Duration::from_secs(10), || vote(public, "cats", "").status == 401);
@@ -35,7 +36,8 @@ impl Embedded {
             if !form {
                 return vote(self.public, option, &cookie).status == 202;
             }
-            let headers = [("content-type", "application/x-www-form-urlencoded"), ("cookie", cookie.as_str())];
+            let headers =
+                [("content-type", "application/x-www-form-urlencoded"), ("cookie", cookie.as_str())];
             let body = format!("option={option}");
             http(self.public, "POST", "/polls/pets/votes", &headers, body.as_bytes()).unwrap().status == 303
         });

@@ -27,7 +27,18 @@ fn a_frozen_worker_is_replaced_within_25_seconds_and_can_do_no_harm_when_it_wake
     let world = World::start(2);
     let frozen = world.worker("2");
     world.wait_until_ready();
-    let load = world.load(&["--voters", "40000", "--double-votes", "5", "--connections", "8", "--rate", "2000", "--timeout-seconds", "60"]);
+    let load = world.load(&[
+        "--voters",
+        "40000",
+        "--double-votes",
+        "5",
+        "--connections",
+        "8",
+        "--rate",
+        "2000",
+        "--timeout-seconds",
+        "60",
+    ]);
     eventually("some votes are counted", Duration::from_secs(30), || world.total() > 2000);
     // In the midst of its work, with batches read and not committed.
     frozen.service.signal("STOP");

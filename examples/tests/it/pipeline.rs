@@ -15,7 +15,9 @@ fn a_vote_cast_at_a_frontend_is_shown_within_two_seconds_with_its_receipt() {
     eventually("the vote is counted", Duration::from_secs(2), || world.total() == 1);
     let json: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
     let path = format!("/receipts/{}", json["receipt"].as_str().unwrap());
-    let receipt = vote_testkit::http(world.results.public, "GET", &path, &[("accept", "application/json")], b"").unwrap();
+    let receipt =
+        vote_testkit::http(world.results.public, "GET", &path, &[("accept", "application/json")], b"")
+            .unwrap();
     let receipt: serde_json::Value = serde_json::from_str(&receipt.text()).unwrap();
     assert_eq!(receipt["state"], "counted", "{receipt}");
     world.assert_conserved();
@@ -26,7 +28,8 @@ fn a_load_with_double_votes_through_two_frontends_is_counted_exactly() {
     let world = World::start(2);
     let _workers = [world.worker("1"), world.worker("2")];
     world.wait_until_ready();
-    let load = world.load(&["--voters", "10000", "--double-votes", "10", "--connections", "16", "--seed", "7"]);
+    let load =
+        world.load(&["--voters", "10000", "--double-votes", "10", "--connections", "16", "--seed", "7"]);
     let report = assert_exact(&load.wait_with_output().unwrap());
     assert_eq!(report["acked"], 11_000, "{report}");
     assert_eq!(world.psql("SELECT sum(accepted) || ' ' || sum(superseded) FROM vote.ledger"), "11000 1000");

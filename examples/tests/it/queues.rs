@@ -90,7 +90,9 @@ async fn a_frame_that_can_not_be_counted_is_set_aside_and_the_rest_goes_on() {
     frames[0].bytes = vec![1, 2, 3, 4, 5, 6, 7, 8].into();
     queue.append(id, &frames).await.unwrap();
     eventually("the other vote is counted", Duration::from_secs(5), || world.total() == 1);
-    eventually("one is set aside", Duration::from_secs(5), || world.psql("SELECT sum(votes) FROM vote.quarantine") == "1");
+    eventually("one is set aside", Duration::from_secs(5), || {
+        world.psql("SELECT sum(votes) FROM vote.quarantine") == "1"
+    });
     assert!(worker.service.log().contains("set aside"), "{}", worker.service.tail());
     world.assert_conserved();
     let read = queue.read(id, frames[0].partition, Position::START, 10).await.unwrap();

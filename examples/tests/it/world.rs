@@ -62,7 +62,13 @@ impl Process {
     pub(crate) fn worker(store: &str, queues: &str, lanes: &str) -> Self {
         start(
             "vote-worker",
-            &[("VOTE_STORE", store), ("VOTE_QUEUES", queues), ("VOTE_PEPPER", SECRET), ("VOTE_LANES", lanes), ("VOTE_MIGRATE", "true")],
+            &[
+                ("VOTE_STORE", store),
+                ("VOTE_QUEUES", queues),
+                ("VOTE_PEPPER", SECRET),
+                ("VOTE_LANES", lanes),
+                ("VOTE_MIGRATE", "true"),
+            ],
         )
     }
 
@@ -147,7 +153,11 @@ impl World {
         for frontend in &self.frontends {
             command.arg("--target").arg(format!("http://{}", frontend.public));
         }
-        command.arg("--results").arg(format!("http://{}", self.results.public)).args(["--poll", "pets"]).args(more);
+        command
+            .arg("--results")
+            .arg(format!("http://{}", self.results.public))
+            .args(["--poll", "pets"])
+            .args(more);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
     }
 
@@ -165,7 +175,8 @@ impl World {
     /// The law: every accepted vote is accounted for, and rows, new voters and tally are the same number.
     #[track_caller]
     pub(crate) fn assert_conserved(&self) {
-        let broken = self.psql("SELECT * FROM vote.ledger WHERE accepted <> new_voters + superseded + quarantined");
+        let broken =
+            self.psql("SELECT * FROM vote.ledger WHERE accepted <> new_voters + superseded + quarantined");
         assert_eq!(broken, "", "ledger rows that do not add up");
         let sums = self.psql(
             "SELECT (SELECT sum(new_voters) FROM vote.ledger) = (SELECT count(*) FROM vote.votes)

@@ -168,8 +168,7 @@ impl Queue for MemoryQueue {
             if after != Position::START && !anchored {
                 return Err(QueueError::Cut(after));
             }
-            let entries: Vec<Entry> =
-                log.entries.range(start..).take(limit).map(|entry| entry.clone()Entry| entry.clone()).collect();
+            let entries: Vec<Entry> = log.entries.range(start..).take(limit).cloned().collect();
             let at_end = start + entries.len() == log.entries.len();
             Ok(Read { entries, accepted: at_end.then(|| log.accepted.clone()) })
         })
