@@ -78,7 +78,12 @@ fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
             let take = |slot: &std::sync::Mutex<Option<std::net::TcpListener>>| slot.lock().ok()?.take();
             if let Some(listener) = take(&shared.1) {
                 let (listener, ready) = (tokio::net::TcpListener::from_std(listener)?, readiness.clone());
-                tokio::spawn(admin::serve_admin(listener, move || ready.ready(), shutdown.clone()));
+                // The admin routes answer while requests in flight are finished, and end with this thread's runtime.
+                let stopping = shutdown.clone();
+                let ready = move || {
+                    if stopping.is_requested() { Err("shutting down".to_owned()) } else { ready.ready() }
+                };
+                tokio::spawn(admin::serve_admin(listener, ready, Shutdown::new()));
             }
             let listener = take(&shared.0[thread]).ok_or("a thread was started twice")?;
             let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -60,8 +60,11 @@ async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::Box
     }
     let health = Health::default();
     let admin = tokio::net::TcpListener::from_std(vote_service::listen::listen(config.admin_listen, false)?)?;
-    let ready = health.clone();
-    let admin = tokio::spawn(admin::serve_admin(admin, move || ready.ready(), shutdown.clone()));
+    let (ready, stopping) = (health.clone(), shutdown.clone());
+    let ready = move || if stopping.is_requested() { Err("shutting down".to_owned()) } else { ready.ready() };
+    // The admin routes answer until the lanes have ended.
+    let ended = Shutdown::new();
+    let admin = tokio::spawn(admin::serve_admin(admin, ready, ended.clone()));
     let store = vote_worker::open_store(&config, &health, &shutdown).await?;
     let options = Options {
         lanes: config.lanes,
@@ -72,8 +75,7 @@ async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::Box
     };
     let parts = Parts { store, sources, polls: config.polls, clock: Arc::new(SystemClock), health };
     let result = vote_worker::run(parts, options, shutdown.clone()).await;
-    // Also where the worker ended by itself, so that the admin routes end with it.
-    shutdown.trigger();
+    ended.trigger();
     admin.await??;
     Ok(result?)
 }
