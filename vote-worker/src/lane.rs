@@ -67,16 +67,16 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
         let result = match parts.store.open_lane().await {
             Ok(lane) => {
                 parts.health.set(&name, Ok(()));
-                let mut lane = Lane::new(lane, parts.clone(), std::mem::take(&mut distrusted));
+                let mut lane = Lane::new(number, lane, parts.clone(), std::mem::take(&mut distrusted));
                 let result = lane.run(&shutdown).await;
                 distrusted = lane.distrusted;
                 result
             }
             Err(e) => Err(e),
         };
-        metrics::gauge!("vote_worker_partitions_owned", "lane" => number.to_string()).set(0);
+        crate::metrics::owned(number, 0);
         let Err(e) = result else { return };
-        metrics::counter!("vote_worker_store_errors_total").increment(1);
+        crate::metrics::store_error();
         if parts.health.set(&name, Err(e.to_string())) {
             match e {
                 StoreError::Conflict(_) => tracing::error!(lane = number, "{e}: the batch is planned again"),
@@ -105,6 +105,7 @@ struct ReadDone {
 }
 
 struct Lane {
+    number: usize,
     store: Box<dyn StoreLane>,
     parts: LaneParts,
     owned: BTreeMap<Partition, Owned>,
@@ -121,9 +122,15 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(store: Box<dyn StoreLane>, parts: LaneParts, distrusted: HashSet<Partition>) -> Self {
+    fn new(
+        number: usize,
+        store: Box<dyn StoreLane>,
+        parts: LaneParts,
+        distrusted: HashSet<Partition>,
+    ) -> Self {
         let trimmer = Trimmer::new(parts.trim_delay);
         Self {
+            number,
             store,
             parts,
             owned: BTreeMap::new(),
@@ -204,7 +211,8 @@ impl Lane {
             }
         }
         self.epoch += 1;
-        metrics::gauge!("vote_worker_live_lanes").set(f64::from(live));
+        crate::metrics::live_lanes(live);
+        crate::metrics::owned(self.number, self.owned.len());
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use vote_core::store::CommitPlan;
 
 /// Says what the metrics mean, for `/metrics`. Call it after the recorder is installed.
@@ -43,4 +43,20 @@ pub(crate) fn committed(plan: &CommitPlan, votes: u64, took: Duration) {
     counter!("vote_worker_quarantined_total").increment(sum(|entry| entry.quarantined));
     histogram!("vote_worker_commit_seconds").record(took);
     histogram!("vote_worker_commit_votes").record(votes as f64);
+}
+
+pub(crate) fn owned(lane: usize, partitions: usize) {
+    gauge!("vote_worker_partitions_owned", "lane" => lane.to_string()).set(partitions as f64);
+}
+
+pub(crate) fn live_lanes(lanes: u32) {
+    gauge!("vote_worker_live_lanes").set(f64::from(lanes));
+}
+
+pub(crate) fn queue_entries(address: &str, entries: u64) {
+    gauge!("vote_worker_queue_entries", "queue" => address.to_owned()).set(entries as f64);
+}
+
+pub(crate) fn store_error() {
+    counter!("vote_worker_store_errors_total").increment(1);
 }

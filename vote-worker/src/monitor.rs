@@ -239,7 +239,7 @@ impl Monitor {
         let accepted = status.accepted.values().flat_map(BTreeMap::values).sum();
         // Entries that were committed but not trimmed yet are among them: an upper bound.
         let backlog = status.entries.iter().sum();
-        metrics::gauge!("vote_worker_queue_entries", "queue" => self.address.clone()).set(backlog as f64);
+        crate::metrics::queue_entries(&self.address, backlog);
         let record = QueueRecord {
             id: status.id,
             address: self.address.clone(),

@@ -31,8 +31,10 @@ fn a_load_with_double_votes_through_two_frontends_is_counted_exactly() {
     let load =
         world.load(&["--voters", "10000", "--double-votes", "10", "--connections", "16", "--seed", "7"]);
     let report = assert_exact(&load.wait_with_output().unwrap());
-    assert_eq!(report["acked"], 11_000, "{report}");
-    assert_eq!(world.psql("SELECT sum(accepted) || ' ' || sum(superseded) FROM vote.ledger"), "11000 1000");
+    let (acked, double) = (report["acked"].as_u64().unwrap(), report["double_votes"].as_u64().unwrap());
+    assert!(acked == 10_000 + double && double > 800, "{report}");
+    let ledger = world.psql("SELECT sum(accepted) || ' ' || sum(superseded) FROM vote.ledger");
+    assert_eq!(ledger, format!("{acked} {double}"));
     world.assert_conserved();
 }
 
