@@ -210,6 +210,30 @@ async fn a_filter_that_grows_and_a_table_that_is_scanned_in_steps_find_everybody
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_is_frozen_within_a_statement_loses_its_partition_and_no_other_does() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    let (mut lane, mut working) = (store.open_lane().await.unwrap(), store.open_lane().await.unwrap());
+    working.acquire(Partition(1)).await.unwrap().unwrap();
+    // To the server a stopped client looks like one that takes its time: within a statement, and holding its lock.
+    let frozen = tokio::task::spawn_blocking(move || {
+        let take = "SELECT pg_advisory_lock(('x' || substr(replace(lock_id::text, '-', ''), 1, 8))::bit(32)::int, 0),
+                           pg_sleep(60) FROM vote.meta";
+        std::panic::catch_unwind(|| Postgres::shared().psql(&url, take)).is_err()
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = std::time::Instant::now();
+    while lane.acquire(PARTITION).await.unwrap().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(20), "the partition did not get free");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        working.live_lanes().await.unwrap();
+    }
+    assert!(start.elapsed() > Duration::from_secs(5), "it gets its time");
+    assert!(frozen.await.unwrap(), "its connection was ended");
+    working.live_lanes().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_restarts_is_found_again() {
     let postgres = Postgres::start();
     let store = prepared(&postgres.database()).await;
