@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// How many people vote
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     voters: u64,
-    /// How many of them, in percent, vote a second time
+    /// How many of them, in percent, vote a second time: exactly that share
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent)]
     double_votes: f64,
     /// How many connections to keep open to each target; each serves one voter at a time

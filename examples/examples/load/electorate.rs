@@ -7,7 +7,11 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 pub(crate) struct Electorate {
     seed: u64,
     options: usize,
-    double: f64,
+    voters: u64,
+    /// How many vote twice.
+    twice: u64,
+    /// Coprime to `voters`: multiples of it, modulo `voters`, meet every voter once.
+    stride: u64,
 }
 
 /// What one voter is going to do; options by their place in the poll.
@@ -19,21 +23,31 @@ pub(crate) struct Voter {
 }
 
 impl Electorate {
-    /// Voters of a poll with `options` ≥ 2, of whom a share of `double` (0 to 1) votes twice.
-    pub(crate) fn new(seed: u64, options: usize, double: f64) -> Self {
-        Self { seed, options, double }
+    /// Voters, at least one, of a poll with `options` ≥ 2. A share of `double` (0 to 1) of them votes twice: exactly
+    /// that many, so that a reader can tell how many acknowledgements there must be.
+    pub(crate) fn new(seed: u64, options: usize, voters: u64, double: f64) -> Self {
+        // The golden ratio spreads those who vote twice evenly, and over all frontends alike.
+        let golden = (voters as f64 * 0.618_033_988_749_895) as u64;
+        let stride = (golden.max(1)..).find(|stride| gcd(*stride, voters) == 1).unwrap_or(1);
+        Self { seed, options, voters, twice: (voters as f64 * double).round() as u64, stride }
     }
 
     pub(crate) fn voter(&self, number: u64) -> Voter {
-        // An odd factor keeps voters apart, and those of one seed from the neighbours of another.
-        let own = self.seed ^ number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Not the constant by which `seed_from_u64` goes on, or neighbours would share most of their states.
+        let own = self.seed ^ number.wrapping_add(1).wrapping_mul(0xd134_2543_de82_ef95);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(own);
         let first = self.preference(&mut rng);
-        let second = rng.random_bool(self.double).then(|| {
+        let second = self.votes_twice(number).then(|| {
             let other = rng.random_range(0..self.options - 1);
             other + usize::from(other >= first)
         });
         Voter { first, second }
+    }
+
+    fn votes_twice(&self, number: u64) -> bool {
+        let voters = u128::from(self.voters);
+        let place = (u128::from(number) * u128::from(self.stride) + u128::from(self.seed)) % voters;
+        place < u128::from(self.twice)
     }
 
     /// The options are liked unequally, so that a swap of two is seen in the tally: with two 3 : 2, with three 4 : 3 : 2.
@@ -50,40 +64,92 @@ impl Electorate {
     }
 }
 
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn counts(electorate: &Electorate, voters: u64) -> Vec<usize> {
+    fn voters(electorate: &Electorate) -> impl Iterator<Item = Voter> {
+        (0..electorate.voters).map(|number| electorate.voter(number))
+    }
+
+    fn counts(electorate: &Electorate) -> Vec<u64> {
         let mut counts = vec![0; electorate.options];
-        (0..voters).for_each(|number| counts[electorate.voter(number).first] += 1);
+        voters(electorate).for_each(|voter| counts[voter.first] += 1);
         counts
     }
 
     #[test]
     fn of_two_options_the_first_is_liked_by_three_in_five() {
-        let [cats, dogs] = counts(&Electorate::new(1, 2, 0.0), 100_000)[..] else { panic!() };
-        assert!((59_000..61_000).contains(&cats) && cats + dogs == 100_000, "{cats} {dogs}");
+        for seed in 0..20 {
+            let [cats, dogs] = counts(&Electorate::new(seed, 2, 100_000, 0.0))[..] else { panic!() };
+            // Four standard deviations either side.
+            assert!((59_380..60_620).contains(&cats) && cats + dogs == 100_000, "{cats} {dogs}");
+        }
     }
 
     #[test]
     fn every_option_is_somebodys_favourite() {
-        assert!(counts(&Electorate::new(1, 64, 0.0), 100_000).into_iter().all(|n| n > 0));
+        assert!(counts(&Electorate::new(1, 64, 100_000, 0.0)).into_iter().all(|n| n > 0));
     }
 
     #[test]
-    fn a_share_votes_twice_for_another_option() {
-        let electorate = Electorate::new(7, 5, 0.25);
-        let second: Vec<_> =
-            (0..100_000).map(|n| electorate.voter(n)).filter(|voter| voter.second.is_some()).collect();
-        assert!((24_000..26_000).contains(&second.len()), "{}", second.len());
-        assert!(second.iter().all(|voter| voter.second.is_some_and(|o| o != voter.first && o < 5)));
-        assert!((0..5).all(|option| second.iter().any(|voter| voter.second == Some(option))));
+    fn what_one_likes_tells_nothing_of_the_next() {
+        let likes: Vec<usize> =
+            voters(&Electorate::new(1, 2, 100_000, 0.0)).map(|voter| voter.first).collect();
+        let same = likes.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        // 0.6² + 0.4² of all pairs, within four standard deviations.
+        assert!((51_300..52_700).contains(&same), "{same}");
+    }
+
+    #[test]
+    fn exactly_the_share_votes_twice() {
+        for (n, double, twice) in [
+            (10_000, 0.1, 1000),
+            (1, 0.4, 0),
+            (1, 1.0, 1),
+            (2, 0.5, 1),
+            (30, 0.05, 2),
+            (997, 0.0, 0),
+            (997, 1.0, 997),
+        ] {
+            for seed in [0, 7, u64::MAX] {
+                let electorate = Electorate::new(seed, 2, n, double);
+                assert_eq!(
+                    voters(&electorate).filter(|voter| voter.second.is_some()).count(),
+                    twice,
+                    "{n} {double}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn those_who_vote_twice_are_spread_over_all_frontends() {
+        let electorate = Electorate::new(3, 2, 10_000, 0.5);
+        for frontends in 2..=8 {
+            let at_first =
+                (0..10_000).filter(|n| n % frontends == 0 && electorate.voter(*n).second.is_some()).count();
+            let fair = 5000 / frontends as usize;
+            assert!((fair * 9 / 10..=fair * 11 / 10).contains(&at_first), "{frontends}: {at_first}");
+        }
+    }
+
+    #[test]
+    fn the_second_vote_is_for_another_option() {
+        let twice: Vec<Voter> = voters(&Electorate::new(7, 5, 10_000, 1.0)).collect();
+        assert!(
+            twice.iter().all(|voter| voter.second.is_some_and(|option| option != voter.first && option < 5))
+        );
+        assert!((0..5).all(|option| twice.iter().any(|voter| voter.second == Some(option))));
     }
 
     #[test]
     fn the_seed_decides() {
-        let all = |seed| (0..50).map(|n| Electorate::new(seed, 2, 0.5).voter(n)).collect::<Vec<_>>();
+        let all = |seed| voters(&Electorate::new(seed, 2, 50, 0.5)).collect::<Vec<_>>();
         assert_eq!(all(3), all(3));
         assert_ne!(all(3), all(4));
     }

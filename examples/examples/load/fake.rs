@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -32,10 +33,16 @@ pub(crate) struct Faults {
     pub(crate) busy: u64,
     /// Stored, and 503 with a cookie.
     pub(crate) doubtful: u64,
+    /// Stored, and 503 without a cookie.
+    pub(crate) bare: u64,
     /// Stored, and the connection is cut.
     pub(crate) cut: u64,
     /// Not stored, and the connection is cut.
     pub(crate) cut_before: u64,
+    /// One vote is counted once more, when all seems over.
+    pub(crate) late: bool,
+    /// The tally never stands still.
+    pub(crate) restless: bool,
     /// Every vote is refused.
     pub(crate) closed: bool,
     /// Votes without a cookie are accepted.
@@ -45,6 +52,7 @@ pub(crate) struct Faults {
 #[derive(Debug, Default)]
 struct Books {
     votes: u64,
+    last_vote: Option<Instant>,
     voters: u64,
     clock: u64,
     /// By voter: when and what.
@@ -160,12 +168,13 @@ impl Service {
             return Ok(plain(StatusCode::FORBIDDEN, "the poll is closed"));
         }
         books.votes += 1;
+        books.last_vote = Some(Instant::now());
         // Clocks of frontends differ, so only the cookie keeps a voter's votes in order.
         books.clock += 1;
         let skew = if self.frontend == 0 { 1_000_000 } else { 0 };
         let cast_at = (books.clock + skew).max(cast_before + 1);
         let number = books.votes;
-        let nth = |n: u64| n > 0 && number % n == 0;
+        let nth = |n: u64| n > 0 && number.is_multiple_of(n);
         let faults = self.faults;
         if !(nth(faults.busy) || nth(faults.lost) || nth(faults.cut_before)) {
             let option = if nth(faults.changed) { (option + 1) % OPTIONS.len() } else { option };
@@ -180,6 +189,9 @@ impl Service {
         if nth(faults.cut) || nth(faults.cut_before) {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
+        if nth(faults.bare) {
+            return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "try again"));
+        }
         if nth(faults.busy) || nth(faults.doubtful) {
             let mut busy = plain(StatusCode::SERVICE_UNAVAILABLE, "try again");
             busy.headers_mut().insert(RETRY_AFTER, 0.into());
@@ -190,8 +202,11 @@ impl Service {
     }
 
     fn results(&self) -> Answer {
-        let books = lock(&self.books);
+        let mut books = lock(&self.books);
+        books.extra[0] += u64::from(self.faults.restless);
         let mut votes = books.extra;
+        let over = books.last_vote.is_some_and(|at| at.elapsed() > Duration::from_millis(100));
+        votes[0] += u64::from(self.faults.late && over);
         books.standing.values().for_each(|(_, option)| votes[*option] += 1);
         let rows: Vec<_> = OPTIONS
             .iter()

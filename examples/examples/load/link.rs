@@ -66,11 +66,13 @@ struct Open {
     driver: Driver,
 }
 
+type Http1 = Connection<TokioIo<TcpStream>, Full<Bytes>>;
+
 /// Moves bytes while somebody waits for what they bring.
 #[derive(Debug)]
 struct Driver {
     /// Dropped when it ends: only then does whoever still waits for it hear of that.
-    connection: Option<Pin<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>>,
+    connection: Option<Pin<Box<Http1>>>,
 }
 
 impl Driver {

@@ -102,7 +102,7 @@ fn course(config: &Config, targets: Vec<Arc<Host>>, start: &Tally) -> Result<Cou
     Ok(Course {
         path: path.parse().map_err(|e: http::uri::InvalidUri| LoadError::Usage(format!("{path}: {e}")))?,
         bodies: bodies.collect(),
-        electorate: Electorate::new(config.seed, start.options.len(), config.double),
+        electorate: Electorate::new(config.seed, start.options.len(), config.voters, config.double),
         voters: config.voters,
         keep: config.keep,
         attempts: config.attempts,

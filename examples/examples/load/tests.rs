@@ -53,7 +53,7 @@ async fn an_honest_site_is_exact() {
         assert_eq!(report.acked, 300 + report.double_votes);
         assert_eq!(report.expected.values().sum::<u64>(), 300);
         assert!(report.expected.iter().all(|(option, n)| report.tally[option] == *n as i64 && *n > 0));
-        assert!((60..120).contains(&report.double_votes), "{}", report.double_votes);
+        assert_eq!(report.double_votes, 90);
         assert!(report.drain_seconds.is_some() && report.votes_per_second > 0.0);
         assert!(report.p50_ms > 0.0 && report.p99_ms >= report.p50_ms);
         assert_eq!(site.voters().len(), 300);
@@ -122,12 +122,19 @@ async fn what_is_answered_by_503_or_by_nothing_is_tried_again() {
 
 #[tokio::test]
 async fn votes_that_stay_unknown_may_count_or_not() {
-    let faults = Faults { busy: 3, doubtful: 4, cut: 5, cut_before: 7, ..Faults::default() };
-    for keep in KEEPS {
+    // One kind at a time: votes that are unknown and missing would make room for others that should not be there.
+    let faults = [
+        Faults { busy: 3, ..Faults::default() },
+        Faults { doubtful: 3, ..Faults::default() },
+        Faults { bare: 3, ..Faults::default() },
+        Faults { cut: 3, ..Faults::default() },
+        Faults { cut_before: 3, ..Faults::default() },
+    ];
+    for (faults, keep) in faults.into_iter().flat_map(|faults| KEEPS.map(|keep| (faults, keep))) {
         let site = site(keep, faults).await;
         let ended = run(Config { attempts: 1, ..config(&site, keep) }).await;
         let report = ended.as_ref().unwrap();
-        assert!(report.exact && report.unknown > 50 && report.ambiguous > 50, "{report:?}");
+        assert!(report.exact && report.unknown > 100 && report.ambiguous > 60, "{report:?}");
         assert_eq!(exit_code(&ended), 0);
     }
 }
@@ -140,6 +147,21 @@ async fn unknown_votes_don_t_hide_one_that_is_counted_twice() {
     let ended = run(Config { attempts: 1, double: 0.0, ..config(&site, Keep::First) }).await;
     let report = ended.as_ref().unwrap();
     assert_eq!((report.exact, report.unknown, exit_code(&ended)), (false, 1, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_vote_that_is_counted_twice_only_later_is_noticed() {
+    let site = site(Keep::First, Faults { late: true, ..Faults::default() }).await;
+    let (report, code) = check(&site, Keep::First).await;
+    assert_eq!((report.exact, code), (false, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn from_a_tally_that_never_stands_still_nothing_can_be_told() {
+    let site = site(Keep::First, Faults { restless: true, ..Faults::default() }).await;
+    let ended = run(config(&site, Keep::First)).await;
+    assert!(matches!(ended, Err(LoadError::NotStill { .. })), "{ended:?}");
+    assert_eq!(exit_code(&ended), 2);
 }
 
 #[tokio::test]
@@ -188,6 +210,22 @@ async fn a_frontend_that_stops_is_passed_over() {
         assert!(before == after && before > 50, "{before} {after}");
         assert!(report.exact && report.acked == 2000 + report.double_votes, "{report:?}");
     }
+}
+
+#[tokio::test]
+async fn without_any_frontend_left_the_casting_is_given_up() {
+    let mut site = site(Keep::First, Faults::default()).await;
+    let running = tokio::spawn(run(Config { voters: 1_000_000, ..config(&site, Keep::First) }));
+    while site.voters().len() < 100 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    site.stop(0).await;
+    site.stop(1).await;
+    let ended = running.await.unwrap();
+    let report = ended.as_ref().unwrap();
+    assert!(report.exact && report.acked >= 100 && report.unsent > 0, "{report:?}");
+    assert!(report.incomplete.as_ref().is_some_and(|why| why.contains("given up")), "{report:?}");
+    assert_eq!(exit_code(&ended), 2);
 }
 
 #[tokio::test]
