@@ -198,7 +198,8 @@ pub struct QueueRecord {
     pub seen_at: Timestamp,
     /// Votes it said to have accepted.
     pub accepted: u64,
-    /// Votes it held that were not yet committed, as of that moment.
+    /// Entries it held beyond the one that stays in each partition, as of that moment: those not yet committed, and
+    /// those committed but not yet trimmed. A measure of the work left, not of votes.
     pub backlog: u64,
     /// What it is.
     pub state: QueueState,

@@ -29,7 +29,7 @@ pub fn describe() {
     describe_gauge!(
         "vote_worker_queue_entries",
         Unit::Count,
-        "Entries held by a queue, as of its last report"
+        "Entries a queue holds that are not committed or not trimmed yet, as of its last report"
     );
     describe_gauge!("vote_worker_live_lanes", Unit::Count, "Lanes of all workers on the store");
     describe_gauge!("vote_worker_partitions_owned", Unit::Count, "Partitions that a lane owns");
