@@ -21,6 +21,7 @@ use crate::{
     queue::Layout,
 };
 
+mod commit;
 mod copy;
 mod filter;
 mod lane;

@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, Row};
 
 use super::{
-    IDLE_TIMEOUT, Moment, PostgresStore, Uuid, copy, damaged, error_at,
+    IDLE_TIMEOUT, Moment, PostgresStore, Uuid,
+    commit::{self, Failure, PollNumbers},
+    damaged, error_at,
     filter::{Filter, Scanned},
     position,
 };
 use crate::{
-    OptionSlug, Partition, Partitions, PollSlug, QueueId, StoreReader, VoterKey,
-    store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, PollPlan, StoreError},
+    Partition, Partitions, PollSlug, QueueId, StoreReader, VoterKey,
+    store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, StoreError},
 };
 
 /// How long one call may take in all; the server's own limit for a statement is shorter.
@@ -35,27 +37,6 @@ pub(super) struct PostgresLane {
     owned: HashSet<Partition>,
     polls: HashMap<PollSlug, PollNumbers>,
     filters: HashMap<(Partition, PollSlug), Filter>,
-}
-
-/// What a poll and its options are called in the table of votes.
-#[derive(Debug, Clone)]
-struct PollNumbers {
-    poll: i16,
-    options: Vec<(i16, OptionSlug)>,
-}
-
-impl PollNumbers {
-    fn number(&self, option: OptionSlug) -> Result<i16, StoreError> {
-        let found = self.options.iter().find(|(_, slug)| *slug == option);
-        found
-            .map(|(number, _)| *number)
-            .ok_or_else(|| StoreError::Conflict(format!("there is no option {option}")))
-    }
-
-    fn option(&self, number: i16) -> Result<OptionSlug, StoreError> {
-        let found = self.options.iter().find(|(n, _)| *n == number);
-        found.map(|(_, slug)| *slug).ok_or_else(|| damaged("option"))
-    }
 }
 
 impl std::fmt::Debug for PostgresLane {
@@ -242,13 +223,13 @@ impl PostgresLane {
         }
         for poll in &plan.polls {
             let numbers = self.numbers(connection, poll.poll).await?;
-            insert(connection, &numbers, &poll.inserts).await?;
-            replace(connection, &numbers, &poll.replacements).await?;
-            add_to_tally(connection, &numbers, plan.partition, poll).await?;
+            commit::insert(connection, &numbers, &poll.inserts).await?;
+            commit::replace(connection, &numbers, &poll.replacements).await?;
+            commit::add_to_tally(connection, &numbers, plan.partition, poll).await?;
         }
-        add_to_ledger(connection, plan).await?;
-        move_checkpoints(connection, plan).await?;
-        set_aside(connection, plan).await?;
+        commit::add_to_ledger(connection, plan).await?;
+        commit::move_checkpoints(connection, plan).await?;
+        commit::set_aside(connection, plan).await?;
         sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
         for poll in &plan.polls {
             if let Some(filter) = self.filters.get_mut(&(plan.partition, poll.poll)) {
@@ -257,160 +238,6 @@ impl PostgresLane {
         }
         Ok(())
     }
-}
-
-/// An error of a call.
-enum Failure {
-    Store(StoreError),
-    Sqlx(sqlx::Error),
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sqlx(error)
-    }
-}
-
-async fn insert(
-    connection: &mut PgConnection,
-    numbers: &PollNumbers,
-    ballots: &[Ballot],
-) -> Result<(), Failure> {
-    if ballots.is_empty() {
-        return Ok(());
-    }
-    let bytes = copy::encode(numbers.poll, ballots, |ballot| numbers.number(ballot.option))?;
-    let mut copy = connection
-        .copy_in_raw("COPY votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)")
-        .await?;
-    copy.send(bytes).await?;
-    let copied = copy.finish().await?;
-    if copied != ballots.len() as u64 {
-        return Err(StoreError::Conflict(format!("{copied} of {} rows were copied", ballots.len())).into());
-    }
-    Ok(())
-}
-
-async fn replace(
-    connection: &mut PgConnection,
-    numbers: &PollNumbers,
-    replacements: &[(Ballot, Ballot)],
-) -> Result<(), Failure> {
-    if replacements.is_empty() {
-        return Ok(());
-    }
-    let options = |side: fn(&(Ballot, Ballot)) -> Ballot| {
-        replacements.iter().map(|pair| numbers.number(side(pair).option)).collect::<Result<Vec<_>, _>>()
-    };
-    let times = |side: fn(&(Ballot, Ballot)) -> Ballot| {
-        replacements.iter().map(|pair| Moment(side(pair).cast_at)).collect::<Vec<_>>()
-    };
-    let replaced = sqlx::query(
-        "UPDATE votes v SET option = r.option, cast_at = r.cast_at
-         FROM unnest($2::uuid[], $3::smallint[], $4::timestamptz[], $5::smallint[], $6::timestamptz[])
-              AS r (voter, old_option, old_cast_at, option, cast_at)
-         WHERE v.poll = $1 AND v.voter = r.voter AND v.option = r.old_option AND v.cast_at = r.old_cast_at",
-    )
-    .bind(numbers.poll)
-    .bind(replacements.iter().map(|(old, _)| Uuid(old.voter.0)).collect::<Vec<_>>())
-    .bind(options(|pair| pair.0)?)
-    .bind(times(|pair| pair.0))
-    .bind(options(|pair| pair.1)?)
-    .bind(times(|pair| pair.1))
-    .execute(connection)
-    .await?
-    .rows_affected();
-    if replaced != replacements.len() as u64 {
-        return Err(StoreError::Conflict(format!(
-            "{replaced} of {} votes could be replaced",
-            replacements.len()
-        ))
-        .into());
-    }
-    Ok(())
-}
-
-async fn add_to_tally(
-    connection: &mut PgConnection,
-    numbers: &PollNumbers,
-    partition: Partition,
-    poll: &PollPlan,
-) -> Result<(), Failure> {
-    let options = poll.tally.keys().map(|option| numbers.number(*option)).collect::<Result<Vec<_>, _>>()?;
-    sqlx::query(
-        "INSERT INTO tally (poll, partition, option, n) SELECT $1, $2, * FROM unnest($3::smallint[], $4::bigint[])
-         ON CONFLICT (poll, option, partition) DO UPDATE SET n = tally.n + excluded.n",
-    )
-    .bind(numbers.poll)
-    .bind(partition.0 as i16)
-    .bind(options)
-    .bind(poll.tally.values().copied().collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn add_to_ledger(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
-    let count = |f: fn(&crate::store::LedgerEntry) -> u64| {
-        plan.ledger.iter().map(|entry| f(entry) as i64).collect::<Vec<_>>()
-    };
-    sqlx::query(
-        "INSERT INTO ledger (partition, queue, poll, accepted, new_voters, superseded, quarantined)
-         SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-         ON CONFLICT (queue, partition, poll) DO UPDATE SET
-             accepted = excluded.accepted,
-             new_voters = ledger.new_voters + excluded.new_voters,
-             superseded = ledger.superseded + excluded.superseded,
-             quarantined = ledger.quarantined + excluded.quarantined",
-    )
-    .bind(plan.partition.0 as i16)
-    .bind(plan.ledger.iter().map(|entry| Uuid(entry.queue.0)).collect::<Vec<_>>())
-    .bind(plan.ledger.iter().map(|entry| entry.poll.as_str()).collect::<Vec<_>>())
-    .bind(count(|entry| entry.accepted))
-    .bind(count(|entry| entry.new_voters))
-    .bind(count(|entry| entry.superseded))
-    .bind(count(|entry| entry.quarantined))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn move_checkpoints(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO checkpoints (partition, queue, position) SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])
-         ON CONFLICT (queue, partition) DO UPDATE SET position = excluded.position",
-    )
-    .bind(plan.partition.0 as i16)
-    .bind(plan.positions.iter().map(|(queue, _)| Uuid(queue.0)).collect::<Vec<_>>())
-    .bind(plan.positions.iter().map(|(_, position)| position.as_bytes()).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn set_aside(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
-    for frame in &plan.quarantine {
-        sqlx::query(
-            "INSERT INTO quarantine (queue, partition, position, poll, votes, reason, frame)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(Uuid(frame.queue.0))
-        .bind(plan.partition.0 as i16)
-        .bind(frame.position.as_bytes())
-        .bind(frame.poll.as_str())
-        .bind(i64::try_from(frame.votes).unwrap_or(i64::MAX))
-        .bind(frame.reason.as_str())
-        .bind(&*frame.frame)
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
 }
 
 #[async_trait]
