@@ -48,8 +48,14 @@ impl Kind {
             return Ok(Self::Server(text.to_owned()));
         }
         // The text may hold a password, so only its scheme is shown.
-        let scheme = text.split_once(':').map_or("it", |(scheme, _)| scheme);
-        Err(AddressError(format!("{scheme} is not the beginning of an address: expected {expected}")))
+        let is_scheme =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'+');
+        Err(AddressError(match text.split_once("://") {
+            Some((scheme, _)) if is_scheme(scheme) => {
+                format!("an address can't begin with {scheme}: expected {expected}")
+            }
+            _ => format!("not an address: expected {expected}"),
+        }))
     }
 
     fn shown(&self) -> String {
@@ -198,6 +204,8 @@ mod tests {
     fn what_is_no_address_is_refused_without_showing_it() {
         let e = "http://user:s3cret@host".parse::<QueueAddress>().unwrap_err().to_string();
         assert!(e.contains("redis://") && !e.contains("s3cret"), "{e}");
+        let e = "s3cret@host:6379".parse::<QueueAddress>().unwrap_err().to_string();
+        assert!(!e.contains("s3cret"), "{e}");
         assert!("sqlite:".parse::<StoreAddress>().is_err());
         assert!("redis://".parse::<QueueAddress>().is_err());
     }

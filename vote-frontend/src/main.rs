@@ -67,6 +67,12 @@ fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
         .map(|_| listen::listen(config.listen, config.threads > 1).map(|listener| Some(listener).into()))
         .collect::<Result<Vec<std::sync::Mutex<_>>, _>>()?;
     let admin_listener = std::sync::Mutex::new(Some(listen::listen(config.admin_listen, false)?));
+    tracing::info!(
+        "taking votes on http://{} with {} thread(s), admin routes on {}",
+        config.listen,
+        config.threads,
+        config.admin_listen
+    );
     let shared = Arc::new((listeners, admin_listener));
     let (queue, prefix) = (config.queue.clone(), config.queue_prefix.clone());
     let stop = shutdown.clone();

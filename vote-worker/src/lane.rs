@@ -25,7 +25,7 @@ use vote_service::Shutdown;
 
 use crate::{
     health::Health,
-    monitor::{Monitored, View},
+    monitor::View,
     partition::{Owned, Taken},
     polls::PollBook,
     schedule::{self, Next},
@@ -156,7 +156,7 @@ impl Lane {
                 tend_at = Instant::now() + TEND_EVERY;
             }
             while let Some(done) = self.reads.try_join_next() {
-                self.take(done)?;
+                self.take(done).await?;
             }
             self.start_reads();
             self.trimmer.run_due(&self.parts.queues.borrow());
@@ -171,7 +171,7 @@ impl Lane {
             };
             let wake = wake.min(Instant::now() + LOOK_EVERY);
             tokio::select! {
-                Some(done) = self.reads.join_next() => self.take(done)?,
+                Some(done) = self.reads.join_next() => self.take(done).await?,
                 () = tokio::time::sleep_until(wake.into()) => {}
                 () = shutdown.requested() => {}
             }
@@ -200,13 +200,17 @@ impl Lane {
             .filter(|partition| !self.owned.contains_key(partition))
             .collect();
         // Each starts elsewhere, so that lanes do not all try the same ones.
-        let start = self.epoch as usize * 7 % free.len().max(1);
+        let start = (self.number * 7 + self.epoch as usize) % free.len().max(1);
         for partition in free.iter().cycle().skip(start).take(free.len().min(MAX_TRIES)) {
             if self.owned.len() >= share {
                 break;
             }
             if let Some(acquired) = self.store.acquire(*partition).await? {
                 self.epoch += 1;
+                // Its last owner may not have come to it.
+                for (queue, checkpoint) in &acquired.checkpoints {
+                    self.trimmer.committed(*queue, *partition, checkpoint.position);
+                }
                 self.owned.insert(*partition, Owned::new(*partition, self.epoch, acquired));
             }
         }
@@ -247,7 +251,7 @@ impl Lane {
             for owned in self.owned.values_mut() {
                 let partition = owned.partition;
                 let count = accepted.get(&partition).copied().unwrap_or_default();
-                let Some((from, limit)) = owned.start_read(id, count, now) else { continue };
+                let Some((from, limit)) = owned.start_read(id, queues.len(), count, now) else { continue };
                 let (queue, key, epoch) = (Arc::clone(&monitored.queue), key.clone(), owned.epoch);
                 self.reads.spawn(async move {
                     let result = queue.read(id, partition, from.position, limit).await;
@@ -257,7 +261,7 @@ impl Lane {
         }
     }
 
-    fn take(&mut self, done: Result<ReadDone, tokio::task::JoinError>) -> Result<(), StoreError> {
+    async fn take(&mut self, done: Result<ReadDone, tokio::task::JoinError>) -> Result<(), StoreError> {
         // A read that panicked stays noted as running, and its queue would not be read again: so the lane starts over.
         let ended =
             |e| StoreError::Unavailable(format!("a read ended by itself, which is a bug: {e}").into());
@@ -269,34 +273,34 @@ impl Lane {
         if self.cut.contains(&queue) {
             return Ok(());
         }
-        let queues = Arc::clone(&self.parts.queues.borrow());
-        let monitored = queues.get(&key);
-        match result {
-            Ok(read) => {
-                if owned.take(queue, &from, read, Instant::now()) == Taken::WentBack {
-                    self.cut(
-                        queue,
-                        monitored,
-                        &format!("partition {partition} counts fewer votes than before"),
-                    );
-                }
-            }
-            Err(e @ QueueError::Cut(_)) => self.cut(queue, monitored, &format!("partition {partition}: {e}")),
+        let reason = match result {
+            Ok(read) => match owned.take(queue, &from, read, Instant::now()) {
+                Taken::Fine => return Ok(()),
+                Taken::WentBack => format!("partition {partition} counts fewer votes than before"),
+            },
+            Err(e @ QueueError::Cut(_)) => format!("partition {partition}: {e}"),
             Err(e) => {
                 tracing::debug!(%partition, "a queue was not read: {e}");
                 self.paused.insert(key, Instant::now() + PAUSE_AFTER_ERROR);
+                return Ok(());
             }
+        };
+        let version = owned.version;
+        // If another lane has committed and trimmed meanwhile, it is this one that is behind, and not the queue.
+        match self.store.acquire(partition).await? {
+            Some(acquired) if acquired.version == version => self.cut(queue, &key, reason),
+            _ => return Err(StoreError::StaleVersion(partition)),
         }
         Ok(())
     }
 
-    fn cut(&mut self, queue: QueueId, monitored: Option<&Monitored>, reason: &str) {
+    fn cut(&mut self, queue: QueueId, key: &str, reason: String) {
         self.cut.insert(queue);
         for owned in self.owned.values_mut() {
             owned.forget(queue);
         }
-        if let Some(monitored) = monitored {
-            monitored.is_cut(queue, reason.to_owned());
+        if let Some(monitored) = self.parts.queues.borrow().get(key) {
+            monitored.is_cut(queue, reason);
         }
     }
 
@@ -310,11 +314,13 @@ impl Lane {
         let votes: u64 = deliveries.iter().map(Delivery::votes).sum();
         let polls = self.parts.polls.for_deliveries(&deliveries).await?;
         let batch = Batch::decode(partition, self.parts.layout.partitions, &polls, deliveries);
+        let mut set_aside: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
         for frame in batch.quarantine() {
-            tracing::error!(
-                queue = %frame.queue, %partition, position = %frame.position, poll = %frame.poll, votes = frame.votes,
-                "a frame can't be counted and is set aside in the table quarantine: {}", frame.reason
-            );
+            let (frames, votes) = set_aside.entry(&frame.reason).or_default();
+            (*frames, *votes) = (*frames + 1, *votes + frame.votes);
+        }
+        for (reason, (frames, votes)) in set_aside {
+            tracing::error!(%partition, frames, votes, "can't be counted and is set aside in the table quarantine: {reason}");
         }
         let lookup = if self.distrusted.contains(&partition) { Lookup::Exhaustive } else { Lookup::Filtered };
         let mut standing = BTreeMap::new();

@@ -58,6 +58,7 @@ async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::Box
     for queues in &config.queues {
         sources.push(queues.open(&config.queue_prefix).await?);
     }
+    tracing::info!("{} lane(s) to {}, admin routes on {}", config.lanes, config.store, config.admin_listen);
     let health = Health::default();
     let admin = tokio::net::TcpListener::from_std(vote_service::listen::listen(config.admin_listen, false)?)?;
     let (ready, stopping) = (health.clone(), shutdown.clone());

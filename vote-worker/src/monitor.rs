@@ -8,8 +8,8 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 use vote_core::{
-    Clock, Partition, Queue, QueueId, Store,
-    queue::{LAYOUT_VERSION, Layout, QueueError, QueueStatus},
+    Clock, Partition, Queue, QueueId, Store, dedup,
+    queue::{Counters, LAYOUT_VERSION, Layout, QueueError, QueueStatus},
     store::{QueueRecord, QueueState, StoreError},
 };
 use vote_service::Shutdown;
@@ -43,6 +43,12 @@ impl Claims {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (owner, at) = claims.entry(id).or_insert_with(|| (monitor, address.to_owned()));
         if *owner == monitor { Ok(()) } else { Err(at.clone()) }
+    }
+
+    /// Whether the box is read by another monitor.
+    fn is_elsewhere(&self, id: QueueId, monitor: u64) -> bool {
+        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.get(&id).is_some_and(|(owner, _)| *owner != monitor)
     }
 
     fn give_up(&self, monitor: u64) {
@@ -82,6 +88,7 @@ impl Monitored {
             shut_since: Instant::now(),
             reported_at: None,
             last: None,
+            accepted: BTreeMap::new(),
             last_record: None,
             cut: None,
         };
@@ -110,6 +117,8 @@ struct Monitor {
     reported_at: Option<Instant>,
     /// The box last seen.
     last: Option<QueueId>,
+    /// What it counted when it was last looked at.
+    accepted: BTreeMap<Partition, Counters>,
     /// What the store was told last.
     last_record: Option<QueueRecord>,
     /// The box here that lost data, and how that was noticed, until it is replaced.
@@ -177,20 +186,37 @@ impl Monitor {
     }
 
     async fn look(&mut self) -> Result<View, Shut> {
-        let Some(status) = self.queue.status().await? else {
-            return Err(Shut::Because("no frontend has made a box there yet".to_owned()));
-        };
+        let mut status = self.status().await?;
         self.compatible(&status)?;
-        if self.last.replace(status.id) != Some(status.id) {
+        if self.last != Some(status.id) {
             // The box before is no longer here, whoever has it now.
             self.parts.claims.give_up(self.number);
             self.reported_at = None;
-            // Another worker, or this one before it was started again, may have found it cut and not got further.
             let known = self.parts.store.queues().await?;
-            if known.iter().any(|record| record.id == status.id && record.state == QueueState::Cut) {
-                self.cut = Some((status.id, "noticed earlier".to_owned()));
+            let known = known.into_iter().find(|record| record.id == status.id);
+            // Looked at again: what others reported is of a moment before this, so a lower count is a loss.
+            let id = status.id;
+            status = self.status().await?;
+            if status.id != id {
+                return Err(Shut::Because("its box was replaced just now".to_owned()));
             }
+            match &known {
+                // Another worker, or this one before it was started again, found it cut and did not get further.
+                Some(record) if record.state == QueueState::Cut => {
+                    self.cut = Some((status.id, "noticed earlier".to_owned()));
+                }
+                Some(record) if record.accepted > accepted_by(&status) => {
+                    self.cut =
+                        Some((status.id, "it counts fewer votes than it was last reported with".to_owned()));
+                }
+                _ => {}
+            }
+            (self.last, self.last_record, self.accepted) = (Some(status.id), known, BTreeMap::new());
         }
+        if went_back(&self.accepted, &status.accepted) {
+            self.cut = Some((status.id, "it counts fewer votes than a moment ago".to_owned()));
+        }
+        self.accepted.clone_from(&status.accepted);
         if let Some((id, reason)) = self.cut.take_if(|(id, _)| *id == status.id) {
             let replaced = self.replace(id, &reason).await;
             if replaced.is_err() {
@@ -215,6 +241,11 @@ impl Monitor {
         Ok(View::Open { id: status.id, accepted: Arc::new(accepted) })
     }
 
+    async fn status(&self) -> Result<QueueStatus, Shut> {
+        let status = self.queue.status().await?;
+        status.ok_or_else(|| Shut::Because("no frontend has made a box there yet".to_owned()))
+    }
+
     fn compatible(&self, status: &QueueStatus) -> Result<(), Shut> {
         let ours = self.parts.layout;
         let problem = if status.version != LAYOUT_VERSION {
@@ -236,7 +267,7 @@ impl Monitor {
     }
 
     async fn report(&mut self, status: &QueueStatus) -> Result<(), StoreError> {
-        let accepted = status.accepted.values().flat_map(BTreeMap::values).sum();
+        let accepted = accepted_by(status);
         // One entry a partition stays as the anchor of the next read.
         let backlog = status.entries.iter().map(|entries| entries.saturating_sub(1)).sum();
         crate::metrics::queue_entries(&self.address, backlog);
@@ -269,7 +300,9 @@ impl Monitor {
         }
         // So that another address of the same box may take over.
         self.parts.claims.give_up(self.number);
-        let unreachable = matches!(reason, Shut::Queue(e) if e.is_retryable());
+        // Where the box moved to another address it is read there.
+        let elsewhere = self.last.is_some_and(|id| self.parts.claims.is_elsewhere(id, self.number));
+        let unreachable = !elsewhere && matches!(reason, Shut::Queue(e) if e.is_retryable());
         View::Shut {
             only_here: unreachable && self.shut_since.elapsed() >= PATIENCE && self.seen_by_others().await,
         }
@@ -291,7 +324,7 @@ impl Monitor {
              one. What it lost can't be known; the status page shows it as cut"
         );
         let seen_at = self.parts.clock.now();
-        let record = match self.last_record.take().filter(|record| record.id == id) {
+        let record = match self.last_record.clone().filter(|record| record.id == id) {
             Some(record) => QueueRecord { seen_at, state: QueueState::Cut, ..record },
             None => QueueRecord {
                 id,
@@ -306,4 +339,15 @@ impl Monitor {
         self.queue.create(self.parts.layout, Some(id)).await?;
         Ok(())
     }
+}
+
+/// Votes that a box ever accepted.
+fn accepted_by(status: &QueueStatus) -> u64 {
+    status.accepted.values().flat_map(BTreeMap::values).sum()
+}
+
+/// Whether a box counts fewer votes than before in any partition, which it can't do by itself.
+fn went_back(before: &BTreeMap<Partition, Counters>, now: &BTreeMap<Partition, Counters>) -> bool {
+    let none = Counters::new();
+    before.iter().any(|(partition, before)| dedup::went_back(before, now.get(partition).unwrap_or(&none)))
 }

@@ -1,7 +1,7 @@
 //! What a lane knows of a partition it owns: how far each queue was read and committed, and what waits between.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     time::Instant,
 };
 
@@ -33,7 +33,8 @@ pub(crate) struct Owned {
     waiting: BTreeMap<QueueId, Delivery>,
     votes: u64,
     since: Option<Instant>,
-    reading: HashSet<QueueId>,
+    /// Queues that are being read, and about how many votes each read will bring.
+    reading: HashMap<QueueId, u64>,
     cursors: HashMap<QueueId, Cursor>,
 }
 
@@ -70,7 +71,7 @@ impl Owned {
             waiting: BTreeMap::new(),
             votes: 0,
             since: None,
-            reading: HashSet::new(),
+            reading: HashMap::new(),
             cursors: HashMap::new(),
         }
     }
@@ -81,28 +82,33 @@ impl Owned {
         waiting.or_else(|| self.committed.get(&queue)).cloned().unwrap_or_default()
     }
 
-    /// Whether a queue is to be read now, from where, and how many entries; it counts as being read from then on.
+    /// Whether a queue, one of so many, is to be read now, from where, and how many entries; it counts as being read
+    /// from then on. What all reads bring together is bounded, however many queues there are, and each gets its share.
     pub(crate) fn start_read(
         &mut self,
         queue: QueueId,
+        queues: usize,
         accepted: u64,
         now: Instant,
     ) -> Option<(Checkpoint, usize)> {
-        if self.votes >= MAX_WAITING || self.reading.contains(&queue) {
+        let expected = self.votes + self.reading.values().sum::<u64>();
+        if expected >= MAX_WAITING || self.reading.contains_key(&queue) {
             return None;
         }
-        let from = self.checkpoint(queue);
+        let waiting = self.waiting.get(&queue).map(|delivery| &delivery.checkpoint);
+        let counted =
+            waiting.or_else(|| self.committed.get(&queue)).map_or(0, |from| from.accepted.values().sum());
         let cursor = self.cursors.entry(queue).or_default();
         let verify = cursor.read_at.is_none_or(|at| now.saturating_duration_since(at) >= VERIFY_EVERY);
-        let is_new = from.accepted.values().sum::<u64>() != accepted;
-        if !cursor.more && !is_new && !verify {
+        // The count was taken a moment ago, so a lower one means nothing.
+        if !cursor.more && accepted <= counted && !verify {
             return None;
         }
-        let wanted = MAX_WAITING - self.votes;
-        let limit = (wanted as f64 / cursor.votes_per_entry).ceil().clamp(16.0, 1024.0) as usize;
+        let wanted = (MAX_WAITING - expected).min(MAX_WAITING / queues.max(1) as u64);
+        let limit = (wanted as f64 / cursor.votes_per_entry).ceil().clamp(16.0, 1024.0);
         cursor.read_at = Some(now);
-        self.reading.insert(queue);
-        Some((from, limit))
+        self.reading.insert(queue, (limit * cursor.votes_per_entry) as u64);
+        Some((self.checkpoint(queue), limit as usize))
     }
 
     /// A read that was started is over.
@@ -196,13 +202,13 @@ mod tests {
     }
 
     fn next_position(owned: &mut Owned, accepted: u64) -> Option<Position> {
-        owned.start_read(QUEUE, accepted, Instant::now()).map(|(from, _)| from.position)
+        owned.start_read(QUEUE, 1, accepted, Instant::now()).map(|(from, _)| from.position)
     }
 
     #[test]
     fn reads_go_on_after_what_waits() {
         let mut owned = owned();
-        let (from, _) = owned.start_read(QUEUE, 40, Instant::now()).unwrap();
+        let (from, _) = owned.start_read(QUEUE, 1, 40, Instant::now()).unwrap();
         assert_eq!(next_position(&mut owned, 40), None, "one read of a queue at a time");
         owned.end_read(QUEUE);
         owned.take(QUEUE, &from, read(&[1, 2], None), Instant::now());
@@ -211,9 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn reads_of_many_queues_together_bring_a_bounded_number_of_votes() {
+        let mut owned = owned();
+        let queue = |n: u8| QueueId([n; 16]);
+        let limits = (0..200_u8).filter_map(|n| owned.start_read(queue(n), 200, 1_000_000, Instant::now()));
+        let entries: Vec<usize> = limits.map(|(_, limit)| limit).collect();
+        let expected = entries.iter().sum::<usize>() as f64 * Cursor::default().votes_per_entry;
+        assert!(expected <= MAX_WAITING as f64 * 1.1, "{expected} votes from {} queues", entries.len());
+        assert!(entries.iter().all(|limit| *limit == 16), "{entries:?}");
+    }
+
+    #[test]
     fn a_queue_with_nothing_new_is_left_alone() {
         let mut owned = owned();
-        let (from, _) = owned.start_read(QUEUE, 20, Instant::now()).unwrap();
+        let (from, _) = owned.start_read(QUEUE, 1, 20, Instant::now()).unwrap();
         owned.end_read(QUEUE);
         owned.take(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
         assert_eq!(next_position(&mut owned, 20), None);

@@ -79,6 +79,31 @@ async fn a_queue_that_rolled_back_is_cut_replaced_and_shown() {
     assert!(status.contains("cut"), "{status}");
 }
 
+/// What a worker would have read next is gone, and nothing that it had read: only the count tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_lost_votes_nobody_had_read_is_cut() {
+    let world = World::start(1);
+    let worker = world.worker("1");
+    world.wait_until_ready();
+    let frontend = world.frontends[0].public;
+    for option in ["cats", "dogs", "cats"] {
+        assert_eq!(vote(frontend, option, &cookie(frontend)).status, 202);
+    }
+    eventually("all are counted and reported", Duration::from_secs(10), || {
+        world.total() == 3 && world.psql("SELECT accepted FROM vote.queues") == "3"
+    });
+    worker.service.signal("KILL");
+    assert_eq!(vote(frontend, "dogs", &cookie(frontend)).status, 202);
+    let queue = RedisQueue::connect(&world.redis[0].url(), "vote").unwrap();
+    let id = queue.status().await.unwrap().unwrap().id;
+    world.psql("UPDATE vote.queues SET accepted = 5"); // As a worker reported that then died.
+    let _worker = world.worker("1");
+    eventually("it is seen as cut", Duration::from_secs(15), || {
+        world.psql("SELECT id FROM (SELECT replace(queue::text, '-', '') AS id FROM vote.queues WHERE state = 'cut') q")
+            == id.to_string()
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_can_not_be_counted_is_set_aside_and_the_rest_goes_on() {
     let world = World::start(1);

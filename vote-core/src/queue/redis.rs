@@ -14,7 +14,11 @@
 //! `MULTI`, even reading ones, and that is when it must be read. A position is a stream entry's id, its two
 //! numbers as 16 bytes big-endian.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,7 +28,7 @@ use fred::{
     interfaces::{ClientLike, ConfigInterface, LuaInterface},
     types::{
         Builder, ConnectHandle, InfoKind, Value,
-        config::{Config, Options, ReconnectPolicy, ServerConfig, UnresponsiveConfig},
+        config::{Config, Options, ReconnectPolicy, ServerConfig},
     },
 };
 use tokio::sync::OnceCell;
@@ -39,8 +43,8 @@ mod reply;
 
 /// How long a command may take. A frontend's voters wait that long in the worst case.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// When a connection with an unanswered command is given up.
-const UNRESPONSIVE: Duration = Duration::from_secs(5);
+/// A connection on which so many commands in a row were not answered in time is given up.
+const MAX_TIMEOUTS: u32 = 3;
 /// The most entries of one read: 64 MiB of the largest frames.
 const MAX_READ: usize = 1024;
 
@@ -51,6 +55,7 @@ pub struct RedisQueue {
     address: String,
     prefix: String,
     scripts: Scripts,
+    timeouts: AtomicU32,
 }
 
 #[derive(Default)]
@@ -106,23 +111,50 @@ impl RedisQueue {
                 // Repeating a write by itself is what stores a frame twice.
                 connection.max_command_attempts = 1;
                 connection.max_command_buffer_len = 4096;
-                connection.unresponsive =
-                    UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE), interval: Duration::from_secs(1) };
                 connection.tcp.nodelay = Some(true);
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 50, 1000, 2))
             .build()
             .map_err(unreadable)?;
         let connection = client.connect();
-        Ok(Self { client, connection, address, prefix: prefix.to_owned(), scripts: Scripts::default() })
+        Ok(Self {
+            client,
+            connection,
+            address,
+            prefix: prefix.to_owned(),
+            scripts: Scripts::default(),
+            timeouts: AtomicU32::new(0),
+        })
     }
 
     fn current(&self) -> String {
         format!("{}:id", self.prefix)
     }
 
-    /// Runs a script, loading it first where the server does not have it.
+    /// Runs a script, and gives a connection up that does not answer: where the other end is gone without a word, the
+    /// kernel takes a quarter of an hour to say so.
     async fn run(&self, script: &Script, source: &'static str, args: Vec<Value>) -> Result<Value, Error> {
+        let result = self.run_once(script, source, args).await;
+        if result.as_ref().is_err_and(|e| *e.kind() == ErrorKind::Timeout) {
+            if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_TIMEOUTS {
+                self.timeouts.store(0, Ordering::Relaxed);
+                tracing::warn!(address = %self.address, "no answer to {MAX_TIMEOUTS} commands in a row: connecting anew");
+                // An error of this shows in the next command.
+                let _ = tokio::time::timeout(COMMAND_TIMEOUT, self.client.force_reconnection()).await;
+            }
+        } else {
+            self.timeouts.store(0, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Runs a script, loading it first where the server does not have it.
+    async fn run_once(
+        &self,
+        script: &Script,
+        source: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Value, Error> {
         let load = || self.client.script_load::<String, _>(source);
         let hash = script.0.get_or_try_init(load).await?;
         // A command that can't be sent now is not kept for later: its caller will be gone.
@@ -304,7 +336,7 @@ fn append_error(error: &Error) -> AppendError {
         "VOTENOPARTITION" => AppendError::NotStored(details.to_owned()),
         code if NOT_EXECUTED.contains(&code) => AppendError::NotStored(details.to_owned()),
         _ => match error.kind() {
-            ErrorKind::Config | ErrorKind::Auth | ErrorKind::InvalidArgument | ErrorKind::Backpressure => {
+            ErrorKind::Config | ErrorKind::Auth | ErrorKind::Backpressure => {
                 AppendError::NotStored(details.to_owned())
             }
             _ => AppendError::Unknown(details.to_owned()),

@@ -31,6 +31,8 @@ use types::{Moment, Uuid};
 
 /// How long one statement may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one call may take in all, for the case that the server does not keep to its own limit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the server drops a lane that gives no sign of life, and with it its locks. A lane pings every 2 s.
@@ -119,6 +121,14 @@ impl PostgresStore {
         }
     }
 
+    /// What a server does not answer that is gone without a word, is given up.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(result) => result.map_err(|e| self.error(e)),
+            Err(_) => Err(StoreError::Unavailable(format!("{}: no answer in time", self.address()).into())),
+        }
+    }
+
     fn error(&self, error: sqlx::Error) -> StoreError {
         error_at(&self.address(), &self.schema, error)
     }
@@ -129,14 +139,14 @@ impl PostgresStore {
         &self,
         query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        query.fetch_all(&self.pool).await.map_err(|e| self.error(e))
+        self.in_time(query.fetch_all(&self.pool)).await
     }
 
     async fn execute(
         &self,
         query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     ) -> Result<u64, StoreError> {
-        Ok(query.execute(&self.pool).await.map_err(|e| self.error(e))?.rows_affected())
+        Ok(self.in_time(query.execute(&self.pool)).await?.rows_affected())
     }
 }
 

@@ -168,20 +168,22 @@ pub(super) async fn move_checkpoints(
 }
 
 pub(super) async fn set_aside(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
-    for frame in &plan.quarantine {
-        sqlx::query(
-            "INSERT INTO quarantine (queue, partition, position, poll, votes, reason, frame)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(Uuid(frame.queue.0))
-        .bind(plan.partition.0 as i16)
-        .bind(frame.position.as_bytes())
-        .bind(frame.poll.as_str())
-        .bind(i64::try_from(frame.votes).unwrap_or(i64::MAX))
-        .bind(frame.reason.as_str())
-        .bind(&*frame.frame)
-        .execute(&mut *connection)
-        .await?;
+    if plan.quarantine.is_empty() {
+        return Ok(());
     }
+    let frames = &plan.quarantine;
+    sqlx::query(
+        "INSERT INTO quarantine (partition, queue, position, poll, votes, reason, frame)
+         SELECT $1, * FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::bigint[], $6::text[], $7::bytea[])",
+    )
+    .bind(plan.partition.0 as i16)
+    .bind(frames.iter().map(|frame| Uuid(frame.queue.0)).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| frame.position.as_bytes()).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| frame.poll.as_str()).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| i64::try_from(frame.votes).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| frame.reason.as_str()).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| &*frame.frame).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
     Ok(())
 }

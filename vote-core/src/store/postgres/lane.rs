@@ -1,15 +1,12 @@
 //! A lane: one connection, the advisory locks it holds, and what it knows of its partitions.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Row};
 
 use super::{
-    IDLE_TIMEOUT, Moment, PostgresStore, Uuid,
+    CALL_TIMEOUT, IDLE_TIMEOUT, Moment, PostgresStore, Uuid,
     commit::{self, Failure, PollNumbers},
     damaged, error_at,
     filter::{Filter, Scanned},
@@ -20,8 +17,6 @@ use crate::{
     store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, StoreError},
 };
 
-/// How long one call may take in all; the server's own limit for a statement is shorter.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many voters are read into a filter with one look-up.
 const SCAN_STEP: i64 = 100_000;
 
@@ -57,16 +52,12 @@ impl PostgresLane {
             .ok_or_else(|| StoreError::NotPrepared("the store was not prepared yet".to_owned()))?
             .partitions;
         let mut connection = store.connection(&options).await?;
-        let error = |e| store.error(e);
         let lock_id: Uuid =
-            sqlx::query_scalar("SELECT lock_id FROM meta").fetch_one(&mut connection).await.map_err(error)?;
+            store.in_time(sqlx::query_scalar("SELECT lock_id FROM meta").fetch_one(&mut connection)).await?;
         let [a, b, c, d, e, f, g, h, ..] = lock_id.0;
         let locks = (i32::from_be_bytes([a, b, c, d]), i32::from_be_bytes([e, f, g, h]));
-        sqlx::query("SELECT pg_advisory_lock_shared($1, 0)")
-            .bind(locks.1)
-            .execute(&mut connection)
-            .await
-            .map_err(error)?;
+        let live = sqlx::query("SELECT pg_advisory_lock_shared($1, 0)").bind(locks.1);
+        store.in_time(live.execute(&mut connection)).await?;
         Ok(Self {
             connection: Some(connection),
             address: store.address(),
