@@ -1,6 +1,6 @@
 //! Collect votes at a spike and count each exactly once.
 //!
-//! A [`Vote`] is encoded into a [frame](frame), appended to a [`Queue`] (a ballot box: a partitioned log with an
+//! A [`Vote`] is encoded into a [frame], appended to a [`Queue`] (a ballot box: a partitioned log with an
 //! identity), read from there, [merged](dedup) and committed to a [`Store`]. Read the modules in the order of that
 //! flow: [`vote`], [`voter`], [`partition`], [`frame`], [`queue`], [`writer`], [`intake`], [`dedup`], [`store`].
 //!
