@@ -375,6 +375,12 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_the_documentation_can_be_used() {
+        let polls = Polls::from_toml("docs/polls.toml", include_str!("../../docs/polls.toml")).unwrap();
+        assert_eq!(polls.get("snack").map(|poll| poll.keep), Some(Keep::Last));
+    }
+
+    #[test]
     fn an_unknown_field_is_named_with_its_poll() {
         let e = error(&format!("[[poll]]\nslug = \"pets\"\ntitle = \"?\"\nopen_at = 1\n{OPTIONS}"));
         assert!(e.contains("polls.toml: poll \"pets\"") && e.contains("open_at"), "{e}");
