@@ -1,7 +1,7 @@
 //! The worker: reads all queues, deduplicates, and commits to the store, each vote once.
 //!
 //! [`run`] does it for any queues and any store. The binary `vote-worker` wires Redis and Postgres into it. Read
-//! [`lane`](self) for the loop, `schedule` for what goes first, `monitor` for what becomes of a queue that is down.
+//! `lane` for the loop, `schedule` for what goes first, `monitor` for what becomes of a queue that is down.
 
 use std::{sync::Arc, time::Duration};
 
