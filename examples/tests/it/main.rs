@@ -1,10 +1,12 @@
 //! The whole pipeline, of real processes: what an operator runs, on a real Redis and a real Postgres.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Helpers of tests fail by panics, too.
 
+mod closing;
 mod cut;
 mod embedded;
 mod faults;
 mod lanes;
 mod pipeline;
+mod quarantine;
 mod queues;
 mod world;
