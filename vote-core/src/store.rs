@@ -6,12 +6,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    str::FromStr,
     sync::Arc,
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use crate::{
     Keep, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
@@ -23,6 +21,8 @@ mod books;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod quarantine;
+mod queues;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -30,6 +30,10 @@ pub use books::{Books, QuarantineTotal, SealRecord, Snapshot, TallyRow};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+pub use quarantine::{
+    Decision, QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, ReplayOutcome, Replayed,
+};
+pub use queues::{QueueRecord, QueueState};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
@@ -166,150 +170,6 @@ impl LedgerEntry {
     }
 }
 
-/// A frame that could not be counted, whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuarantinedFrame {
-    /// Where it was read.
-    pub queue: QueueId,
-    /// Where it stood.
-    pub position: Position,
-    /// The poll it was accounted under.
-    pub poll: String,
-    /// The number of votes it was accounted as.
-    pub votes: u64,
-    /// Why.
-    pub reason: String,
-    /// Whether nothing is wrong with it but that its poll is not registered: it is tried again when it is.
-    pub awaits_poll: bool,
-    /// The bytes.
-    pub frame: Bytes,
-}
-
-/// What became of a frame that was set aside and tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replayed {
-    /// Where it was read.
-    pub queue: QueueId,
-    /// Where it stood.
-    pub position: Position,
-    /// What became of it.
-    pub outcome: ReplayOutcome,
-}
-
-/// What became of a frame when it was tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReplayOutcome {
-    /// Its votes are among those of the plan.
-    Counted,
-    /// It stays set aside.
-    Held {
-        /// Why, now.
-        reason: String,
-        /// As in [`QuarantinedFrame::awaits_poll`], now.
-        awaits_poll: bool,
-    },
-}
-
-/// Names a frame that was set aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QuarantineKey {
-    /// Where it was read.
-    pub queue: QueueId,
-    /// The partition.
-    pub partition: Partition,
-    /// Where it stood.
-    pub position: Position,
-}
-
-impl fmt::Display for QuarantineKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.queue, self.partition, self.position)
-    }
-}
-
-impl FromStr for QuarantineKey {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split(':').collect();
-        let [queue, partition, position] = parts.as_slice() else {
-            return Err(format!("{text:?} names no frame: it is QUEUE:PARTITION:POSITION, as listed"));
-        };
-        Ok(Self {
-            queue: queue.parse().map_err(|e| format!("{queue:?} is no queue: {e}"))?,
-            partition: Partition(
-                partition.parse().map_err(|e| format!("{partition:?} is no partition: {e}"))?,
-            ),
-            position: Position::from_hex(position)
-                .map_err(|e| format!("{position:?} is no position: {e}"))?,
-        })
-    }
-}
-
-/// What is to become of a frame that was set aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuarantineState {
-    /// Nobody has decided yet: its poll can't become final.
-    Held,
-    /// The lane that owns its partition is to try it again.
-    Replay,
-    /// It was counted when tried again.
-    Counted,
-    /// Somebody decided that it stays uncounted.
-    Rejected,
-}
-
-impl QuarantineState {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Held, Self::Replay, Self::Counted, Self::Rejected];
-
-    /// In one word, as stored and shown.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Replay => "replay",
-            Self::Counted => "counted",
-            Self::Rejected => "rejected",
-        }
-    }
-
-    /// Whether somebody has yet to decide, or a lane to try.
-    #[must_use]
-    pub const fn is_pending(self) -> bool {
-        matches!(self, Self::Held | Self::Replay)
-    }
-}
-
-/// A frame in quarantine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuarantineRow {
-    /// Its partition.
-    pub partition: Partition,
-    /// The frame, and why it was set aside.
-    pub frame: QuarantinedFrame,
-    /// What is to become of it.
-    pub state: QuarantineState,
-    /// When it was set aside.
-    pub set_aside_at: Timestamp,
-}
-
-impl QuarantineRow {
-    /// Its name.
-    #[must_use]
-    pub const fn key(&self) -> QuarantineKey {
-        QuarantineKey { queue: self.frame.queue, partition: self.partition, position: self.frame.position }
-    }
-}
-
-/// What somebody decides about frames that were set aside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// To be tried again.
-    Replay,
-    /// To stay uncounted, for this reason.
-    Reject(String),
-}
-
 /// A row of the ledger: everything ever read from one partition of one queue for one poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRow {
@@ -317,105 +177,6 @@ pub struct LedgerRow {
     pub partition: Partition,
     /// The totals. They hold `accepted = new_voters + superseded + quarantined`, or votes were lost.
     pub entry: LedgerEntry,
-}
-
-/// Whether a queue is what it was. Goes one way only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum QueueState {
-    /// Read and booked.
-    Active,
-    /// Lost or rolled back data, or was copied: nothing more is booked under its identity. What is left of it is read
-    /// as [remains](crate::queue::Remains).
-    Cut,
-    /// Written off by somebody, with a reason: what was not read of it is known not to come.
-    Retired,
-}
-
-impl QueueState {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Active, Self::Cut, Self::Retired];
-
-    /// In one word, as stored and shown.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Cut => "cut",
-            Self::Retired => "retired",
-        }
-    }
-
-    /// Whether nothing more is booked under its identity.
-    #[must_use]
-    pub const fn is_over(self) -> bool {
-        matches!(self, Self::Cut | Self::Retired)
-    }
-}
-
-/// What workers last saw of a queue, or of the remains of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueRecord {
-    /// Which.
-    pub id: QueueId,
-    /// Of remains, the box they are left of.
-    pub remains_of: Option<QueueId>,
-    /// Where it was last seen.
-    pub address: String,
-    /// When.
-    pub seen_at: Timestamp,
-    /// Votes it said to have accepted, by poll. None for remains.
-    pub accepted: Counters,
-    /// Votes in entries that were not committed then, by poll; counted from the entries.
-    pub queued: Counters,
-    /// Whether `queued` counts all such entries. A deep backlog is not counted to its end.
-    pub queued_complete: bool,
-    /// The last position of each partition. Empty if it was never looked at.
-    pub ends: Vec<Position>,
-    /// Entries it held beyond the one that stays in each partition, as of that moment: those not yet committed, and
-    /// those committed but not yet trimmed. A measure of the work left, not of votes.
-    pub backlog: u64,
-    /// What it is.
-    pub state: QueueState,
-    /// Why it is cut or retired; otherwise empty.
-    pub reason: String,
-}
-
-impl QueueRecord {
-    /// A queue of which nothing is known yet but that it exists.
-    #[must_use]
-    pub fn new(id: QueueId, address: String, seen_at: Timestamp) -> Self {
-        Self {
-            id,
-            remains_of: None,
-            address,
-            seen_at,
-            accepted: Counters::new(),
-            queued: Counters::new(),
-            queued_complete: true,
-            ends: Vec::new(),
-            backlog: 0,
-            state: QueueState::Active,
-            reason: String::new(),
-        }
-    }
-
-    /// Votes it said to have accepted, of all polls.
-    #[must_use]
-    pub fn votes_accepted(&self) -> u64 {
-        self.accepted.values().sum()
-    }
-
-    /// What stands after another report: the later of the two says what was seen, and a state is never taken back.
-    #[must_use]
-    pub fn merged(self, reported: Self) -> Self {
-        let (state, reason) = if reported.state > self.state {
-            (reported.state, reported.reason.clone())
-        } else {
-            (self.state, self.reason.clone())
-        };
-        let seen = if reported.seen_at >= self.seen_at { reported } else { self };
-        Self { state, reason, ..seen }
-    }
 }
 
 /// Why a store did not do what it was asked.
