@@ -38,7 +38,7 @@ pub(crate) enum Kind {
     StallWorkerReplies,
     /// A worker can't reach a Redis that the other does reach
     PartWorker,
-    /// Connections of a worker to Postgres end after a COMMIT was done and before its reply
+    /// Connections of workers to Postgres end after a COMMIT was done and before its reply
     CutCommitReplies,
     /// Postgres' replies to a worker are held up
     StallStoreReplies,
@@ -64,7 +64,6 @@ pub(crate) enum Group {
     Postgres,
     FrontendLinks,
     WorkerLinks,
-    StoreLinks,
 }
 
 /// A fault to be injected.
@@ -95,12 +94,13 @@ impl Kind {
             }
             Self::CutFrontendReplies | Self::StallFrontendReplies => Group::FrontendLinks,
             Self::CutWorkerReplies | Self::StallWorkerReplies | Self::PartWorker => Group::WorkerLinks,
-            Self::CutCommitReplies | Self::StallStoreReplies => Group::StoreLinks,
             Self::KillPostgres
             | Self::FreezePostgres
             | Self::RestartPostgres
             | Self::TerminateSessions
-            | Self::TakeSlots => Group::Postgres,
+            | Self::TakeSlots
+            | Self::CutCommitReplies
+            | Self::StallStoreReplies => Group::Postgres,
         }
     }
 

@@ -64,7 +64,7 @@ impl Active {
             Kind::CutWorkerReplies => pipeline.from_workers[target][other].set(Mode::Cut),
             Kind::StallWorkerReplies => pipeline.from_workers[target][other].set(Mode::Stall),
             Kind::PartWorker => pipeline.from_workers[target][other].set(Mode::Part),
-            Kind::CutCommitReplies => pipeline.to_store[target].set(Mode::CutCommits),
+            Kind::CutCommitReplies => pipeline.to_store.iter().for_each(|proxy| proxy.set(Mode::CutCommits)),
             Kind::StallStoreReplies => pipeline.to_store[target].set(Mode::Stall),
             Kind::KillPostgres => pipeline.postgres.kill()?,
             Kind::FreezePostgres => pipeline.postgres.freeze()?,
@@ -132,7 +132,9 @@ impl Active {
             Kind::CutWorkerReplies | Kind::StallWorkerReplies | Kind::PartWorker => {
                 pipeline.from_workers[target][other].set(Mode::Pass);
             }
-            Kind::CutCommitReplies | Kind::StallStoreReplies => pipeline.to_store[target].set(Mode::Pass),
+            Kind::CutCommitReplies | Kind::StallStoreReplies => {
+                pipeline.to_store.iter().for_each(|proxy| proxy.set(Mode::Pass));
+            }
             Kind::KillPostgres => pipeline.postgres.restart(),
             Kind::FreezePostgres => pipeline.postgres.thaw()?,
             Kind::RestartPostgres | Kind::TerminateSessions => {}

@@ -35,6 +35,8 @@ pub(crate) struct Report {
     pub(crate) lost: u64,
     pub(crate) double_counted: u64,
     pub(crate) wrongly_counted: u64,
+    /// How often the sums of the ledger were looked at during the run, beside the audit.
+    pub(crate) ledger_checks: u64,
     pub(crate) audits: u64,
     pub(crate) audits_unavailable: u64,
     pub(crate) audit_failures: u64,

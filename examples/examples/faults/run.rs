@@ -17,6 +17,7 @@ use crate::{
     audit::{self, Auditor, Audits, Heard, Verdict},
     cast::Course,
     electorate::Electorate,
+    fault::Group,
     inject::Active,
     pipeline::Pipeline,
     report::Report,
@@ -73,11 +74,12 @@ fn run_on(
     let audits = Audits::start(auditor.clone(), args.audit_every);
     let start = Instant::now();
     let mut report = Report { seed, ..Report::default() };
-    break_things(pipeline, args, seed, start, interrupted, &mut report)?;
+    let unbalanced = break_things(pipeline, args, seed, start, interrupted, &mut report)?;
     report.duration_s = rounded(start.elapsed().as_secs_f64());
     course.stop();
     runtime.block_on(casting).map_err(|e| e.to_string())??;
     let mut heard = audits.end();
+    heard.failures.extend(unbalanced);
     if interrupted.load(Ordering::Relaxed) {
         return Ok(None);
     }
@@ -98,7 +100,7 @@ fn run_on(
     Ok(Some(Ended { report, examples }))
 }
 
-/// Injects faults until the time is over, and heals them.
+/// Injects faults until the time is over, and heals them. Says what was wrong in the ledger meanwhile.
 fn break_things(
     pipeline: &mut Pipeline,
     args: &Args,
@@ -106,9 +108,10 @@ fn break_things(
     start: Instant,
     interrupted: &AtomicBool,
     report: &mut Report,
-) -> Result<(), String> {
+) -> Result<Vec<String>, String> {
     let mut schedule = Schedule::new(seed, &args.only, args.fault_every);
-    let mut next_at = start + schedule.pause();
+    let (mut next_at, mut look_at) = (start + schedule.pause(), start + args.audit_every);
+    let mut unbalanced = Vec::new();
     let mut active: Vec<Active> = Vec::new();
     let mut delete_at = (args.sabotage == Some(Sabotage::DeleteEntry)).then(|| start + args.duration / 2);
     while start.elapsed() < args.duration && !interrupted.load(Ordering::Relaxed) {
@@ -120,6 +123,12 @@ fn break_things(
         for due in active.extract_if(.., |fault| fault.is_due()) {
             eprintln!("faults: {:6.1} s: healed {}", start.elapsed().as_secs_f64(), due.fault.kind.name());
             due.heal(pipeline)?;
+        }
+        // Not while Postgres is down, which would be an error.
+        if Instant::now() >= look_at && !active.iter().any(|fault| fault.group() == Group::Postgres) {
+            look_at = Instant::now() + args.audit_every;
+            report.ledger_checks += 1;
+            unbalanced.extend(pipeline.postgres.unbalanced());
         }
         if delete_at.is_some_and(|at| Instant::now() >= at) && active.is_empty() {
             delete_at = None;
@@ -150,7 +159,7 @@ fn break_things(
         fault.heal(pipeline)?;
     }
     pipeline.pass_all();
-    Ok(())
+    Ok(unbalanced)
 }
 
 fn supervise(pipeline: &mut Pipeline, report: &mut Report) {
