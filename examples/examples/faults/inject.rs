@@ -62,7 +62,13 @@ impl Active {
             Kind::CutFrontendReplies => pipeline.from_frontends[target].set(Mode::Cut),
             Kind::StallFrontendReplies => pipeline.from_frontends[target].set(Mode::Stall),
             Kind::CutWorkerReplies => pipeline.from_workers[target][other].set(Mode::Cut),
-            Kind::StallWorkerReplies => pipeline.from_workers[target][other].set(Mode::Stall),
+            Kind::StallWorkerReplies => {
+                // Often for both workers: what this queue holds is then read long after what came later in the other.
+                for worker in pipeline.from_workers.iter().cycle().skip(target).take(1 + amount as usize % 2)
+                {
+                    worker[other].set(Mode::Stall);
+                }
+            }
             Kind::PartWorker => pipeline.from_workers[target][other].set(Mode::Part),
             Kind::CutCommitReplies => pipeline.to_store.iter().for_each(|proxy| proxy.set(Mode::CutCommits)),
             Kind::StallStoreReplies => pipeline.to_store[target].set(Mode::Stall),
@@ -130,7 +136,7 @@ impl Active {
                 pipeline.from_frontends[target].set(Mode::Pass);
             }
             Kind::CutWorkerReplies | Kind::StallWorkerReplies | Kind::PartWorker => {
-                pipeline.from_workers[target][other].set(Mode::Pass);
+                pipeline.from_workers.iter().for_each(|worker| worker[other].set(Mode::Pass));
             }
             Kind::CutCommitReplies | Kind::StallStoreReplies => {
                 pipeline.to_store.iter().for_each(|proxy| proxy.set(Mode::Pass));
