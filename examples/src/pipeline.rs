@@ -123,6 +123,7 @@ async fn worker(
         partitions: None,
         fingerprint: pepper.fingerprint(),
         trim_delay: Duration::ZERO,
+        close_grace: Duration::from_secs(5),
         allow_volatile,
     };
     vote_worker::run(parts, options, shutdown).await

@@ -11,7 +11,10 @@ use std::{
 use crate::{
     Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, VoterKey, frame,
     queue::{Counters, Entry},
-    store::{Ballot, Checkpoint, CommitPlan, LedgerEntry, PollPlan, QuarantinedFrame, RegisteredPoll},
+    store::{
+        Ballot, Checkpoint, CommitPlan, LedgerEntry, PollPlan, QuarantinedFrame, RegisteredPoll,
+        ReplayOutcome, Replayed,
+    },
 };
 
 /// Which of two ballots of one voter stands: with [`Keep::First`] the earlier, with [`Keep::Last`] the later, by
@@ -39,6 +42,13 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Nothing new from a queue that was read up to there. A [batch](Batch) that replays frames of a queue needs a
+    /// delivery of it, be it this one.
+    #[must_use]
+    pub const fn nothing_new(queue: QueueId, at: Checkpoint) -> Self {
+        Self { queue, entries: Vec::new(), checkpoint: at }
+    }
+
     /// What a read found, as seen from the checkpoint it started from. Where the read reached the end of the log, the
     /// queue's own count is taken over; elsewhere what was read is added to the count before.
     #[must_use]
@@ -82,6 +92,7 @@ pub struct Batch {
     ledger: BTreeMap<(QueueId, String), LedgerEntry>,
     positions: BTreeMap<QueueId, Position>,
     quarantine: Vec<QuarantinedFrame>,
+    replayed: Vec<Replayed>,
 }
 
 #[derive(Debug)]
@@ -91,14 +102,16 @@ struct PollBatch {
 }
 
 impl Batch {
-    /// Decodes what was delivered. A frame that does not decode, or is of a poll or for an option that is not
-    /// registered, is set aside whole, with the reason.
+    /// Decodes what was delivered, and frames that had been set aside and are tried again. A frame that does not
+    /// decode, or is of a poll or for an option that is not registered, or of a poll whose count is final, is set
+    /// aside whole, with the reason, or stays so.
     #[must_use]
     pub fn decode(
         partition: Partition,
         partitions: Partitions,
         polls: &[RegisteredPoll],
         deliveries: Vec<Delivery>,
+        replays: Vec<QuarantinedFrame>,
     ) -> Self {
         let mut batch = Self {
             partition,
@@ -106,6 +119,7 @@ impl Batch {
             ledger: BTreeMap::new(),
             positions: BTreeMap::new(),
             quarantine: Vec::new(),
+            replayed: Vec::new(),
         };
         for delivery in deliveries {
             let queue = delivery.queue;
@@ -117,24 +131,48 @@ impl Batch {
                 batch.take(queue, partitions, polls, entry);
             }
         }
+        for frame in replays {
+            batch.replay(partitions, polls, frame);
+        }
         batch
     }
 
     fn take(&mut self, queue: QueueId, partitions: Partitions, polls: &[RegisteredPoll], entry: Entry) {
         match open(self.partition, partitions, polls, &entry) {
-            Ok((poll, ballots)) => {
-                let batch = self
-                    .polls
-                    .entry(poll.slug)
-                    .or_insert_with(|| PollBatch { keep: poll.keep, ballots: Vec::new() });
-                batch.ballots.extend(ballots.into_iter().map(|ballot| (queue, ballot)));
-            }
-            Err(reason) => {
-                self.account(queue, &entry.poll).quarantined += entry.votes;
+            Ok((poll, ballots)) => self.count(queue, poll, ballots),
+            Err(Unfit { reason, awaits_poll }) => {
+                self.account(queue, &entry.poll).quarantined += signed(entry.votes);
                 let Entry { position, poll, votes, frame } = entry;
-                self.quarantine.push(QuarantinedFrame { queue, position, poll, votes, reason, frame });
+                self.quarantine.push(QuarantinedFrame {
+                    queue,
+                    position,
+                    poll,
+                    votes,
+                    reason,
+                    awaits_poll,
+                    frame,
+                });
             }
         }
+    }
+
+    fn replay(&mut self, partitions: Partitions, polls: &[RegisteredPoll], set_aside: QuarantinedFrame) {
+        let QuarantinedFrame { queue, position, poll, votes, frame, .. } = set_aside;
+        let outcome = match open(self.partition, partitions, polls, &Entry { position, poll, votes, frame }) {
+            Ok((poll, ballots)) => {
+                self.account(queue, poll.slug.as_str()).quarantined -= signed(votes);
+                self.count(queue, poll, ballots);
+                ReplayOutcome::Counted
+            }
+            Err(Unfit { reason, awaits_poll }) => ReplayOutcome::Held { reason, awaits_poll },
+        };
+        self.replayed.push(Replayed { queue, position, outcome });
+    }
+
+    fn count(&mut self, queue: QueueId, poll: &RegisteredPoll, ballots: Vec<Ballot>) {
+        let batch =
+            self.polls.entry(poll.slug).or_insert_with(|| PollBatch { keep: poll.keep, ballots: Vec::new() });
+        batch.ballots.extend(ballots.into_iter().map(|ballot| (queue, ballot)));
     }
 
     fn account(&mut self, queue: QueueId, poll: &str) -> &mut LedgerEntry {
@@ -148,7 +186,7 @@ impl Batch {
         })
     }
 
-    /// What was set aside.
+    /// What is set aside.
     #[must_use]
     pub fn quarantine(&self) -> &[QuarantinedFrame] {
         &self.quarantine
@@ -187,7 +225,27 @@ impl Batch {
             ledger: self.ledger.into_values().collect(),
             positions: self.positions.into_iter().collect(),
             quarantine: self.quarantine,
+            replayed: self.replayed,
         }
+    }
+}
+
+/// A count of votes that may go either way. An entry that is accounted as more than this holds is damaged, and is set
+/// aside.
+fn signed(votes: u64) -> i64 {
+    i64::try_from(votes).unwrap_or(i64::MAX)
+}
+
+/// Why an entry can't be counted.
+struct Unfit {
+    reason: String,
+    /// Whether it could be if its poll were registered.
+    awaits_poll: bool,
+}
+
+impl From<String> for Unfit {
+    fn from(reason: String) -> Self {
+        Self { reason, awaits_poll: false }
     }
 }
 
@@ -197,18 +255,21 @@ fn open<'a>(
     partitions: Partitions,
     polls: &'a [RegisteredPoll],
     entry: &Entry,
-) -> Result<(&'a RegisteredPoll, Vec<Ballot>), String> {
+) -> Result<(&'a RegisteredPoll, Vec<Ballot>), Unfit> {
     let slug: PollSlug = entry.poll.parse().map_err(|e: crate::slug::SlugError| format!("poll: {e}"))?;
+    let votes = frame::decode(slug, partition, partitions, entry.votes, &entry.frame)
+        .map_err(|e| format!("frame: {e}"))?;
     let poll = polls
         .iter()
         .find(|poll| poll.slug == slug)
-        .ok_or_else(|| format!("poll {slug} is not registered"))?;
-    let votes = frame::decode(slug, partition, partitions, entry.votes, &entry.frame)
-        .map_err(|e| format!("frame: {e}"))?;
+        .ok_or_else(|| Unfit { reason: format!("poll {slug} is not registered"), awaits_poll: true })?;
+    if poll.final_at.is_some() {
+        return Err(format!("it came after the count of poll {slug} was final").into());
+    }
     let mut last_seen: Option<OptionSlug> = None;
     for vote in &votes {
         if last_seen != Some(vote.option) && !poll.options.contains(&vote.option) {
-            return Err(format!("poll {slug} has no option {}", vote.option));
+            return Err(format!("poll {slug} has no option {}", vote.option).into());
         }
         last_seen = Some(vote.option);
     }

@@ -26,6 +26,7 @@
 //! ```
 
 pub mod address;
+pub mod audit;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;

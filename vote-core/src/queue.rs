@@ -8,6 +8,9 @@
 //! [`register`](Queue::register)ed by a worker → [`append`](Queue::append), [`read`](Queue::read),
 //! [`trim`](Queue::trim) → [`seal`](Queue::seal) poll by poll. It takes votes only while registered, so there is no
 //! box that nobody knows of, and none for a sealed poll, so nothing is added after the count.
+//!
+//! A box that lost data is [replaced](Queue::create): its server gets a box with a new identity, and what is left of
+//! the old one becomes [`Remains`], a log of its own that takes no votes, is read once to its end, and then forgotten.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,6 +100,14 @@ impl Position {
         Some(Self { bytes, len: from.len() as u8 })
     }
 
+    /// The position that [`Display`](fmt::Display) wrote.
+    ///
+    /// # Errors
+    /// When it is not hexadecimal, or too long.
+    pub fn from_hex(text: &str) -> Result<Self, hex::FromHexError> {
+        Self::from_bytes(&hex::decode(text)?).ok_or(hex::FromHexError::InvalidStringLength)
+    }
+
     /// The bytes it was made of.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -113,6 +124,12 @@ impl Ord for Position {
 impl PartialOrd for Position {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self::START
     }
 }
 
@@ -149,6 +166,9 @@ pub struct QueueStatus {
     pub layout: Layout,
     /// Whether a worker has noted it in the store.
     pub registered: bool,
+    /// Which server, or file, holds the box, for as long as it runs: one that is reached by two addresses says the
+    /// same at both, and a copy of it says something else, and so does a server that was started again.
+    pub server: String,
     /// Votes ever accepted.
     pub accepted: BTreeMap<Partition, Counters>,
     /// Entries stored now, a partition: those not yet read, those not yet trimmed, and the anchor that
@@ -156,6 +176,34 @@ pub struct QueueStatus {
     pub entries: Vec<u64>,
     /// Polls that take no more votes here.
     pub sealed: BTreeSet<PollSlug>,
+    /// What is left of boxes that were replaced here, and was not trimmed to its end yet.
+    pub remains: Vec<Remains>,
+}
+
+/// What is left of a box that was replaced: a log that takes no votes, under an identity of its own, to be read like a
+/// box and [trimmed](Queue::trim) away.
+///
+/// It has another identity than the box since its entries may have been counted before, under the box's: what is read
+/// here is accounted for beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remains {
+    /// The identity of the remains.
+    pub id: QueueId,
+    /// The box that was replaced.
+    pub of: QueueId,
+    /// The last position of each partition, [`Position::START`] where nothing is left.
+    pub ends: Vec<Position>,
+}
+
+/// What lies behind a position of a partition, counted from the entries that are there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unread {
+    /// The last position of the partition, or the one asked for if nothing is behind it.
+    pub end: Position,
+    /// Votes by poll.
+    pub votes: Counters,
+    /// Whether the count reaches the end.
+    pub complete: bool,
 }
 
 /// Votes by poll. The name is as the queue holds it, which damage may have made into no slug at all.
@@ -208,8 +256,10 @@ pub struct Entry {
 pub struct Read {
     /// In the order of the log.
     pub entries: Vec<Entry>,
-    /// The partition's accepted votes, if `entries` reach the end of the log: taken in the same atomic step, so
-    /// they say exactly how many votes there are up to the last entry.
+    /// Whether `entries` reach the end of the log.
+    pub at_end: bool,
+    /// The partition's accepted votes, if `entries` reach the end of the log of a box: taken in the same atomic step,
+    /// so they say exactly how many votes there are up to the last entry. [Remains] have no such count.
     pub accepted: Option<Counters>,
 }
 
@@ -289,9 +339,9 @@ pub trait Queue: Send + Sync + fmt::Debug {
 
     /// Makes a box if there is none, or if there is just the box `replacing`; returns the box that is there then.
     ///
-    /// A new box is empty and not registered. What the replaced one held stays, under its own identity. Of several
-    /// callers at once, one makes the box and all get it. The box returned may have another layout than asked for:
-    /// compare its [status](Self::status).
+    /// A new box is empty and not registered. What the replaced one held becomes [`Remains`]. Of several callers at
+    /// once, one makes the box and all get it. The box returned may have another layout than asked for: compare its
+    /// [status](Self::status).
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError>;
 
     /// What the box says of itself; none if there is no box yet.
@@ -309,10 +359,10 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// [`Unknown`](AppendError::Unknown) means that no frame is stored.
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError>;
 
-    /// Up to `limit` entries of a partition after a position; removes nothing.
+    /// Up to `limit` entries of a partition after a position, of the box or of [`Remains`]; removes nothing.
     ///
     /// The entry at the position must still be there (except for [`Position::START`]), or the box is
-    /// [cut](QueueError::Cut).
+    /// [cut](QueueError::Cut). Of remains it need not.
     async fn read(
         &self,
         id: QueueId,
@@ -323,12 +373,16 @@ pub trait Queue: Send + Sync + fmt::Debug {
 
     /// Allows the queue to forget entries of a partition before a position; it keeps the entry at the position, the
     /// anchor of the next read. Only a hint: what was trimmed is not read again, but it may also stay. Works when
-    /// the queue is full.
+    /// the queue is full. Of remains no anchor is kept: they are gone when each partition was trimmed to its end.
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError>;
 
     /// Refuses votes for a poll from now on, and says what there is of it. Sealing twice changes nothing and says
     /// the same, so far as ends of partitions that only other polls moved are concerned.
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError>;
+
+    /// What lies behind these positions, one for each partition: the ends, and the votes of up to `limit` entries a
+    /// partition. A position need not be that of an entry that is still there.
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError>;
 
     /// What keeps the queue from being durable, each in words that say what to change; empty when an acknowledged
     /// frame survives the loss of power.
@@ -378,6 +432,14 @@ macro_rules! forward {
             }
             async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
                 (**self).seal(id, poll).await
+            }
+            async fn unread(
+                &self,
+                id: QueueId,
+                after: &[Position],
+                limit: usize,
+            ) -> Result<Vec<Unread>, QueueError> {
+                (**self).unread(id, after, limit).await
             }
             async fn check(&self) -> Result<Vec<String>, QueueError> {
                 (**self).check().await

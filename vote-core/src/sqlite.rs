@@ -52,6 +52,9 @@ pub(crate) struct Schema {
 pub(crate) struct Files {
     /// With symbolic links resolved, so that it is the same for everybody.
     pub(crate) path: Arc<Path>,
+    /// What tells this file from every other one on this machine: the path, and where there are such, the numbers of
+    /// the device and of the file, which a copy at the same path does not have. All who have it open find the same.
+    pub(crate) identity: String,
     /// One connection: SQLite has one writer at a time, and waiting here is fair and costs no polling.
     pub(crate) writer: Connections,
     /// These never wait for the writer, nor it for them.
@@ -96,10 +99,13 @@ impl Schema {
         self.migrate(&mut connection).await.map_err(|e| self.cannot_migrate(&path, e))?;
         // Not by opening it: closing a file drops all locks that this process holds on it, SQLite's too.
         let path: Arc<Path> = path.canonicalize().unwrap_or(path).into();
+        let identity = identity(&path).map_err(|e| {
+            OpenError::Failed(format!("can't tell the SQLite file {} from others: {e}", path.display()))
+        })?;
         let writer = Connections::new(&path, options, "BEGIN IMMEDIATE", 1);
         writer.keep(connection);
         let readers = Connections::new(&path, self::options(&path).read_only(true), "BEGIN", READERS);
-        Ok(Files { path, writer, readers })
+        Ok(Files { path, identity, writer, readers })
     }
 
     /// Opens a file that another process makes and writes.
@@ -192,6 +198,10 @@ impl Schema {
     fn cannot_migrate(&self, path: &Path, error: MigrateError) -> OpenError {
         match error {
             MigrateError::Execute(error) => self.cannot_open(path, error),
+            // Tables of another program are in the way, or else, for example, the disk is full.
+            MigrateError::ExecuteMigration(error, _) if result_code(&error) != Some(ERROR) => {
+                self.cannot_open(path, error)
+            }
             error => OpenError::Foreign(format!(
                 "{} is not a {} that this version can use ({error}): queue and store need a file each, and a file of a \
                  newer version needs that version",
@@ -206,6 +216,22 @@ impl Schema {
 fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
     std::path::absolute(path)
         .map_err(|e| OpenError::Failed(format!("{:?} is no path for a SQLite file: {e}", path.display())))
+}
+
+/// Without opening the file, for the reason given in [`Schema::open`].
+fn identity(path: &Path) -> std::io::Result<String> {
+    let found = std::fs::metadata(path)?;
+    #[cfg(unix)]
+    let numbers = {
+        use std::os::unix::fs::MetadataExt;
+        format!(" {}:{}", found.dev(), found.ino())
+    };
+    #[cfg(not(unix))]
+    let numbers = {
+        drop(found);
+        String::new()
+    };
+    Ok(format!("{}{numbers}", path.display()))
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -230,6 +256,7 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sql
     }
 }
 
+const ERROR: i32 = 1;
 const BUSY: i32 = 5;
 const CORRUPT: i32 = 11;
 const NOT_A_DATABASE: i32 = 26;
@@ -279,7 +306,18 @@ impl Connections {
             None => connect(&self.options).await.map_err(failed)?,
         };
         sqlx::query(self.begin).execute(&mut connection).await.map_err(failed)?;
-        Ok(Transaction { connection, home: self, _permit: permit })
+        Ok(Transaction { connection, path: Arc::clone(&self.path), home: Some((self, permit)) })
+    }
+
+    /// Begins a transaction on a connection of its own, which is closed with it: it may stay open for long, and none of
+    /// those that are lent is missing meanwhile, or can come back with it open.
+    ///
+    /// What it sees is of the moment of its first statement, not of this one.
+    pub(crate) async fn begin_apart(&self) -> Result<Transaction<'static>, Failure> {
+        let failed = |error| Failure { path: Arc::clone(&self.path), error };
+        let mut connection = connect(&self.options).await.map_err(failed)?;
+        sqlx::query(self.begin).execute(&mut connection).await.map_err(failed)?;
+        Ok(Transaction { connection, path: Arc::clone(&self.path), home: None })
     }
 
     /// What keeps a commit from surviving the loss of power, in words that say what to change.
@@ -314,15 +352,24 @@ impl Connections {
 /// connection, which rolls back; see the [module](self).
 pub(crate) struct Transaction<'a> {
     connection: SqliteConnection,
-    home: &'a Connections,
-    _permit: SemaphorePermit<'a>,
+    path: Arc<Path>,
+    /// Where the connection was lent, and goes back to. None if it is its own.
+    home: Option<(&'a Connections, SemaphorePermit<'a>)>,
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Transaction<'_> {
     /// Ends the transaction. An error leaves open what became of it.
     pub(crate) async fn commit(mut self) -> Result<(), Failure> {
         self.run(sqlx::query("COMMIT")).await?;
-        self.home.keep(self.connection);
+        if let Some((home, _permit)) = self.home {
+            home.keep(self.connection);
+        }
         Ok(())
     }
 
@@ -362,7 +409,7 @@ impl Transaction<'_> {
     }
 
     fn failed(&self, error: sqlx::Error) -> Failure {
-        Failure { path: Arc::clone(&self.home.path), error }
+        Failure { path: Arc::clone(&self.path), error }
     }
 }
 

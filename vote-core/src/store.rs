@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    str::FromStr,
     sync::Arc,
 };
 
@@ -18,12 +19,14 @@ use crate::{
     queue::{Counters, Layout},
 };
 
+mod books;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use books::{Books, QuarantineTotal, SealRecord, Snapshot, TallyRow};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
@@ -52,8 +55,12 @@ pub struct RegisteredPoll {
     pub keep: Keep,
     /// How voters are told apart.
     pub voters: Voters,
-    /// When it stops taking votes, if that was said.
+    /// When it stops taking votes, if that was said. Does not change any more once it is closed.
     pub closes_at: Option<Timestamp>,
+    /// Since when it is closed: from then on it is sealed in every queue. Never undone.
+    pub closed_at: Option<Timestamp>,
+    /// When its count became final: nothing is counted for it any more. Never undone.
+    pub final_at: Option<Timestamp>,
 }
 
 impl RegisteredPoll {
@@ -89,12 +96,6 @@ pub struct Checkpoint {
     pub accepted: Counters,
 }
 
-impl Default for Position {
-    fn default() -> Self {
-        Self::START
-    }
-}
-
 /// A partition that a lane owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acquired {
@@ -119,6 +120,8 @@ pub struct CommitPlan {
     pub positions: Vec<(QueueId, Position)>,
     /// What could not be counted.
     pub quarantine: Vec<QuarantinedFrame>,
+    /// What became of frames that [had been set aside](Lane::replays) and were tried again.
+    pub replayed: Vec<Replayed>,
 }
 
 /// What a commit changes in one poll.
@@ -148,8 +151,19 @@ pub struct LedgerEntry {
     pub new_voters: u64,
     /// Votes that met a row, whichever stood in the end.
     pub superseded: u64,
-    /// Votes of frames that were set aside.
-    pub quarantined: u64,
+    /// Votes of frames that were set aside, less those of frames that could be counted when tried again: so in a plan
+    /// it may be below zero.
+    pub quarantined: i64,
+}
+
+impl LedgerEntry {
+    /// Whether every accepted vote is accounted for: `accepted = new_voters + superseded + quarantined`. Holds in each
+    /// row of a ledger, whatever is read or committed meanwhile, or votes were lost.
+    #[must_use]
+    pub fn is_conserved(&self) -> bool {
+        i128::from(self.accepted)
+            == i128::from(self.new_voters) + i128::from(self.superseded) + i128::from(self.quarantined)
+    }
 }
 
 /// A frame that could not be counted, whole.
@@ -165,8 +179,135 @@ pub struct QuarantinedFrame {
     pub votes: u64,
     /// Why.
     pub reason: String,
+    /// Whether nothing is wrong with it but that its poll is not registered: it is tried again when it is.
+    pub awaits_poll: bool,
     /// The bytes.
     pub frame: Bytes,
+}
+
+/// What became of a frame that was set aside and tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// Where it was read.
+    pub queue: QueueId,
+    /// Where it stood.
+    pub position: Position,
+    /// What became of it.
+    pub outcome: ReplayOutcome,
+}
+
+/// What became of a frame when it was tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplayOutcome {
+    /// Its votes are among those of the plan.
+    Counted,
+    /// It stays set aside.
+    Held {
+        /// Why, now.
+        reason: String,
+        /// As in [`QuarantinedFrame::awaits_poll`], now.
+        awaits_poll: bool,
+    },
+}
+
+/// Names a frame that was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuarantineKey {
+    /// Where it was read.
+    pub queue: QueueId,
+    /// The partition.
+    pub partition: Partition,
+    /// Where it stood.
+    pub position: Position,
+}
+
+impl fmt::Display for QuarantineKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.queue, self.partition, self.position)
+    }
+}
+
+impl FromStr for QuarantineKey {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let [queue, partition, position] = parts.as_slice() else {
+            return Err(format!("{text:?} names no frame: it is QUEUE:PARTITION:POSITION, as listed"));
+        };
+        Ok(Self {
+            queue: queue.parse().map_err(|e| format!("{queue:?} is no queue: {e}"))?,
+            partition: Partition(
+                partition.parse().map_err(|e| format!("{partition:?} is no partition: {e}"))?,
+            ),
+            position: Position::from_hex(position)
+                .map_err(|e| format!("{position:?} is no position: {e}"))?,
+        })
+    }
+}
+
+/// What is to become of a frame that was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuarantineState {
+    /// Nobody has decided yet: its poll can't become final.
+    Held,
+    /// The lane that owns its partition is to try it again.
+    Replay,
+    /// It was counted when tried again.
+    Counted,
+    /// Somebody decided that it stays uncounted.
+    Rejected,
+}
+
+impl QuarantineState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Held, Self::Replay, Self::Counted, Self::Rejected];
+
+    /// In one word, as stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Replay => "replay",
+            Self::Counted => "counted",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// Whether somebody has yet to decide, or a lane to try.
+    #[must_use]
+    pub const fn is_pending(self) -> bool {
+        matches!(self, Self::Held | Self::Replay)
+    }
+}
+
+/// A frame in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantineRow {
+    /// Its partition.
+    pub partition: Partition,
+    /// The frame, and why it was set aside.
+    pub frame: QuarantinedFrame,
+    /// What is to become of it.
+    pub state: QuarantineState,
+    /// When it was set aside.
+    pub set_aside_at: Timestamp,
+}
+
+impl QuarantineRow {
+    /// Its name.
+    #[must_use]
+    pub const fn key(&self) -> QuarantineKey {
+        QuarantineKey { queue: self.frame.queue, partition: self.partition, position: self.frame.position }
+    }
+}
+
+/// What somebody decides about frames that were set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// To be tried again.
+    Replay,
+    /// To stay uncounted, for this reason.
+    Reject(String),
 }
 
 /// A row of the ledger: everything ever read from one partition of one queue for one poll.
@@ -178,31 +319,103 @@ pub struct LedgerRow {
     pub entry: LedgerEntry,
 }
 
-/// Whether a queue is what it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a queue is what it was. Goes one way only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QueueState {
     /// Read and booked.
     Active,
-    /// Lost or rolled back data: nothing more is booked. It stays so.
+    /// Lost or rolled back data, or was copied: nothing more is booked under its identity. What is left of it is read
+    /// as [remains](crate::queue::Remains).
     Cut,
+    /// Written off by somebody, with a reason: what was not read of it is known not to come.
+    Retired,
 }
 
-/// What workers last saw of a queue.
+impl QueueState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Cut, Self::Retired];
+
+    /// In one word, as stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Cut => "cut",
+            Self::Retired => "retired",
+        }
+    }
+
+    /// Whether nothing more is booked under its identity.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Cut | Self::Retired)
+    }
+}
+
+/// What workers last saw of a queue, or of the remains of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueRecord {
     /// Which.
     pub id: QueueId,
+    /// Of remains, the box they are left of.
+    pub remains_of: Option<QueueId>,
     /// Where it was last seen.
     pub address: String,
     /// When.
     pub seen_at: Timestamp,
-    /// Votes it said to have accepted.
-    pub accepted: u64,
+    /// Votes it said to have accepted, by poll. None for remains.
+    pub accepted: Counters,
+    /// Votes in entries that were not committed then, by poll; counted from the entries.
+    pub queued: Counters,
+    /// Whether `queued` counts all such entries. A deep backlog is not counted to its end.
+    pub queued_complete: bool,
+    /// The last position of each partition. Empty if it was never looked at.
+    pub ends: Vec<Position>,
     /// Entries it held beyond the one that stays in each partition, as of that moment: those not yet committed, and
     /// those committed but not yet trimmed. A measure of the work left, not of votes.
     pub backlog: u64,
     /// What it is.
     pub state: QueueState,
+    /// Why it is cut or retired; otherwise empty.
+    pub reason: String,
+}
+
+impl QueueRecord {
+    /// A queue of which nothing is known yet but that it exists.
+    #[must_use]
+    pub fn new(id: QueueId, address: String, seen_at: Timestamp) -> Self {
+        Self {
+            id,
+            remains_of: None,
+            address,
+            seen_at,
+            accepted: Counters::new(),
+            queued: Counters::new(),
+            queued_complete: true,
+            ends: Vec::new(),
+            backlog: 0,
+            state: QueueState::Active,
+            reason: String::new(),
+        }
+    }
+
+    /// Votes it said to have accepted, of all polls.
+    #[must_use]
+    pub fn votes_accepted(&self) -> u64 {
+        self.accepted.values().sum()
+    }
+
+    /// What stands after another report: the later of the two says what was seen, and a state is never taken back.
+    #[must_use]
+    pub fn merged(self, reported: Self) -> Self {
+        let (state, reason) = if reported.state > self.state {
+            (reported.state, reported.reason.clone())
+        } else {
+            (self.state, self.reason.clone())
+        };
+        let seen = if reported.seen_at >= self.seen_at { reported } else { self };
+        Self { state, reason, ..seen }
+    }
 }
 
 /// Why a store did not do what it was asked.
@@ -260,17 +473,25 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError>;
     /// How far a partition of a queue was read; [`Position::START`] if never.
     async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError>;
-    /// Why the frame at that place was set aside, if it was.
+    /// Why the frame at that place is set aside, if it is; none if it was counted since.
     async fn quarantined(
         &self,
         queue: QueueId,
         partition: Partition,
         position: Position,
     ) -> Result<Option<String>, StoreError>;
-    /// The ledger, in one snapshot.
-    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError>;
+    /// How far a queue was read in each partition in which anything was.
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError>;
     /// All queues ever reported.
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError>;
+    /// Up to `limit` frames that were set aside, by [key](QuarantineKey), those after one.
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError>;
+    /// All that an audit compares, as of one moment.
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
 }
 
 /// What a worker needs beside.
@@ -281,11 +502,32 @@ pub trait Store: StoreReader {
     /// # Errors
     /// [`StoreError::Layout`] if it has another, [`StoreError::NotPrepared`] if it lacks its tables.
     async fn prepare(&self, layout: Layout) -> Result<(), StoreError>;
-    /// Registers a poll if the store has none of that name; returns what it has then. `closes_at` follows the file.
+    /// Registers a poll if the store has none of that name; returns what it has then. `closes_at` follows the file
+    /// until the poll is closed.
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError>;
+    /// Closes a poll, if it is not closed yet; returns what the store has then, none if there is no such poll.
+    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError>;
+    /// Notes what a poll's [seal](crate::Queue::seal) said in a queue. The first stays.
+    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError>;
+    /// Notes that a closed poll's count is final, and moves every partition's version, so that every lane that may
+    /// not know it yet starts again. Whether it is may be decided from [`Books`] of exactly these versions only.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleVersion`] if a partition has another version: nothing was changed.
+    /// [`StoreError::Conflict`] if the poll is not closed. If it is final, it stays so, and nothing is changed.
+    async fn finish_poll(
+        &self,
+        poll: PollSlug,
+        versions: &BTreeMap<Partition, u64>,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
     /// Notes what was seen of queues, on disk when it returns. Reports of one queue may come in any order from
-    /// several workers: the one with the latest `seen_at` stands, but [`QueueState::Cut`] is for good.
+    /// several workers: see [`QueueRecord::merged`].
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError>;
+    /// Writes a queue off, for good. The first reason stays. False if there is no such queue.
+    async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError>;
+    /// Notes what is to become of frames that were set aside; returns of how many that was still open.
+    async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError>;
     /// What keeps commits from being durable, each in words that say what to change.
     async fn check(&self) -> Result<Vec<String>, StoreError>;
     /// A new lane, which lives until dropped.
@@ -313,6 +555,14 @@ pub trait Lane: Send + fmt::Debug {
         voters: &[VoterKey],
         lookup: Lookup,
     ) -> Result<Vec<Ballot>, StoreError>;
+    /// Up to `limit` frames of a partition that were set aside and are to be tried again: those somebody
+    /// [decided](Store::decide) so, and those that [await](QuarantinedFrame::awaits_poll) a poll that is registered by
+    /// now and not final. The lane must have acquired the partition.
+    async fn replays(
+        &mut self,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedFrame>, StoreError>;
     /// Applies a plan, on disk when it returns.
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError>;
 }
@@ -343,11 +593,21 @@ impl<S: StoreReader + ?Sized> StoreReader for Arc<S> {
     ) -> Result<Option<String>, StoreError> {
         (**self).quarantined(queue, partition, position).await
     }
-    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError> {
-        (**self).ledger().await
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+        (**self).positions(queue).await
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         (**self).queues().await
+    }
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        (**self).quarantine(after, limit).await
+    }
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        (**self).snapshot().await
     }
 }
 
@@ -360,8 +620,28 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
         (**self).register_poll(poll).await
     }
+    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+        (**self).close_poll(poll, at).await
+    }
+    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
+        (**self).note_seal(seal).await
+    }
+    async fn finish_poll(
+        &self,
+        poll: PollSlug,
+        versions: &BTreeMap<Partition, u64>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        (**self).finish_poll(poll, versions, at).await
+    }
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
         (**self).report(queues).await
+    }
+    async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
+        (**self).retire(queue, reason).await
+    }
+    async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
+        (**self).decide(frames, decision).await
     }
     async fn check(&self) -> Result<Vec<String>, StoreError> {
         (**self).check().await
@@ -379,6 +659,8 @@ impl From<&Poll> for RegisteredPoll {
             keep: poll.keep,
             voters: poll.voters,
             closes_at: poll.closes_at,
+            closed_at: None,
+            final_at: None,
         }
     }
 }

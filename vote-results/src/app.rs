@@ -226,7 +226,7 @@ impl Results {
             None => (StatusCode::NOT_FOUND, Answer::unknown()),
             Some(receipt) => {
                 let reading = self.latest().state().reading.clone();
-                let cut = reading.is_some_and(|reading| reading.pipeline.is_cut(receipt.queue));
+                let cut = reading.is_some_and(|reading| reading.pipeline.is_over(receipt.queue));
                 let fate = self.shared.lookups.fate(&**store, polls, &receipt, cut).await?;
                 (StatusCode::OK, Answer::of(&fate, receipt.poll))
             }

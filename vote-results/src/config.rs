@@ -2,14 +2,14 @@
 
 use std::{env, ffi::OsString, net::SocketAddr};
 
-use vote_core::{Polls, StoreAddress};
+use vote_core::{PollSlug, Polls, StoreAddress};
 use vote_service::{
     Cli, CliExit, Limits, LogFormat, ReceiptKey, Setting, Settings, cli,
     settings::{self, EX_CONFIG},
     telemetry,
 };
 
-use crate::{Serving, store};
+use crate::{Serving, store as open};
 
 const SETTINGS: &[&Setting] = &[
     &settings::STORE,
@@ -62,6 +62,21 @@ pub enum Command {
     CheckConfig,
     /// Ask the service at this address whether it is healthy.
     Healthcheck(SocketAddr),
+    /// Audit the store.
+    Audit(AuditConfig),
+}
+
+/// What an audit is told.
+#[derive(Debug, Clone)]
+pub struct AuditConfig {
+    /// Where the store is.
+    pub store: StoreAddress,
+    /// Where its tables are, in a Postgres.
+    pub store_schema: String,
+    /// The poll, if only one.
+    pub poll: Option<PollSlug>,
+    /// As JSON.
+    pub json: bool,
 }
 
 /// What the program was told on its command line and in its environment.
@@ -86,9 +101,18 @@ pub fn parse(
     let parsed = Cli::new("vote-results", about, SETTINGS)
         .default_value(&settings::LISTEN, "127.0.0.1:8081")
         .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9083")
+        .command(audit_command())
         .parse(args, env)?;
-    let command = parsed.command.map(|(name, _)| name);
     let mut settings = parsed.settings;
+    if let Some((AUDIT, matches)) = parsed.command.as_ref().map(|(name, matches)| (name.as_str(), matches)) {
+        let poll = matches.get_one::<PollSlug>("poll").copied();
+        let json = matches.get_flag("json");
+        let (store, store_schema) = (store(&mut settings), schema(&mut settings));
+        let config =
+            || Some(Command::Audit(AuditConfig { store: store?, store_schema: store_schema?, poll, json }));
+        return settings.finish_with(config()).map_err(refused);
+    }
+    let command = parsed.command.map(|(name, _)| name);
     if command.as_deref() == Some(cli::HEALTHCHECK) {
         // It runs every few seconds, and what else is wrong the service itself says.
         let admin_listen = settings.required(&settings::ADMIN_LISTEN, str::parse);
@@ -101,15 +125,39 @@ pub fn parse(
     })
 }
 
+const AUDIT: &str = "audit";
+
+fn audit_command() -> clap::Command {
+    clap::Command::new(AUDIT)
+        .about(
+            "Check that every accepted vote is accounted for: exit 0 if so and none waits, 1 if not, 2 if votes wait or \
+             a queue was not heard of, 69 if the store can't be read",
+        )
+        .arg(poll_argument().help("Only this poll"))
+        .arg(clap::Arg::new("json").long("json").action(clap::ArgAction::SetTrue).help("Print it as JSON"))
+}
+
+fn poll_argument() -> clap::Arg {
+    let slug = |text: &str| text.parse::<PollSlug>().map_err(|e| e.to_string());
+    clap::Arg::new("poll").long("poll").value_name("SLUG").value_parser(slug)
+}
+
+fn store(settings: &mut Settings) -> Option<StoreAddress> {
+    settings.required(&settings::STORE, store_address)
+}
+
+fn schema(settings: &mut Settings) -> Option<String> {
+    settings.required(&settings::STORE_SCHEMA, |text: &str| Ok::<_, String>(text.to_owned()))
+}
+
 fn read(mut settings: Settings) -> Result<Config, CliExit> {
-    let text = |text: &str| Ok::<_, String>(text.to_owned());
     let listen = settings.required(&settings::LISTEN, str::parse);
     let admin_listen = settings.required(&settings::ADMIN_LISTEN, str::parse);
     let polls = settings.polls();
-    let store = settings.required(&settings::STORE, store_address);
-    let store_schema = settings.required(&settings::STORE_SCHEMA, text);
+    let store = store(&mut settings);
+    let store_schema = schema(&mut settings);
     if let (Some(store), Some(schema)) = (&store, &store_schema)
-        && let Err(e) = store::check(store, schema)
+        && let Err(e) = open::check(store, schema)
     {
         settings.problem(&settings::STORE, e);
     }

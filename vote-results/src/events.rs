@@ -173,7 +173,10 @@ mod tests {
         let pets = polls.get("pets").unwrap();
         let tally = [("cats".parse().unwrap(), cats)];
         let view = Arc::new(View::new(Snapshot::new(pets, &tally, Status::Provisional, Timestamp::MIN)));
-        let reading = Reading { polls: vec![view], pipeline: Pipeline::new(&polls, &[], &[], &[]) };
+        let reading = Reading {
+            polls: vec![view],
+            pipeline: Pipeline::new(&polls, &vote_core::store::Books::default()),
+        };
         Arc::new(State { reading: Some(Arc::new(reading)), stale: None })
     }
 

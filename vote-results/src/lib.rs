@@ -39,6 +39,7 @@ use vote_core::{Clock, Polls, StoreReader};
 use vote_service::{Connections, Guards, Limits, ReceiptKey, Shutdown, admin, layers, serve};
 
 pub mod app;
+pub mod audit;
 pub mod caching;
 pub mod config;
 pub mod csv;

@@ -1,12 +1,17 @@
 //! `vote-results`: the results service on Postgres or SQLite.
 
-use std::{fmt::Display, io, process::ExitCode, sync::Arc};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use tokio::net::TcpListener;
-use vote_core::SystemClock;
+use vote_core::{Clock, SystemClock};
 use vote_results::{
-    Parts,
-    config::{self, Command, Config},
+    Parts, audit,
+    config::{self, AuditConfig, Command, Config},
     run_with_admin,
     store::LateStore,
 };
@@ -20,6 +25,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Ok(Command::Healthcheck(addr)) => admin::healthcheck(addr).map_err(io::Error::other),
+        Ok(Command::Audit(config)) => return audit(config),
         Ok(Command::Run(config)) => start(*config),
     };
     done.map_or_else(fail, |()| ExitCode::SUCCESS)
@@ -28,6 +34,31 @@ fn main() -> ExitCode {
 fn fail(error: impl Display) -> ExitCode {
     eprintln!("vote-results: {error}");
     ExitCode::FAILURE
+}
+
+/// Exits with what the audit found; an error is neither good nor bad news.
+fn audit(config: AuditConfig) -> ExitCode {
+    let store = LateStore::new(config.store, config.store_schema);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(e),
+    };
+    match runtime.block_on(audit::audit(&store, SystemClock.now(), config.poll)) {
+        Ok(audit) => {
+            let text = if config.json {
+                serde_json::to_string_pretty(&audit).map(|json| json + "\n").unwrap_or_else(|e| e.to_string())
+            } else {
+                audit::table(&audit)
+            };
+            // Whoever closed the pipe doesn't want the rest; the exit code says it, too.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::from(audit.verdict.exit_code())
+        }
+        Err(e) => {
+            eprintln!("vote-results: {e}");
+            ExitCode::from(audit::EX_UNAVAILABLE)
+        }
+    }
 }
 
 fn start(config: Config) -> io::Result<()> {

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use vote_core::{
     Polls, QueueId, Timestamp,
     poll::ResultsFrom,
-    store::{LedgerRow, QueueRecord, QueueState, RegisteredPoll},
+    store::{Books, LedgerRow, QueueState, RegisteredPoll},
 };
 
 /// All queues and all polls. Serializes as the lists of `status.json`.
@@ -27,6 +27,9 @@ pub struct QueueLine {
     /// Its identity.
     #[serde(serialize_with = "as_text")]
     pub queue: QueueId,
+    /// Of what is left of a queue, that queue.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
+    pub remains_of: Option<QueueId>,
     /// Where a worker last saw it.
     pub address: String,
     /// When.
@@ -34,13 +37,17 @@ pub struct QueueLine {
     pub seen_at: Timestamp,
     /// Votes it said to have accepted; none if withheld.
     pub accepted: Option<u64>,
-    /// Votes it held that were not committed then; none if withheld.
-    pub backlog: Option<u64>,
+    /// Votes it held that were not committed then, counted from its entries, "at least" where that are very many; none
+    /// if withheld.
+    pub queued: Option<u64>,
     /// Whether there were no such votes.
     pub drained: bool,
     /// Whether it is what it was.
     #[serde(serialize_with = "state")]
     pub state: QueueState,
+    /// Why it is cut or retired.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// What is accounted for, of all queues together.
@@ -62,8 +69,8 @@ pub struct PollLine {
     pub new_voters: Option<u64>,
     /// Votes of a voter that had one.
     pub superseded: Option<u64>,
-    /// Votes that were set aside, since they could not be read.
-    pub quarantined: u64,
+    /// Votes that are set aside, since they could not be counted.
+    pub quarantined: i64,
     /// `accepted − (new_voters + superseded + quarantined)`: anything but 0 is a loss or a double count.
     pub residual: i64,
 }
@@ -73,15 +80,13 @@ fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok,
 }
 
 fn state<S: Serializer>(state: &QueueState, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(state_name(*state))
+    serializer.serialize_str(state.as_str())
 }
 
-/// As in `status.json`.
-#[must_use]
-pub const fn state_name(state: QueueState) -> &'static str {
-    match state {
-        QueueState::Active => "active",
-        QueueState::Cut => "cut",
+fn as_text_if_any<S: Serializer>(value: &Option<impl ToString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => as_text(value, serializer),
+        None => serializer.serialize_none(),
     }
 }
 
@@ -90,36 +95,37 @@ struct Sums {
     accepted: u64,
     new_voters: u64,
     superseded: u64,
-    quarantined: u64,
+    quarantined: i64,
     residual: i128,
 }
 
 impl Pipeline {
     /// What the store holds, seen with the polls of the file.
     #[must_use]
-    pub fn new(
-        polls: &Polls,
-        registered: &[RegisteredPoll],
-        queues: &[QueueRecord],
-        ledger: &[LedgerRow],
-    ) -> Self {
-        let withheld = polls.iter().any(|poll| poll.results == ResultsFrom::AfterClose);
+    pub fn new(polls: &Polls, books: &Books) -> Self {
+        let registered = &books.polls;
+        let is_final = |slug| registered.iter().any(|poll| poll.slug == slug && poll.final_at.is_some());
+        let withheld =
+            polls.iter().any(|poll| poll.results == ResultsFrom::AfterClose && !is_final(poll.slug));
         let number = |n| (!withheld).then_some(n);
-        let mut queues: Vec<_> = queues
+        let mut queues: Vec<_> = books
+            .queues
             .iter()
             .map(|record| QueueLine {
                 queue: record.id,
+                remains_of: record.remains_of,
                 address: record.address.clone(),
                 seen_at: record.seen_at,
-                accepted: number(record.accepted),
-                backlog: number(record.backlog),
-                drained: record.backlog == 0,
+                accepted: number(record.votes_accepted()),
+                queued: number(record.queued.values().sum()),
+                drained: record.queued.values().all(|votes| *votes == 0),
                 state: record.state,
+                reason: record.reason.clone(),
             })
             .collect();
         queues.sort_by_key(|line| line.queue);
 
-        let sums = sums(ledger);
+        let sums = sums(&books.ledger);
         let of_file: Vec<&str> = polls.iter().map(|poll| poll.slug.as_str()).collect();
         let of_store: BTreeSet<&str> = registered
             .iter()
@@ -138,10 +144,10 @@ impl Pipeline {
         Self { queues, polls: lines.collect() }
     }
 
-    /// Whether a queue lost or rolled back data.
+    /// Whether nothing more is counted from a queue: it lost data, or was written off.
     #[must_use]
-    pub fn is_cut(&self, queue: QueueId) -> bool {
-        self.queues.iter().any(|line| line.queue == queue && line.state == QueueState::Cut)
+    pub fn is_over(&self, queue: QueueId) -> bool {
+        self.queues.iter().any(|line| line.queue == queue && line.state.is_over())
     }
 }
 
@@ -159,7 +165,8 @@ impl PollLine {
             (None, None) => Some("votes of a poll that nobody registered: they are set aside".to_owned()),
         };
         // Of a poll that the file does not have, it can't be known whether it would withhold its numbers.
-        let withheld = poll.is_none_or(|poll| poll.results == ResultsFrom::AfterClose);
+        let is_final = registered.is_some_and(|registered| registered.final_at.is_some());
+        let withheld = poll.is_none_or(|poll| poll.results == ResultsFrom::AfterClose && !is_final);
         let none = Sums::default();
         let sums = sums.unwrap_or(&none);
         let number = |n| (!withheld).then_some(n);
@@ -201,7 +208,10 @@ fn sums(ledger: &[LedgerRow]) -> BTreeMap<&str, Sums> {
 
 #[cfg(test)]
 mod tests {
-    use vote_core::{Partition, Poll, store::LedgerEntry};
+    use vote_core::{
+        Partition, Poll,
+        store::{LedgerEntry, QueueRecord},
+    };
 
     use super::*;
 
@@ -210,6 +220,7 @@ mod tests {
         poll: &str,
         [accepted, new_voters, superseded, quarantined]: [u64; 4],
     ) -> LedgerRow {
+        let quarantined = quarantined as i64;
         let entry = LedgerEntry {
             queue: QueueId([1; 16]),
             poll: poll.to_owned(),
@@ -221,15 +232,24 @@ mod tests {
         LedgerRow { partition: Partition(partition), entry }
     }
 
-    fn queue(number: u8, backlog: u64, state: QueueState) -> QueueRecord {
+    fn queue(number: u8, queued: u64, state: QueueState) -> QueueRecord {
+        let record = QueueRecord::new(QueueId([number; 16]), format!("redis://{number}"), Timestamp::MIN);
         QueueRecord {
-            id: QueueId([number; 16]),
-            address: format!("redis://{number}"),
-            seen_at: Timestamp::MIN,
-            accepted: 40,
-            backlog,
+            accepted: [("pets".to_owned(), 40)].into(),
+            queued: [("pets".to_owned(), queued)].into(),
             state,
+            ..record
         }
+    }
+
+    fn pipeline(
+        polls: &Polls,
+        registered: &[RegisteredPoll],
+        queues: &[QueueRecord],
+        ledger: &[LedgerRow],
+    ) -> Pipeline {
+        let (polls_of_store, queues, ledger) = (registered.to_vec(), queues.to_vec(), ledger.to_vec());
+        Pipeline::new(polls, &Books { polls: polls_of_store, queues, ledger, ..Books::default() })
     }
 
     fn registered() -> RegisteredPoll {
@@ -253,7 +273,7 @@ mod tests {
     #[test]
     fn a_poll_is_summed_over_partitions_and_queues() {
         let ledger = [row(0, "pets", [10, 7, 2, 1]), row(1, "pets", [5, 5, 0, 0])];
-        let pipeline = Pipeline::new(&Polls::example(), &[registered()], &[], &ledger);
+        let pipeline = pipeline(&Polls::example(), &[registered()], &[], &ledger);
         let [line] = &pipeline.polls[..] else { panic!("{pipeline:?}") };
         assert_eq!((line.accepted, line.new_voters, line.superseded), (Some(15), Some(12), Some(2)));
         assert_eq!((line.quarantined, line.residual, line.problem.as_deref()), (1, 0, None));
@@ -261,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_lost_vote_shows_in_the_residual_and_one_counted_twice_too() {
-        let residual = |row| Pipeline::new(&Polls::example(), &[registered()], &[], &[row]).polls[0].residual;
+        let residual = |row| pipeline(&Polls::example(), &[registered()], &[], &[row]).polls[0].residual;
         assert_eq!(residual(row(0, "pets", [10, 7, 2, 0])), 1);
         assert_eq!(residual(row(0, "pets", [10, 11, 0, 0])), -1);
     }
@@ -271,7 +291,7 @@ mod tests {
         let polls = Polls::example();
         let mut old = registered();
         old.slug = "old".parse().unwrap();
-        let pipeline = Pipeline::new(&polls, &[registered(), old], &[], &[row(0, "<b>", [3, 0, 0, 3])]);
+        let pipeline = pipeline(&polls, &[registered(), old], &[], &[row(0, "<b>", [3, 0, 0, 3])]);
         let names: Vec<_> =
             pipeline.polls.iter().map(|line| (line.poll.as_str(), line.problem.is_some())).collect();
         assert_eq!(names, [("pets", false), ("<b>", true), ("old", true)]);
@@ -281,7 +301,7 @@ mod tests {
     fn a_poll_registered_otherwise_is_a_problem() {
         let mut registered = registered();
         registered.options.pop();
-        let pipeline = Pipeline::new(&Polls::example(), &[registered], &[], &[]);
+        let pipeline = pipeline(&Polls::example(), &[registered], &[], &[]);
         let problem = pipeline.polls[0].problem.as_deref().unwrap();
         assert!(problem.contains("options are cats where the file says cats, dogs"), "{problem}");
     }
@@ -290,31 +310,30 @@ mod tests {
     fn where_a_poll_withholds_its_numbers_no_count_of_votes_is_left() {
         let polls = withholding();
         let queues = [queue(1, 3, QueueState::Active), queue(2, 0, QueueState::Active)];
-        let pipeline = Pipeline::new(&polls, &[registered()], &queues, &[row(0, "pets", [37, 30, 7, 0])]);
+        let pipeline = pipeline(&polls, &[registered()], &queues, &[row(0, "pets", [37, 30, 7, 0])]);
         let line = &pipeline.polls[0];
         assert_eq!((line.accepted, line.new_voters, line.superseded, line.residual), (None, None, None, 0));
-        let queues: Vec<_> = pipeline.queues.iter().map(|q| (q.accepted, q.backlog, q.drained)).collect();
+        let queues: Vec<_> = pipeline.queues.iter().map(|q| (q.accepted, q.queued, q.drained)).collect();
         assert_eq!(queues, [(None, None, false), (None, None, true)]);
     }
 
     #[test]
     fn a_cut_queue_is_known() {
         let queues = [queue(1, 0, QueueState::Active), queue(2, 0, QueueState::Cut)];
-        let pipeline = Pipeline::new(&Polls::example(), &[], &queues, &[]);
-        assert!(pipeline.is_cut(QueueId([2; 16])));
-        assert!(!pipeline.is_cut(QueueId([1; 16])) && !pipeline.is_cut(QueueId([3; 16])));
+        let pipeline = pipeline(&Polls::example(), &[], &queues, &[]);
+        assert!(pipeline.is_over(QueueId([2; 16])));
+        assert!(!pipeline.is_over(QueueId([1; 16])) && !pipeline.is_over(QueueId([3; 16])));
     }
 
     #[test]
     fn the_json_has_text_for_identities_and_times() {
-        let pipeline =
-            Pipeline::new(&Polls::example(), &[registered()], &[queue(1, 0, QueueState::Cut)], &[]);
+        let pipeline = pipeline(&Polls::example(), &[registered()], &[queue(1, 0, QueueState::Cut)], &[]);
         let json = serde_json::to_value(&pipeline).unwrap();
         assert_eq!(
             json["queues"][0],
             serde_json::json!({
                 "queue": "01".repeat(16), "address": "redis://1", "seen_at": "2020-01-01T00:00:00Z",
-                "accepted": 40, "backlog": 0, "drained": true, "state": "cut",
+                "accepted": 40, "queued": 0, "drained": true, "state": "cut",
             })
         );
     }
@@ -322,7 +341,7 @@ mod tests {
     #[test]
     fn an_unregistered_poll_is_said_to_be_so() {
         let poll: &Poll = &Polls::example().get("pets").unwrap().clone();
-        let pipeline = Pipeline::new(&Polls::example(), &[], &[], &[]);
+        let pipeline = pipeline(&Polls::example(), &[], &[], &[]);
         assert_eq!(pipeline.polls[0].poll, poll.slug.as_str());
         assert!(!pipeline.polls[0].registered && pipeline.polls[0].problem.is_some());
     }

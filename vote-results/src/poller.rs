@@ -11,7 +11,7 @@ use tokio::{
 };
 use vote_core::{
     Clock, OptionSlug, Polls, StoreReader, Timestamp,
-    store::{LedgerRow, QueueRecord, RegisteredPoll, StoreError},
+    store::{Books, RegisteredPoll, StoreError},
 };
 use vote_service::Shutdown;
 
@@ -47,14 +47,6 @@ type ReadAt = Arc<Mutex<Option<(Instant, Timestamp)>>>;
 pub struct Latest {
     state: watch::Receiver<Arc<State>>,
     read_at: ReadAt,
-}
-
-/// All that is read at a time.
-struct Rows {
-    tallies: Vec<Vec<(OptionSlug, u64)>>,
-    registered: Vec<RegisteredPoll>,
-    queues: Vec<QueueRecord>,
-    ledger: Vec<LedgerRow>,
 }
 
 impl Poller {
@@ -95,16 +87,16 @@ impl Poller {
     /// Reads the store once. A store that does not answer leaves what was read before, marked as stale.
     pub async fn poll(&self) {
         let started = Instant::now();
-        let rows = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
+        let books = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
             let text = format!("it did not answer within {} s", READ_TIMEOUT.as_secs());
             Err(StoreError::Unavailable(text.into()))
         });
         ::metrics::histogram!(metrics::POLL_SECONDS).record(started.elapsed());
         let now = self.clock.now();
-        match rows {
-            Ok(rows) => {
+        match books {
+            Ok(books) => {
                 *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, now));
-                self.publish(&rows, now);
+                self.publish(&books, now);
             }
             Err(e) => {
                 ::metrics::counter!(metrics::STORE_ERRORS).increment(1);
@@ -113,28 +105,21 @@ impl Poller {
         }
     }
 
-    /// One after the other, on one connection: the others are for receipts.
-    async fn read(&self) -> Result<Rows, StoreError> {
-        let mut tallies = Vec::new();
-        for poll in self.polls.iter() {
-            tallies.push(self.store.tally(poll.slug).await?);
-        }
-        Ok(Rows {
-            tallies,
-            registered: self.store.polls().await?,
-            queues: self.store.queues().await?,
-            ledger: self.store.ledger().await?,
-        })
+    /// All of one moment.
+    async fn read(&self) -> Result<Books, StoreError> {
+        self.store.snapshot().await?.books(false).await
     }
 
-    fn publish(&self, rows: &Rows, now: Timestamp) {
+    fn publish(&self, books: &Books, now: Timestamp) {
         let before = Arc::clone(&self.state.borrow());
         let polls: Vec<Arc<View>> = self
             .polls
             .iter()
-            .zip(&rows.tallies)
-            .map(|(poll, tally)| {
-                let snapshot = Snapshot::new(poll, tally, Status::Provisional, now);
+            .map(|poll| {
+                let registered = books.polls.iter().find(|registered| registered.slug == poll.slug);
+                let tally = registered.map(|registered| tally(books, registered)).unwrap_or_default();
+                let status = Status::of(registered);
+                let snapshot = Snapshot::new(poll, &tally, status, now);
                 match before.view(poll.slug.as_str()) {
                     Some(view) if view.snapshot.says_the_same(&snapshot) => Arc::clone(view),
                     _ => {
@@ -144,7 +129,7 @@ impl Poller {
                 }
             })
             .collect();
-        let pipeline = Pipeline::new(&self.polls, &rows.registered, &rows.queues, &rows.ledger);
+        let pipeline = Pipeline::new(&self.polls, books);
         warn_of_new_problems(before.reading.as_deref(), &pipeline);
         if let Some(stale) = &before.stale {
             tracing::info!("the store can be read again, after it could not since {}", stale.since);
@@ -173,6 +158,15 @@ impl Poller {
         let stale = Some(Stale { since, reason });
         self.state.send_replace(Arc::new(State { reading: before.reading.clone(), stale }));
     }
+}
+
+/// The standing votes of a poll by option, with zeros, in the order of registration.
+fn tally(books: &Books, poll: &RegisteredPoll) -> Vec<(OptionSlug, u64)> {
+    let votes = |option| {
+        let rows = books.tally.iter().filter(|row| row.poll == poll.slug && row.option == option);
+        u64::try_from(rows.map(|row| row.votes).sum::<i64>()).unwrap_or(0)
+    };
+    poll.options.iter().map(|option| (*option, votes(*option))).collect()
 }
 
 /// Only numbers that may be shown are in the outcome, so nothing that is withheld becomes a metric.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt};
 
 use serde::{Serialize, Serializer};
-use vote_core::{OptionSlug, Poll, PollSlug, Timestamp, poll::ResultsFrom};
+use vote_core::{OptionSlug, Poll, PollSlug, Timestamp, poll::ResultsFrom, store::RegisteredPoll};
 
 /// Whether more votes may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -16,6 +16,12 @@ pub enum Status {
 }
 
 impl Status {
+    /// Of a poll as the store has it: its count is final when the store says so, and only then.
+    #[must_use]
+    pub fn of(poll: Option<&RegisteredPoll>) -> Self {
+        if poll.is_some_and(|poll| poll.final_at.is_some()) { Self::Final } else { Self::Provisional }
+    }
+
     /// As in `results.json`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

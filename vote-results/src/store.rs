@@ -1,13 +1,13 @@
 //! Opening the store that an address names.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use vote_core::{
     OptionSlug, Partition, PollSlug, Position, QueueId, StoreAddress, StoreReader, VoterKey,
     queue::Layout,
-    store::{Ballot, LedgerRow, QueueRecord, RegisteredPoll, StoreError},
+    store::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, Snapshot, StoreError},
 };
 
 /// A store that is opened when it is first read, and tried again each time until then: a SQLite file is made by a
@@ -58,11 +58,21 @@ impl StoreReader for LateStore {
     ) -> Result<Option<String>, StoreError> {
         self.open().await?.quarantined(queue, partition, position).await
     }
-    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError> {
-        self.open().await?.ledger().await
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+        self.open().await?.positions(queue).await
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         self.open().await?.queues().await
+    }
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        self.open().await?.quarantine(after, limit).await
+    }
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.open().await?.snapshot().await
     }
 }
 

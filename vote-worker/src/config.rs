@@ -9,7 +9,7 @@ use vote_service::{
     telemetry,
 };
 
-use crate::Source;
+use crate::{Source, commands};
 
 /// The settings that the worker has.
 const SETTINGS: &[&Setting] = &[
@@ -23,6 +23,7 @@ const SETTINGS: &[&Setting] = &[
     &settings::QUEUE_PREFIX,
     &settings::STORE_SCHEMA,
     &settings::TRIM_DELAY,
+    &settings::CLOSE_GRACE,
     &settings::MIGRATE,
     &settings::ALLOW_VOLATILE_QUEUE,
     &settings::LOG,
@@ -52,6 +53,8 @@ pub struct Config {
     pub store_schema: String,
     /// How long queues keep what is committed.
     pub trim_delay: Duration,
+    /// How long after its closing time a poll is closed.
+    pub close_grace: Duration,
     /// Make or update the tables at start.
     pub migrate: bool,
     /// Commit to a store that may lose commits.
@@ -155,7 +158,31 @@ pub fn parse() -> Result<Parsed, CliExit> {
     )
     .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082")
     .command(clap::Command::new("migrate").about("Makes the tables in the store, or brings them up to date"))
+    .command(commands::polls())
+    .command(commands::queues())
+    .command(commands::quarantine())
     .parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
+}
+
+/// What a command needs that only works on the store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Where the store is.
+    pub store: StoreAddress,
+    /// Where tables of a Postgres are.
+    pub store_schema: String,
+}
+
+impl StoreConfig {
+    /// The configuration of these settings; what else is set is not looked at.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
+        let store = settings.required(&settings::STORE, str::parse);
+        let schema = settings.required(&settings::STORE_SCHEMA, |text| Ok::<_, String>(text.to_owned()));
+        settings.finish_with(store.zip(schema).map(|(store, store_schema)| Self { store, store_schema }))
+    }
 }
 
 impl Config {
@@ -177,6 +204,7 @@ impl Config {
         let store_schema =
             settings.required(&settings::STORE_SCHEMA, |text| Ok::<_, String>(text.to_owned()));
         let trim_delay = settings.required(&settings::TRIM_DELAY, settings::seconds);
+        let close_grace = settings.required(&settings::CLOSE_GRACE, settings::seconds);
         let migrate = settings.flag(&settings::MIGRATE);
         let allow_volatile = settings.flag(&settings::ALLOW_VOLATILE_QUEUE);
         let log = settings.required(&settings::LOG, telemetry::valid_filter);
@@ -193,6 +221,7 @@ impl Config {
                 queue_prefix: queue_prefix?,
                 store_schema: store_schema?,
                 trim_delay: trim_delay?,
+                close_grace: close_grace?,
                 migrate,
                 allow_volatile,
                 log: log?,

@@ -5,6 +5,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// What the store's problems are noted under.
+pub(crate) const STORE: &str = "store";
+
 /// Problems by what has them; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
@@ -19,6 +22,11 @@ impl Health {
             Ok(()) => problems.remove(what).is_some(),
             Err(problem) => problems.insert(what.to_owned(), problem.clone()).as_ref() != Some(&problem),
         }
+    }
+
+    /// Whether something has no problem.
+    pub(crate) fn is_well(&self, what: &str) -> bool {
+        !self.problems.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what)
     }
 
     /// `Ok` when nothing has a problem.

@@ -19,15 +19,15 @@ use vote_core::{
     Lane as StoreLane, Partition, Position, Queue, QueueId, Store,
     dedup::{Batch, Delivery},
     queue::{Layout, QueueError, Read},
-    store::{Checkpoint, Lookup, StoreError},
+    store::{Checkpoint, Lookup, QuarantinedFrame, StoreError},
 };
 use vote_service::Shutdown;
 
 use crate::{
-    health::Health,
+    health::{self, Health},
     monitor::View,
     partition::{Owned, Taken},
-    polls::PollBook,
+    registry::Registry,
     schedule::{self, Next},
     source::Queues,
     trim::Trimmer,
@@ -43,6 +43,9 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 const MAX_TRIES: usize = 64;
 /// How long a lane that can't reach a queue that others reach stays away from free partitions, for them to take.
 const YIELD_FOR: Duration = Duration::from_secs(10);
+/// How often frames that were set aside are looked for that are to be tried again, and how many at a time.
+const REPLAY_EVERY: Duration = Duration::from_secs(3);
+const MAX_REPLAYS: usize = 64;
 /// Pauses after the store failed: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -51,7 +54,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(crate) struct LaneParts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) layout: Layout,
-    pub(crate) polls: PollBook,
+    pub(crate) registry: Registry,
     pub(crate) queues: watch::Receiver<Arc<Queues>>,
     pub(crate) trim_delay: Duration,
     pub(crate) health: Health,
@@ -146,6 +149,7 @@ impl Lane {
 
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), StoreError> {
         let mut tend_at = Instant::now();
+        let mut replay_at = Instant::now();
         loop {
             if shutdown.is_requested() {
                 // What was read and not committed is read again by whoever owns the partition next.
@@ -155,6 +159,18 @@ impl Lane {
                 self.tend().await?;
                 tend_at = Instant::now() + TEND_EVERY;
             }
+            if !self.parts.health.is_well(health::STORE) {
+                // It may lose what is committed.
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    () = shutdown.requested() => {}
+                }
+                continue;
+            }
+            if Instant::now() >= replay_at {
+                self.replay().await?;
+                replay_at = Instant::now() + REPLAY_EVERY;
+            }
             while let Some(done) = self.reads.try_join_next() {
                 self.take(done).await?;
             }
@@ -163,7 +179,7 @@ impl Lane {
             let waiting = self.owned.values().filter_map(Owned::waiting);
             let wake = match schedule::next(waiting, Instant::now()) {
                 Next::Commit(partition) => {
-                    self.commit(partition).await?;
+                    self.commit(partition, Vec::new()).await?;
                     continue;
                 }
                 Next::WaitUntil(at) => at.min(tend_at),
@@ -201,6 +217,7 @@ impl Lane {
             .collect();
         // Each starts elsewhere, so that lanes do not all try the same ones.
         let start = (self.number * 7 + self.epoch as usize) % free.len().max(1);
+        let owned = self.owned.len();
         for partition in free.iter().cycle().skip(start).take(free.len().min(MAX_TRIES)) {
             if self.owned.len() >= share {
                 break;
@@ -213,6 +230,10 @@ impl Lane {
                 }
                 self.owned.insert(*partition, Owned::new(*partition, self.epoch, acquired));
             }
+        }
+        if self.owned.len() > owned {
+            // After the versions: a poll that became final before is known to be so when the next batch is decoded.
+            self.parts.registry.refresh().await?;
         }
         self.epoch += 1;
         crate::metrics::live_lanes(live);
@@ -244,19 +265,26 @@ impl Lane {
             if self.paused.get(key).is_some_and(|until| *until > now) {
                 continue;
             }
-            let View::Open { id, accepted } = monitored.view() else { continue };
-            if self.cut.contains(&id) {
-                continue;
-            }
+            let View::Open { id, accepted, remains } = monitored.view() else { continue };
             for owned in self.owned.values_mut() {
                 let partition = owned.partition;
-                let count = accepted.get(&partition).copied().unwrap_or_default();
-                let Some((from, limit)) = owned.start_read(id, queues.len(), count, now) else { continue };
-                let (queue, key, epoch) = (Arc::clone(&monitored.queue), key.clone(), owned.epoch);
-                self.reads.spawn(async move {
-                    let result = queue.read(id, partition, from.position, limit).await;
-                    ReadDone { partition, epoch, key, queue: id, from, result }
-                });
+                let mut logs = vec![(id, accepted.get(&partition).copied().unwrap_or_default())];
+                for remains in remains.iter() {
+                    // They have no count, but an end.
+                    let end = remains.ends.get(usize::from(partition.0)).copied().unwrap_or_default();
+                    let unread = owned.committed_to(remains.id).position < end;
+                    logs.push((remains.id, if unread { u64::MAX } else { 0 }));
+                }
+                for (log, count) in logs.into_iter().filter(|(log, _)| !self.cut.contains(log)) {
+                    let Some((from, limit)) = owned.start_read(log, queues.len(), count, now) else {
+                        continue;
+                    };
+                    let (queue, key, epoch) = (Arc::clone(&monitored.queue), key.clone(), owned.epoch);
+                    self.reads.spawn(async move {
+                        let result = queue.read(log, partition, from.position, limit).await;
+                        ReadDone { partition, epoch, key, queue: log, from, result }
+                    });
+                }
             }
         }
     }
@@ -276,6 +304,13 @@ impl Lane {
         let reason = match result {
             Ok(read) => match owned.take(queue, &from, read, Instant::now()) {
                 Taken::Fine => return Ok(()),
+                Taken::Drained => {
+                    // An earlier trim may have failed, and remains stay until they are trimmed to their end.
+                    if is_remains(&self.parts.queues.borrow(), queue) {
+                        self.trimmer.committed(queue, partition, from.position);
+                    }
+                    return Ok(());
+                }
                 Taken::WentBack => format!("partition {partition} counts fewer votes than before"),
             },
             Err(e @ QueueError::Cut(_)) => format!("partition {partition}: {e}"),
@@ -304,16 +339,39 @@ impl Lane {
         }
     }
 
-    async fn commit(&mut self, partition: Partition) -> Result<(), StoreError> {
+    /// Tries frames again that were set aside, where somebody decided so or their poll is known by now.
+    async fn replay(&mut self) -> Result<(), StoreError> {
+        let partitions: Vec<Partition> = self.owned.keys().copied().collect();
+        for partition in partitions {
+            let replays = self.store.replays(partition, MAX_REPLAYS).await?;
+            if !replays.is_empty() {
+                tracing::info!(%partition, frames = replays.len(), "frames that were set aside are tried again");
+                self.commit(partition, replays).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &mut self,
+        partition: Partition,
+        replays: Vec<QuarantinedFrame>,
+    ) -> Result<(), StoreError> {
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         let started = Instant::now();
         let version = owned.version;
-        let deliveries = owned.deliveries();
+        let mut deliveries = owned.deliveries();
+        let of_replays: HashSet<QueueId> = replays.iter().map(|frame| frame.queue).collect();
+        for queue in of_replays {
+            if !deliveries.iter().any(|delivery| delivery.queue == queue) {
+                deliveries.push(Delivery::nothing_new(queue, owned.committed_to(queue)));
+            }
+        }
         let checkpoints: Vec<_> =
             deliveries.iter().map(|delivery| (delivery.queue, delivery.checkpoint.clone())).collect();
         let votes: u64 = deliveries.iter().map(Delivery::votes).sum();
-        let polls = self.parts.polls.for_deliveries(&deliveries).await?;
-        let batch = Batch::decode(partition, self.parts.layout.partitions, &polls, deliveries);
+        let polls = self.parts.registry.polls_for(&deliveries, &replays).await?;
+        let batch = Batch::decode(partition, self.parts.layout.partitions, &polls, deliveries, replays);
         let mut set_aside: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
         for frame in batch.quarantine() {
             let (frames, votes) = set_aside.entry(&frame.reason).or_default();
@@ -346,11 +404,22 @@ impl Lane {
     }
 }
 
-/// A queue that has a box now, by the box.
+/// The queue that has a box, or remains, now.
 pub(crate) fn by_id(queues: &Queues, id: QueueId) -> Option<Arc<dyn Queue>> {
     queues.values().find_map(|monitored| match monitored.view() {
-        View::Open { id: open, .. } if open == id => Some(Arc::clone(&monitored.queue)),
+        View::Open { id: open, remains, .. }
+            if open == id || remains.iter().any(|remains| remains.id == id) =>
+        {
+            Some(Arc::clone(&monitored.queue))
+        }
         _ => None,
+    })
+}
+
+fn is_remains(queues: &Queues, id: QueueId) -> bool {
+    queues.values().any(|monitored| match monitored.view() {
+        View::Open { remains, .. } => remains.iter().any(|remains| remains.id == id),
+        View::Shut { .. } => false,
     })
 }
 

@@ -8,13 +8,15 @@ use std::{sync::Arc, time::Duration};
 use vote_core::{Clock, Partitions, PepperFingerprint, Polls, Store, queue::Layout, store::StoreError};
 use vote_service::Shutdown;
 
+mod closing;
+pub mod commands;
 pub mod config;
 pub mod health;
 mod lane;
 pub mod metrics;
 mod monitor;
 mod partition;
-mod polls;
+mod registry;
 pub mod schedule;
 mod source;
 mod trim;
@@ -24,7 +26,7 @@ pub use source::{Connect, Source};
 
 use lane::LaneParts;
 use monitor::{Claims, MonitorParts};
-use polls::PollBook;
+use registry::Registry;
 
 /// How often a store that is not there or not fit is tried.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
@@ -55,6 +57,8 @@ pub struct Options {
     pub fingerprint: PepperFingerprint,
     /// How long queues keep what is committed.
     pub trim_delay: Duration,
+    /// How long after its `closes_at` a poll is closed: votes that are on their way get that long.
+    pub close_grace: Duration,
     /// Commit to a store that may lose commits when power fails. For tests and laptops.
     pub allow_volatile: bool,
 }
@@ -64,18 +68,28 @@ pub struct Options {
 /// # Errors
 /// When the store was made for another number of partitions or another pepper, which no waiting mends.
 pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(), StoreError> {
-    let Some((layout, polls)) = prepare(&parts, &options, &shutdown).await? else { return Ok(()) };
+    let Some((layout, registry)) = prepare(&parts, &options, &shutdown).await? else { return Ok(()) };
+    let closing = closing::ClosingParts {
+        store: Arc::clone(&parts.store),
+        registry: registry.clone(),
+        clock: Arc::clone(&parts.clock),
+        health: parts.health.clone(),
+        grace: options.close_grace,
+        allow_volatile: options.allow_volatile,
+    };
+    let closing = tokio::spawn(closing::run(closing, shutdown.clone()));
     let monitor_parts = MonitorParts {
         store: Arc::clone(&parts.store),
         layout,
         clock: Arc::clone(&parts.clock),
+        registry: registry.clone(),
         claims: Claims::default(),
     };
     let queues = source::discover(parts.sources, monitor_parts, shutdown.clone());
     let lane_parts = LaneParts {
         store: parts.store,
         layout,
-        polls,
+        registry,
         queues,
         trim_delay: options.trim_delay,
         health: parts.health,
@@ -91,7 +105,7 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
             return Err(StoreError::Unavailable(format!("a lane ended by itself: {e}").into()));
         }
     }
-    Ok(())
+    closing.await.map_err(|e| StoreError::Unavailable(format!("a task ended by itself: {e}").into()))
 }
 
 /// Waits for the store, checks it, and registers the polls; none if shutdown was requested before that was done.
@@ -99,18 +113,18 @@ async fn prepare(
     parts: &Parts,
     options: &Options,
     shutdown: &Shutdown,
-) -> Result<Option<(Layout, PollBook)>, StoreError> {
+) -> Result<Option<(Layout, Registry)>, StoreError> {
     while !shutdown.is_requested() {
         match try_prepare(parts, options).await {
             Ok(prepared) => {
-                if parts.health.set("store", Ok(())) {
+                if parts.health.set(health::STORE, Ok(())) {
                     tracing::info!("the store is ready");
                 }
                 return Ok(Some(prepared));
             }
             Err(e @ StoreError::Layout(_)) => return Err(e),
             Err(e) => {
-                if parts.health.set("store", Err(e.to_string())) {
+                if parts.health.set(health::STORE, Err(e.to_string())) {
                     tracing::warn!("waiting for the store: {e}");
                 }
             }
@@ -123,7 +137,7 @@ async fn prepare(
     Ok(None)
 }
 
-async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, PollBook), StoreError> {
+async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, Registry), StoreError> {
     let problems = parts.store.check().await?;
     if !problems.is_empty() && !options.allow_volatile {
         return Err(StoreError::NotPrepared(problems.join("; ")));
@@ -132,8 +146,8 @@ async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, PollBo
     let partitions = options.partitions.or(stands.map(|layout| layout.partitions)).unwrap_or_default();
     let layout = Layout { partitions, fingerprint: options.fingerprint };
     parts.store.prepare(layout).await?;
-    let polls = PollBook::register(Arc::clone(&parts.store), &parts.polls).await?;
-    Ok((layout, polls))
+    let registry = Registry::register(Arc::clone(&parts.store), &parts.polls).await?;
+    Ok((layout, registry))
 }
 
 /// Opens the store of a configuration, and makes its tables if it says so, trying again while the server is down.
@@ -150,7 +164,7 @@ pub async fn open_store(
         match config.store.migrate(&config.store_schema).await {
             Ok(()) => break,
             Err(e) => {
-                if health.set("store", Err(e.to_string())) {
+                if health.set(health::STORE, Err(e.to_string())) {
                     tracing::warn!("waiting for the store: {e}");
                 }
             }

@@ -5,8 +5,8 @@ use std::{process::ExitCode, sync::Arc};
 use vote_core::{SystemClock, store::StoreError};
 use vote_service::{Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
 use vote_worker::{
-    Health, Options, Parts,
-    config::{self, Config},
+    Health, Options, Parts, commands,
+    config::{self, Config, StoreConfig},
 };
 
 fn main() -> ExitCode {
@@ -14,7 +14,15 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(exit) => return exit.exit(),
     };
-    let command = parsed.command.map(|(name, _)| name);
+    let command = match parsed.command {
+        Some((name, matches)) if commands::is_of(&name) => {
+            return match StoreConfig::from_settings(parsed.settings) {
+                Ok(config) => commands::run(&name, &matches, &config),
+                Err(e) => fail(&e, EX_CONFIG),
+            };
+        }
+        other => other.map(|(name, _)| name),
+    };
     let config = match Config::from_settings(parsed.settings) {
         Ok(config) => config,
         Err(e) => return fail(&e, EX_CONFIG),
@@ -72,6 +80,7 @@ async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::Box
         partitions: config.partitions,
         fingerprint: config.pepper.fingerprint(),
         trim_delay: config.trim_delay,
+        close_grace: config.close_grace,
         allow_volatile: config.allow_volatile,
     };
     let parts = Parts { store, sources, polls: config.polls, clock: Arc::new(SystemClock), health };

@@ -37,10 +37,11 @@ pub fn describe() {
 
 pub(crate) fn committed(plan: &CommitPlan, votes: u64, took: Duration) {
     let sum = |f: fn(&vote_core::store::LedgerEntry) -> u64| plan.ledger.iter().map(f).sum::<u64>();
+    let set_aside: u64 = plan.quarantine.iter().map(|frame| frame.votes).sum();
     counter!("vote_worker_votes_total").increment(votes);
     counter!("vote_worker_new_voters_total").increment(sum(|entry| entry.new_voters));
     counter!("vote_worker_superseded_total").increment(sum(|entry| entry.superseded));
-    counter!("vote_worker_quarantined_total").increment(sum(|entry| entry.quarantined));
+    counter!("vote_worker_quarantined_total").increment(set_aside);
     histogram!("vote_worker_commit_seconds").record(took);
     histogram!("vote_worker_commit_votes").record(votes as f64);
 }

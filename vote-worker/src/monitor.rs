@@ -1,18 +1,28 @@
-//! Keeps watch over one queue: registers it, sees what is new in it, reports it to the store.
+//! Keeps watch over one queue: registers it, seals it, sees what is new in it, reports it to the store, and notices when
+//! it lost data.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, watch};
 use vote_core::{
-    Clock, Partition, Queue, QueueId, Store, dedup,
-    queue::{Counters, LAYOUT_VERSION, Layout, QueueError, QueueStatus},
-    store::{QueueRecord, QueueState, StoreError},
+    Clock, Partition, PollSlug, Queue, QueueId, Store, dedup,
+    queue::{Counters, LAYOUT_VERSION, Layout, QueueError, QueueStatus, Remains},
+    store::{SealRecord, StoreError},
 };
 use vote_service::Shutdown;
+
+use crate::registry::Registry;
+
+mod claims;
+mod loss;
+mod report;
+
+pub(crate) use claims::Claims;
+use claims::Taken;
 
 /// How often a queue is asked what is new. One small script for all partitions.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -29,38 +39,16 @@ pub(crate) struct MonitorParts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) layout: Layout,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Which monitor reads a box: one that is reached by two addresses must be read by one of them only.
+    pub(crate) registry: Registry,
+    /// Which monitor reads a box.
     pub(crate) claims: Claims,
-}
-
-/// Boxes and the addresses by which they are read.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Claims(Arc<Mutex<HashMap<QueueId, (u64, String)>>>);
-
-impl Claims {
-    /// `Err` with the other address if the box is read by another monitor.
-    fn claim(&self, id: QueueId, monitor: u64, address: &str) -> Result<(), String> {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (owner, at) = claims.entry(id).or_insert_with(|| (monitor, address.to_owned()));
-        if *owner == monitor { Ok(()) } else { Err(at.clone()) }
-    }
-
-    /// Whether the box is read by another monitor.
-    fn is_elsewhere(&self, id: QueueId, monitor: u64) -> bool {
-        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.get(&id).is_some_and(|(owner, _)| *owner != monitor)
-    }
-
-    fn give_up(&self, monitor: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (owner, _)| *owner != monitor);
-    }
 }
 
 /// What a lane needs to know of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum View {
     /// To be read. Votes accepted by partition tell whether there is something new.
-    Open { id: QueueId, accepted: Arc<BTreeMap<Partition, u64>> },
+    Open { id: QueueId, accepted: Arc<BTreeMap<Partition, u64>>, remains: Arc<[Remains]> },
     /// Not to be read now; `only_here` if other workers do reach it.
     Shut { only_here: bool },
 }
@@ -74,7 +62,8 @@ pub(crate) struct Monitored {
 }
 
 impl Monitored {
-    pub(crate) fn start(queue: Arc<dyn Queue>, parts: MonitorParts, shutdown: Shutdown) -> Self {
+    /// Starts to watch. `fixed` says that the address always leads to the same server, as far as anybody knows.
+    pub(crate) fn start(queue: Arc<dyn Queue>, fixed: bool, parts: MonitorParts, shutdown: Shutdown) -> Self {
         use std::sync::atomic::{AtomicU64, Ordering};
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (send, view) = watch::channel(View::Shut { only_here: false });
@@ -83,13 +72,14 @@ impl Monitored {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             address: queue.address(),
             queue: Arc::clone(&queue),
+            fixed,
             parts,
             problem: None,
             shut_since: Instant::now(),
             reported_at: None,
             last: None,
             accepted: BTreeMap::new(),
-            last_record: None,
+            sealed: BTreeSet::new(),
             cut: None,
         };
         tokio::spawn(monitor.run(send, reported_cuts, shutdown));
@@ -111,16 +101,17 @@ struct Monitor {
     number: u64,
     address: String,
     queue: Arc<dyn Queue>,
+    fixed: bool,
     parts: MonitorParts,
     problem: Option<String>,
     shut_since: Instant,
     reported_at: Option<Instant>,
-    /// The box last seen.
-    last: Option<QueueId>,
+    /// The box last seen, and its server.
+    last: Option<(QueueId, String)>,
     /// What it counted when it was last looked at.
     accepted: BTreeMap<Partition, Counters>,
-    /// What the store was told last.
-    last_record: Option<QueueRecord>,
+    /// Polls whose seal in the box is noted in the store.
+    sealed: BTreeSet<PollSlug>,
     /// The box here that lost data, and how that was noticed, until it is replaced.
     cut: Option<(QueueId, String)>,
 }
@@ -188,57 +179,115 @@ impl Monitor {
     async fn look(&mut self) -> Result<View, Shut> {
         let mut status = self.status().await?;
         self.compatible(&status)?;
-        if self.last != Some(status.id) {
-            // The box before is no longer here, whoever has it now.
-            self.parts.claims.give_up(self.number);
-            self.reported_at = None;
-            let known = self.parts.store.queues().await?;
-            let known = known.into_iter().find(|record| record.id == status.id);
-            // Looked at again: what others reported is of a moment before this, so a lower count is a loss.
-            let id = status.id;
-            status = self.status().await?;
-            if status.id != id {
-                return Err(Shut::Because("its box was replaced just now".to_owned()));
-            }
-            match &known {
-                // Another worker, or this one before it was started again, found it cut and did not get further.
-                Some(record) if record.state == QueueState::Cut => {
-                    self.cut = Some((status.id, "noticed earlier".to_owned()));
-                }
-                Some(record) if record.accepted > accepted_by(&status) => {
-                    self.cut =
-                        Some((status.id, "it counts fewer votes than it was last reported with".to_owned()));
-                }
-                _ => {}
-            }
-            (self.last, self.last_record, self.accepted) = (Some(status.id), known, BTreeMap::new());
+        let seen = (status.id, status.server.clone());
+        if self.last.as_ref() != Some(&seen) {
+            status = self.meet(status).await?;
+            self.last = Some(seen);
         }
         if went_back(&self.accepted, &status.accepted) {
             self.cut = Some((status.id, "it counts fewer votes than a moment ago".to_owned()));
         }
         self.accepted.clone_from(&status.accepted);
+        let due = self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
+        if due {
+            self.see_others(&status).await?;
+        }
         if let Some((id, reason)) = self.cut.take_if(|(id, _)| *id == status.id) {
-            let replaced = self.replace(id, &reason).await;
+            let replaced = self.replace(&status, &reason).await;
             if replaced.is_err() {
                 self.cut = Some((id, reason));
             }
             replaced?;
             return Err(Shut::Because("its box lost data and was replaced".to_owned()));
         }
-        self.parts.claims.claim(status.id, self.number, &self.address).map_err(|other| {
-            Shut::Because(format!("it is the same queue as at {other}, where it is read already"))
-        })?;
+        match self.parts.claims.claim(status.id, self.number, &self.address, &status.server) {
+            Ok(()) => {}
+            Err(Taken::Here(other)) => {
+                return Err(Shut::Because(format!(
+                    "it is the same queue as at {other}, where it is read already"
+                )));
+            }
+            Err(Taken::Copy(other)) => {
+                // Both took votes under one identity. Which is the copy nobody can know: both get a new one.
+                let reason = format!("the server at {other} has a copy of it");
+                self.cut = Some((status.id, reason.clone()));
+                return Err(Shut::Because(reason));
+            }
+        }
+        self.report_remains(&status).await?;
         if !status.registered {
-            // In this order, or there would be a box that takes votes and that nobody knows of.
+            // In this order, or there would be a box that takes votes and that nobody knows of, or one that takes
+            // votes for a poll whose count is final.
             self.report(&status).await?;
+            self.parts.registry.refresh().await?;
+            self.seal(status.id).await?;
             self.queue.register(status.id).await?;
             tracing::info!(address = %self.address, queue = %status.id, "registered a queue");
-        } else if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
-            self.report(&status).await?;
+        } else {
+            self.seal(status.id).await?;
+            if due {
+                self.report(&status).await?;
+            }
         }
         let accepted =
             status.accepted.iter().map(|(partition, polls)| (*partition, polls.values().sum())).collect();
-        Ok(View::Open { id: status.id, accepted: Arc::new(accepted) })
+        Ok(View::Open { id: status.id, accepted: Arc::new(accepted), remains: status.remains.into() })
+    }
+
+    /// A box that was not seen before, or whose server was started again: it is compared with what was reported of it.
+    async fn meet(&mut self, status: QueueStatus) -> Result<QueueStatus, Shut> {
+        // The box before is no longer here, whoever has it now.
+        self.parts.claims.give_up(self.number);
+        self.reported_at = None;
+        self.sealed.clear();
+        self.parts.registry.refresh().await?;
+        let known = self.parts.registry.queues().get(&status.id).cloned();
+        // Looked at again: what others reported is of a moment before this, so less than that is a loss.
+        let id = status.id;
+        let status = self.status().await?;
+        if status.id != id {
+            return Err(Shut::Because("its box was replaced just now".to_owned()));
+        }
+        if let Some(known) = known
+            && let Some(reason) = self.loss_since_the_last_report(&status, &known).await?
+        {
+            self.cut = Some((id, reason));
+        }
+        self.accepted.clear();
+        Ok(status)
+    }
+
+    /// What others noted in the store: another worker may have found the box cut, or somebody wrote it off; and a box
+    /// that was here before and is nowhere now.
+    async fn see_others(&mut self, status: &QueueStatus) -> Result<(), Shut> {
+        let known = self.parts.registry.queues();
+        if let Some(record) = known.get(&status.id).filter(|record| record.state.is_over()) {
+            self.cut.get_or_insert_with(|| (status.id, record.reason.clone()));
+        }
+        for record in self.vanished(status) {
+            self.report_cut(record, &format!("its server came back with another box, {}", status.id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Seals the box for every poll that takes no more votes, and notes in the store what there is of it.
+    async fn seal(&mut self, id: QueueId) -> Result<(), Shut> {
+        for poll in self.parts.registry.closed() {
+            if self.sealed.contains(&poll) {
+                continue;
+            }
+            match self.queue.seal(id, poll).await {
+                Ok(seal) => self.parts.store.note_seal(&SealRecord { queue: id, poll, seal }).await?,
+                Err(QueueError::CannotSeal) => tracing::warn!(
+                    address = %self.address, %poll,
+                    "queues of this kind can't be sealed: the poll is closed by time only, and can't be final before \
+                     this queue is written off"
+                ),
+                Err(e) => return Err(e.into()),
+            }
+            self.sealed.insert(poll);
+        }
+        Ok(())
     }
 
     async fn status(&self) -> Result<QueueStatus, Shut> {
@@ -266,25 +315,6 @@ impl Monitor {
         Err(Shut::Because(problem))
     }
 
-    async fn report(&mut self, status: &QueueStatus) -> Result<(), StoreError> {
-        let accepted = accepted_by(status);
-        // One entry a partition stays as the anchor of the next read.
-        let backlog = status.entries.iter().map(|entries| entries.saturating_sub(1)).sum();
-        crate::metrics::queue_entries(&self.address, backlog);
-        let record = QueueRecord {
-            id: status.id,
-            address: self.address.clone(),
-            seen_at: self.parts.clock.now(),
-            accepted,
-            backlog,
-            state: QueueState::Active,
-        };
-        self.parts.store.report(std::slice::from_ref(&record)).await?;
-        self.reported_at = Some(Instant::now());
-        self.last_record = Some(record);
-        Ok(())
-    }
-
     fn recovered(&mut self) {
         if self.problem.take().is_some() {
             tracing::info!(address = %self.address, "the queue is read again");
@@ -301,7 +331,8 @@ impl Monitor {
         // So that another address of the same box may take over.
         self.parts.claims.give_up(self.number);
         // Where the box moved to another address it is read there.
-        let elsewhere = self.last.is_some_and(|id| self.parts.claims.is_elsewhere(id, self.number));
+        let elsewhere =
+            self.last.as_ref().is_some_and(|(id, _)| self.parts.claims.is_elsewhere(*id, self.number));
         let unreachable = !elsewhere && matches!(reason, Shut::Queue(e) if e.is_retryable());
         View::Shut {
             only_here: unreachable && self.shut_since.elapsed() >= PATIENCE && self.seen_by_others().await,
@@ -312,32 +343,9 @@ impl Monitor {
     async fn seen_by_others(&self) -> bool {
         let Ok(records) = self.parts.store.queues().await else { return false };
         let recently = self.parts.clock.now().saturating_add(-(PATIENCE.as_micros() as i64) / 2);
-        self.last.is_some_and(|id| records.iter().any(|record| record.id == id && record.seen_at >= recently))
-    }
-
-    /// Sees to it that nothing more is booked under the box's identity, and gives its server a new one, so that it can
-    /// take votes again. The old log stays where it is.
-    async fn replace(&mut self, id: QueueId, reason: &str) -> Result<(), Shut> {
-        tracing::error!(
-            address = %self.address, queue = %id,
-            "the queue lost or rolled back data: {reason}. Nothing more is booked under its identity, and it gets a new \
-             one. What it lost can't be known; the status page shows it as cut"
-        );
-        let seen_at = self.parts.clock.now();
-        let record = match self.last_record.clone().filter(|record| record.id == id) {
-            Some(record) => QueueRecord { seen_at, state: QueueState::Cut, ..record },
-            None => QueueRecord {
-                id,
-                address: self.address.clone(),
-                seen_at,
-                accepted: 0,
-                backlog: 0,
-                state: QueueState::Cut,
-            },
-        };
-        self.parts.store.report(&[record]).await?;
-        self.queue.create(self.parts.layout, Some(id)).await?;
-        Ok(())
+        self.last.as_ref().is_some_and(|(id, _)| {
+            records.iter().any(|record| record.id == *id && record.seen_at >= recently)
+        })
     }
 }
 

@@ -57,6 +57,8 @@ impl Default for Cursor {
 pub(crate) enum Taken {
     /// It waits to be committed, or there was nothing new.
     Fine,
+    /// There was nothing new, and nothing waits: all of it is committed.
+    Drained,
     /// The queue's count is lower than it was: it lost or rolled back data.
     WentBack,
 }
@@ -126,11 +128,12 @@ impl Owned {
             return Taken::WentBack;
         }
         let cursor = self.cursors.entry(queue).or_default();
-        cursor.more = read.accepted.is_none();
+        cursor.more = !read.at_end;
         let entries = read.entries.len();
         let delivery = Delivery::new(queue, from, read);
         if delivery.checkpoint == *from {
-            return Taken::Fine;
+            let drained = !cursor.more && !self.waiting.contains_key(&queue);
+            return if drained { Taken::Drained } else { Taken::Fine };
         }
         let votes = delivery.votes();
         if entries > 0 {
@@ -160,6 +163,11 @@ impl Owned {
 
     pub(crate) fn waiting(&self) -> Option<Waiting> {
         Some(Waiting { partition: self.partition, votes: self.votes, since: self.since? })
+    }
+
+    /// How far a queue is committed.
+    pub(crate) fn committed_to(&self, queue: QueueId) -> Checkpoint {
+        self.committed.get(&queue).cloned().unwrap_or_default()
     }
 
     /// What waits, to be committed now.
@@ -197,6 +205,7 @@ mod tests {
         };
         Read {
             entries: positions.iter().map(entry).collect(),
+            at_end: accepted.is_some(),
             accepted: accepted.map(|n| [("pets".to_owned(), n)].into()),
         }
     }
@@ -243,7 +252,7 @@ mod tests {
         let acquired = Acquired { version: 0, checkpoints: [(QUEUE, from.clone())].into() };
         let mut owned = Owned::new(Partition(0), 0, acquired);
         assert_eq!(owned.take(QUEUE, &from, read(&[], Some(29)), Instant::now()), Taken::WentBack);
-        assert_eq!(owned.take(QUEUE, &from, read(&[], Some(30)), Instant::now()), Taken::Fine);
+        assert_eq!(owned.take(QUEUE, &from, read(&[], Some(30)), Instant::now()), Taken::Drained);
     }
 
     #[test]

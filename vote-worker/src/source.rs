@@ -59,7 +59,7 @@ pub(crate) fn discover(
     for (i, source) in sources.into_iter().enumerate() {
         match source {
             Source::Queue(queue) => {
-                queues.insert(format!("{i}"), Monitored::start(queue, parts.clone(), shutdown.clone()));
+                queues.insert(format!("{i}"), Monitored::start(queue, true, parts.clone(), shutdown.clone()));
             }
             Source::Name { name, connect } => names.push((name, connect)),
         }
@@ -75,7 +75,7 @@ pub(crate) fn discover(
                         if !queues.contains_key(&key) {
                             tracing::info!(%address, "found a queue by the name {name}");
                             let monitored =
-                                Monitored::start(connect(address), parts.clone(), shutdown.clone());
+                                Monitored::start(connect(address), false, parts.clone(), shutdown.clone());
                             queues.insert(key.clone(), monitored);
                         }
                         seen.insert(key, Instant::now());

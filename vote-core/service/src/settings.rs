@@ -94,6 +94,7 @@ settings! {
     PARTITIONS "N" "a power of two from 1 to 1024, the same for all services; fixed once a store was filled" = "16";
     LANES "N" "database connections of this worker, each with its share of the partitions" = "2";
     TRIM_DELAY "SECONDS" "keep committed votes in the queues for that long, in case the store falls back to a backup" = "0";
+    CLOSE_GRACE "SECONDS" "close a poll that long after its closes_at, so that votes on their way are in" = "5";
     THREADS "N" "threads that serve requests; as many as there are processor cores if not given";
     MAX_CONNECTIONS "N" "the most connections of the process; more wait to be accepted" = "10000";
     TLS "BOOL" "whether TLS ends in front of this service: cookies are then sent over https only" = "false";

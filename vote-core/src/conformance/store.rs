@@ -15,8 +15,8 @@ use crate::{
     dedup::{self, Batch, Delivery},
     queue::{Layout, MemoryQueue},
     store::{
-        Acquired, Ballot, CommitPlan, LedgerEntry, Lookup, PollPlan, QuarantinedFrame, QueueRecord,
-        QueueState, RegisteredPoll, StoreError,
+        Acquired, Ballot, Books, CommitPlan, LedgerEntry, LedgerRow, Lookup, PollPlan, QuarantinedFrame,
+        QueueRecord, QueueState, RegisteredPoll, StoreError,
     },
 };
 
@@ -43,7 +43,32 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_queue_that_was_cut_stays_so: RevivesCutQueues,
     the_latest_report_of_a_queue_stands: KeepsTheFirstReport,
     any_delivery_gives_the_tally_of_the_set_of_votes: Reorders,
+    a_closed_poll_stays_closed: ReopensPolls,
+    a_final_poll_stays_final: FinishesTwice,
+    a_poll_is_final_only_by_the_versions_it_was_judged_by: FinishesByAnyVersion,
+    an_open_poll_is_never_final: FinishesOpenPolls,
+    a_lane_starts_again_after_a_poll_became_final: FinishesInSecret,
+    the_first_seal_stays: OverwritesSeals,
+    a_queue_that_was_written_off_stays_so: RevivesRetiredQueues,
+    frames_that_were_set_aside_are_listed_in_order: ListsOnePage,
+    a_frame_awaits_its_poll: NeverReplays,
+    a_frame_of_a_final_poll_awaits_nothing: ReplaysFinalPolls,
+    a_frame_counted_later_leaves_the_quarantine: KeepsWhatWasCounted,
+    a_frame_that_fails_again_stays_with_its_new_reason: ForgetsTheNewReason,
+    a_frame_is_counted_once_when_tried_again: CountsReplaysTwice,
+    a_rejected_frame_is_not_tried_again: ReplaysWhatWasRejected,
+    books_are_of_one_moment: ReadsBooksLate,
+    books_hold_everything: LeavesOutQuarantine,
+    ballots_come_in_the_order_of_their_voters: RepeatsTheLastBallot,
 });
+
+mod closing;
+mod quarantine;
+mod snapshot;
+
+use closing::*;
+use quarantine::*;
+use snapshot::*;
 
 async fn prepared(harness: &dyn StoreHarness) -> Arc<dyn Store> {
     let store = harness.fresh().await;
@@ -95,6 +120,7 @@ fn inserts(version: u64, position: u8, votes: &[Vote]) -> CommitPlan {
         ledger: vec![ledger_entry(n, n, 0)],
         positions: vec![(queue_id(1), at(position))],
         quarantine: Vec::new(),
+        replayed: Vec::new(),
     }
 }
 
@@ -109,6 +135,14 @@ fn ledger_entry(accepted: u64, new_voters: u64, superseded: u64) -> LedgerEntry 
     }
 }
 
+async fn books(store: &dyn Store) -> Books {
+    store.snapshot().await.expect("a snapshot").books(true).await.expect("the books")
+}
+
+async fn ledger(store: &dyn Store) -> Vec<LedgerRow> {
+    books(store).await.ledger
+}
+
 async fn tally(store: &dyn Store) -> Vec<(OptionSlug, u64)> {
     store.tally(poll()).await.expect("a tally")
 }
@@ -120,14 +154,14 @@ async fn everything(store: &dyn Store, voters: &[Vote]) -> impl PartialEq + std:
         ballots.push(store.ballot(poll(), vote.voter).await.expect("a look"));
     }
     let position = store.position(queue_id(1), PARTITION).await.expect("a position");
-    (ballots, tally(store).await, store.ledger().await.expect("a ledger"), position)
+    (ballots, tally(store).await, ledger(store).await, position)
 }
 
 async fn a_new_store_knows_nothing(harness: &dyn StoreHarness) {
     let store = harness.fresh().await;
     assert_eq!(store.layout().await.expect("an answer"), None);
     assert_eq!(store.polls().await.expect("an answer"), []);
-    assert_eq!(store.ledger().await.expect("an answer"), []);
+    assert_eq!(ledger(&*store).await, []);
     assert_eq!(store.queues().await.expect("an answer"), []);
     assert_eq!(tally(&*store).await, [], "a poll that is not registered has no tally");
     assert_eq!(store.position(queue_id(1), PARTITION).await.expect("an answer"), Position::START);
@@ -218,7 +252,7 @@ async fn a_commit_moves_the_tally(harness: &dyn StoreHarness) {
 
 async fn a_commit_moves_the_ledger(harness: &dyn StoreHarness) {
     let (store, _lane, _votes) = committed(harness).await;
-    let ledger = store.ledger().await.expect("a ledger");
+    let ledger = ledger(&*store).await;
     assert_eq!(ledger.len(), 1);
     assert_eq!((ledger[0].partition, &ledger[0].entry), (PARTITION, &ledger_entry(3, 3, 0)));
 }
@@ -243,6 +277,7 @@ async fn a_commit_moves_the_quarantine(harness: &dyn StoreHarness) {
         poll: "no slug".to_owned(),
         votes: 4,
         reason: "damaged".to_owned(),
+        awaits_poll: false,
         frame: Bytes::from_static(b"\xff\x00"),
     });
     lane.commit(&plan).await.expect("a commit");
@@ -328,7 +363,7 @@ async fn the_count_of_accepted_votes_is_replaced_and_the_rest_added(harness: &dy
     let version = acquire(&mut *lane).await.version;
     let new = Vote { option: dogs(), ..votes[0] };
     lane.commit(&replacement(version, &votes[0], &new)).await.expect("a commit");
-    let ledger = store.ledger().await.expect("a ledger");
+    let ledger = ledger(&*store).await;
     assert_eq!(ledger.len(), 1);
     assert_eq!(ledger[0].entry, ledger_entry(4, 3, 1));
 }
@@ -377,12 +412,18 @@ async fn a_restart_resumes_where_it_was(harness: &dyn StoreHarness) {
 }
 
 fn record(seconds: i64, state: QueueState) -> QueueRecord {
+    let votes = BTreeMap::from([(poll().to_string(), seconds as u64)]);
     QueueRecord {
         id: queue_id(1),
+        remains_of: (seconds > 100).then(|| queue_id(2)),
         address: format!("redis://host-{seconds}"),
         seen_at: Timestamp::MIN.saturating_add(seconds * 1_000_000),
-        accepted: seconds as u64,
+        accepted: votes.clone(),
+        queued: votes,
+        queued_complete: seconds % 2 == 0,
+        ends: vec![at(seconds as u8), Position::START],
         backlog: 1,
+        reason: if state == QueueState::Active { String::new() } else { format!("noticed at {seconds}") },
         state,
     }
 }
@@ -392,13 +433,10 @@ async fn a_queue_that_was_cut_stays_so(harness: &dyn StoreHarness) {
     store.report(&[record(1, QueueState::Active)]).await.expect("a report");
     store.report(&[record(2, QueueState::Cut)]).await.expect("a report");
     store.report(&[record(3, QueueState::Active)]).await.expect("a report");
-    assert_eq!(store.queues().await.expect("queues"), [record(3, QueueState::Cut)]);
+    let cut = QueueRecord { reason: "noticed at 2".to_owned(), ..record(3, QueueState::Cut) };
+    assert_eq!(store.queues().await.expect("queues"), [cut.clone()]);
     store.report(&[record(1, QueueState::Active)]).await.expect("a report");
-    assert_eq!(
-        store.queues().await.expect("queues"),
-        [record(3, QueueState::Cut)],
-        "a late report changes nothing"
-    );
+    assert_eq!(store.queues().await.expect("queues"), [cut], "a late report changes nothing");
 }
 
 async fn the_latest_report_of_a_queue_stands(harness: &dyn StoreHarness) {
@@ -433,10 +471,9 @@ async fn any_delivery_gives_the_tally_of_the_set_of_votes(harness: &dyn StoreHar
         }
         let count = |option| stands.values().filter(|ballot| ballot.option == option).count() as u64;
         assert_eq!(tally(&*store).await, [(cats(), count(cats())), (dogs(), count(dogs()))], "{keep:?}");
-        let ledger = store.ledger().await.expect("a ledger");
+        let ledger = ledger(&*store).await;
         for row in &ledger {
-            let LedgerEntry { accepted, new_voters, superseded, quarantined, .. } = row.entry;
-            assert_eq!(accepted, new_voters + superseded + quarantined, "{row:?}");
+            assert!(row.entry.is_conserved(), "{row:?}");
         }
         assert_eq!(ledger.iter().map(|row| row.entry.accepted).sum::<u64>(), votes.len() as u64);
         assert_eq!(ledger.iter().map(|row| row.entry.new_voters).sum::<u64>(), stands.len() as u64);
@@ -471,8 +508,13 @@ async fn drain(
         if deliveries.iter().all(|delivery| delivery.entries.is_empty()) {
             return;
         }
-        let batch =
-            Batch::decode(partition, layout().partitions, std::slice::from_ref(registered), deliveries);
+        let batch = Batch::decode(
+            partition,
+            layout().partitions,
+            std::slice::from_ref(registered),
+            deliveries,
+            Vec::new(),
+        );
         let mut standing = BTreeMap::new();
         for (poll, voters) in batch.voters() {
             let found = lane.lookup(partition, poll, &voters, Lookup::Filtered).await.expect("a lookup");

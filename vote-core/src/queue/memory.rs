@@ -9,14 +9,21 @@ use async_trait::async_trait;
 
 use super::{
     AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError,
-    QueueId, QueueStatus, Read, Seal,
+    QueueId, QueueStatus, Read, Remains, Seal, Unread,
 };
 use crate::{Partition, PollSlug};
 
 /// A queue in memory. Share it between a frontend and a worker of the same process with an `Arc`.
 #[derive(Debug, Default)]
 pub struct MemoryQueue {
-    current: Mutex<Option<Log>>,
+    data: Mutex<Data>,
+}
+
+#[derive(Debug, Default)]
+struct Data {
+    current: Option<Log>,
+    /// What is left of replaced boxes, by the identity it got.
+    remains: BTreeMap<QueueId, Log>,
 }
 
 #[derive(Debug)]
@@ -42,9 +49,9 @@ impl MemoryQueue {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Log>> {
+    fn lock(&self) -> MutexGuard<'_, Data> {
         // Nothing here panics between two changes that belong together.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<T>(
@@ -52,9 +59,19 @@ impl MemoryQueue {
         id: QueueId,
         f: impl FnOnce(&mut Log) -> Result<T, QueueError>,
     ) -> Result<T, QueueError> {
-        match &mut *self.lock() {
+        match &mut self.lock().current {
             Some(log) if log.id == id => f(log),
             _ => Err(QueueError::AnotherBox),
+        }
+    }
+}
+
+impl Data {
+    /// The box or the remains of that name, and whether it is the box.
+    fn log(&mut self, id: QueueId) -> Result<(&mut Log, bool), QueueError> {
+        match &mut self.current {
+            Some(log) if log.id == id => Ok((log, true)),
+            _ => self.remains.get_mut(&id).map(|log| (log, false)).ok_or(QueueError::AnotherBox),
         }
     }
 }
@@ -62,6 +79,11 @@ impl MemoryQueue {
 impl Log {
     fn partition(&mut self, partition: Partition) -> Result<&mut PartitionLog, QueueError> {
         self.partitions.get_mut(usize::from(partition.0)).ok_or(QueueError::NoPartition(partition))
+    }
+
+    fn ends(&self) -> Vec<Position> {
+        let end = |log: &PartitionLog| log.entries.back().map_or(Position::START, |entry| entry.position);
+        self.partitions.iter().map(end).collect()
     }
 }
 
@@ -80,26 +102,32 @@ impl Queue for MemoryQueue {
     }
 
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
-        let mut current = self.lock();
-        match &*current {
+        let mut data = self.lock();
+        match &data.current {
             Some(log) if replacing != Some(log.id) => Ok(log.id),
             _ => {
-                let id = QueueId::random()?;
-                *current = Some(Log {
+                let (id, remains) = (QueueId::random()?, QueueId::random()?);
+                let replaced = data.current.replace(Log {
                     id,
                     layout,
                     registered: false,
                     sealed: BTreeSet::new(),
                     partitions: vec![PartitionLog::default(); usize::from(layout.partitions.count())],
                 });
+                if let Some(log) = replaced {
+                    data.remains.insert(remains, log);
+                    data.remains.retain(|_, log| log.ends().iter().any(|end| *end != Position::START));
+                }
                 Ok(id)
             }
         }
     }
 
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
-        Ok(self.lock().as_ref().map(|log| QueueStatus {
+        let data = self.lock();
+        Ok(data.current.as_ref().map(|log| QueueStatus {
             id: log.id,
+            server: format!("{:p}", std::ptr::from_ref(self)),
             version: LAYOUT_VERSION,
             layout: log.layout,
             registered: log.registered,
@@ -113,6 +141,11 @@ impl Queue for MemoryQueue {
                 .collect::<BTreeMap<_, _>>(),
             entries: log.partitions.iter().map(|log| log.entries.len() as u64).collect(),
             sealed: log.sealed.clone(),
+            remains: data
+                .remains
+                .iter()
+                .map(|(id, log)| Remains { id: *id, of: log.id, ends: log.ends() })
+                .collect(),
         }))
     }
 
@@ -124,8 +157,8 @@ impl Queue for MemoryQueue {
     }
 
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
-        let mut current = self.lock();
-        let log = match &mut *current {
+        let mut data = self.lock();
+        let log = match &mut data.current {
             Some(log) if log.id == id => log,
             _ => return Err(AppendError::AnotherBox),
         };
@@ -161,27 +194,26 @@ impl Queue for MemoryQueue {
         after: Position,
         limit: usize,
     ) -> Result<Read, QueueError> {
-        self.with(id, |log| {
-            let log = log.partition(partition)?;
-            let start = log.entries.partition_point(|entry| entry.position <= after);
-            let anchored = start > 0 && log.entries[start - 1].position == after;
-            if after != Position::START && !anchored {
-                return Err(QueueError::Cut(after));
-            }
-            let entries: Vec<Entry> = log.entries.range(start..).take(limit).cloned().collect();
-            let at_end = start + entries.len() == log.entries.len();
-            Ok(Read { entries, accepted: at_end.then(|| log.accepted.clone()) })
-        })
+        let mut data = self.lock();
+        let (log, is_box) = data.log(id)?;
+        let log = log.partition(partition)?;
+        let start = log.entries.partition_point(|entry| entry.position <= after);
+        let anchored = start > 0 && log.entries[start - 1].position == after;
+        if is_box && after != Position::START && !anchored {
+            return Err(QueueError::Cut(after));
+        }
+        let entries: Vec<Entry> = log.entries.range(start..).take(limit).cloned().collect();
+        let at_end = start + entries.len() == log.entries.len();
+        Ok(Read { entries, at_end, accepted: (is_box && at_end).then(|| log.accepted.clone()) })
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
-        self.with(id, |log| {
-            let log = log.partition(partition)?;
-            while log.entries.front().is_some_and(|entry| entry.position < upto) {
-                log.entries.pop_front();
-            }
-            Ok(())
-        })
+        let mut data = self.lock();
+        let (log, is_box) = data.log(id)?;
+        let entries = &mut log.partition(partition)?.entries;
+        entries.retain(|entry| entry.position > upto || (is_box && entry.position == upto));
+        data.remains.retain(|_, log| log.ends().iter().any(|end| *end != Position::START));
+        Ok(())
     }
 
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
@@ -196,6 +228,21 @@ impl Queue for MemoryQueue {
                     .collect(),
             })
         })
+    }
+
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+        let mut data = self.lock();
+        let (log, _) = data.log(id)?;
+        let unread = |(log, after): (&PartitionLog, &Position)| {
+            let behind = || log.entries.iter().filter(|entry| entry.position > *after);
+            let mut votes = Counters::new();
+            for entry in behind().take(limit) {
+                *votes.entry(entry.poll.clone()).or_default() += entry.votes;
+            }
+            let end = behind().last().map_or(*after, |entry| entry.position);
+            Unread { end, votes, complete: behind().count() <= limit }
+        };
+        Ok(log.partitions.iter().zip(after).map(unread).collect())
     }
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {

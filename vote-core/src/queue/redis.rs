@@ -9,6 +9,7 @@
 //! | `vote:<id>:p:<n>` | stream | a partition; an entry has `p` poll, `n` number of votes, `f` frame |
 //! | `vote:<id>:accepted` | hash | `<partition>:<poll>` → votes ever accepted |
 //! | `vote:<id>:sealed` | set | polls that take no more votes |
+//! | `vote:remains` | hash | name of the remains → the replaced box whose keys they are |
 //!
 //! Whatever must be atomic is one script; a read too, since a Redis that is full refuses to queue commands in a
 //! `MULTI`, even reading ones, and that is when it must be read. A position is a stream entry's id, its two
@@ -35,7 +36,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     AppendError, Appended, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError, QueueId,
-    QueueStatus, Read, Seal, poll_name,
+    QueueStatus, Read, Seal, Unread, poll_name,
 };
 use crate::{Partition, PollSlug};
 
@@ -67,6 +68,7 @@ struct Scripts {
     seal: Script,
     status: Script,
     trim: Script,
+    unread: Script,
 }
 
 /// The hash that Redis gave a script, once it was loaded.
@@ -212,6 +214,7 @@ impl Queue for RedisQueue {
             i64::from(LAYOUT_VERSION).into(),
             i64::from(layout.partitions.count()).into(),
             layout.fingerprint.to_string().into(),
+            QueueId::random()?.to_string().into(),
         ];
         let reply = self.ask(&self.scripts.create, include_str!("redis/create.lua"), args).await?;
         reply::text(&reply)?.parse().map_err(|_| reply::unexpected("the box", &reply))
@@ -284,6 +287,18 @@ impl Queue for RedisQueue {
         let args = vec![self.prefix.clone().into(), id.to_string().into(), poll.as_str().into()];
         let reply = self.ask(&self.scripts.seal, include_str!("redis/seal.lua"), args).await?;
         reply::seal(reply)
+    }
+
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+        let mut args: Vec<Value> = Vec::with_capacity(3 + after.len());
+        args.push(self.prefix.clone().into());
+        args.push(id.to_string().into());
+        args.push((limit.clamp(1, MAX_READ) as i64).into());
+        args.extend(
+            after.iter().map(|after| reply::entry_id(*after).unwrap_or_else(|| "-".to_owned()).into()),
+        );
+        let reply = self.ask(&self.scripts.unread, include_str!("redis/unread.lua"), args).await?;
+        reply::unread(reply, after)
     }
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {

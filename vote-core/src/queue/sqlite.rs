@@ -6,15 +6,24 @@ use async_trait::async_trait;
 
 use super::{
     AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError,
-    QueueId, QueueStatus, Read, Seal,
+    QueueId, QueueStatus, Read, Seal, Unread,
 };
 use crate::{
-    Partition, Partitions, PepperFingerprint, PollSlug,
-    sqlite::{Failure, Files, OpenError, Schema, Transaction, signed},
+    Partition, PollSlug,
+    sqlite::{Failure, Files, OpenError, Schema, signed},
 };
 
-const SCHEMA: Schema =
-    Schema { of: "queue", migrations: &[(1, "boxes", include_str!("sqlite/1_boxes.sql"))] };
+mod log;
+
+use log::{CurrentBox, Log, number, position};
+
+const SCHEMA: Schema = Schema {
+    of: "queue",
+    migrations: &[
+        (1, "boxes", include_str!("sqlite/1_boxes.sql")),
+        (2, "remains", include_str!("sqlite/2_remains.sql")),
+    ],
+};
 
 /// A queue in a SQLite file.
 ///
@@ -61,86 +70,6 @@ impl From<Failure> for AppendError {
     }
 }
 
-/// The box that takes votes now.
-struct CurrentBox {
-    number: i64,
-    id: QueueId,
-    version: u16,
-    layout: Layout,
-    registered: bool,
-}
-
-impl CurrentBox {
-    async fn find(tx: &mut Transaction<'_>) -> Result<Option<Self>, Failure> {
-        let query = sqlx::query_as(
-            "SELECT box, id, version, partitions, fingerprint, registered FROM boxes ORDER BY box DESC LIMIT 1",
-        );
-        type Row = (i64, Vec<u8>, u16, u16, Vec<u8>, bool);
-        let found: Option<Row> = tx.one(query).await?;
-        let Some((number, id, version, partitions, fingerprint, registered)) = found else { return Ok(None) };
-        let id = QueueId(id.try_into().map_err(|_| tx.damaged("the id of a box"))?);
-        let partitions = Partitions::new(partitions).map_err(|e| tx.damaged(e))?;
-        let fingerprint =
-            PepperFingerprint(fingerprint.try_into().map_err(|_| tx.damaged("the fingerprint of a box"))?);
-        Ok(Some(Self { number, id, version, layout: Layout { partitions, fingerprint }, registered }))
-    }
-
-    async fn named(tx: &mut Transaction<'_>, id: QueueId) -> Result<Self, QueueError> {
-        match Self::find(tx).await? {
-            Some(current) if current.id == id => Ok(current),
-            _ => Err(QueueError::AnotherBox),
-        }
-    }
-
-    fn has(&self, partition: Partition) -> Result<(), QueueError> {
-        if self.layout.partitions.contains(partition) {
-            Ok(())
-        } else {
-            Err(QueueError::NoPartition(partition))
-        }
-    }
-
-    async fn sealed(&self, tx: &mut Transaction<'_>) -> Result<Vec<String>, Failure> {
-        let query = sqlx::query_as("SELECT poll FROM sealed WHERE box = ?1").bind(self.number);
-        let polls: Vec<(String,)> = tx.all(query).await?;
-        Ok(polls.into_iter().map(|(poll,)| poll).collect())
-    }
-
-    /// Adds a frame at the end of its partition, and its votes to the accepted ones.
-    async fn store(&self, tx: &mut Transaction<'_>, frame: &Frame) -> Result<Position, Failure> {
-        let insert = sqlx::query(
-            "INSERT INTO frames (box, partition, poll, votes, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
-        .bind(self.number)
-        .bind(frame.partition.0)
-        .bind(frame.poll.as_str())
-        .bind(frame.votes)
-        .bind(&frame.bytes[..]);
-        let number = tx.run(insert).await?.last_insert_rowid();
-        let count = sqlx::query(
-            "INSERT INTO accepted (box, partition, poll, votes, last) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET votes = votes + excluded.votes, last = excluded.last",
-        )
-        .bind(self.number)
-        .bind(frame.partition.0)
-        .bind(frame.poll.as_str())
-        .bind(frame.votes)
-        .bind(number);
-        tx.run(count).await?;
-        Ok(position(number))
-    }
-}
-
-/// 8 bytes, big-endian, so that their order is that of the numbers.
-fn position(number: i64) -> Position {
-    Position::from_bytes(&number.to_be_bytes()).unwrap_or_default()
-}
-
-/// The number of a position that this queue gave out.
-fn number(position: Position) -> Option<i64> {
-    position.as_bytes().try_into().ok().map(i64::from_be_bytes)
-}
-
 #[async_trait]
 impl Queue for SqliteQueue {
     fn address(&self) -> String {
@@ -151,7 +80,10 @@ impl Queue for SqliteQueue {
         let mut tx = self.file.writer.begin().await?;
         let id = match CurrentBox::find(&mut tx).await? {
             Some(current) if replacing != Some(current.id) => current.id,
-            _ => {
+            replaced => {
+                if let Some(replaced) = replaced {
+                    replaced.leave_remains(&mut tx).await?;
+                }
                 let id = QueueId::random()?;
                 let insert = sqlx::query(
                     "INSERT INTO boxes (id, version, partitions, fingerprint) VALUES (?1, ?2, ?3, ?4)",
@@ -194,9 +126,11 @@ impl Queue for SqliteQueue {
         let sealed = current.sealed(&mut tx).await?;
         let sealed =
             sealed.iter().map(|poll| poll.parse()).collect::<Result<_, _>>().map_err(|e| tx.damaged(e))?;
+        let remains = log::remains(&mut tx).await?;
         tx.commit().await?;
         let CurrentBox { id, version, layout, registered, .. } = current;
-        Ok(Some(QueueStatus { id, version, layout, registered, accepted, entries, sealed }))
+        let server = self.file.identity.clone();
+        Ok(Some(QueueStatus { id, version, layout, registered, server, accepted, entries, sealed, remains }))
     }
 
     async fn register(&self, id: QueueId) -> Result<(), QueueError> {
@@ -218,7 +152,9 @@ impl Queue for SqliteQueue {
         let sealed = current.sealed(&mut tx).await?;
         let mut appended = Vec::with_capacity(frames.len());
         for frame in frames {
-            current.has(frame.partition).map_err(|e| AppendError::NotStored(e.to_string()))?;
+            if !current.layout.partitions.contains(frame.partition) {
+                return Err(AppendError::NotStored(QueueError::NoPartition(frame.partition).to_string()));
+            }
             appended.push(if sealed.iter().any(|poll| poll == frame.poll.as_str()) {
                 Appended::Sealed
             } else {
@@ -238,15 +174,15 @@ impl Queue for SqliteQueue {
     ) -> Result<Read, QueueError> {
         // One transaction that only reads is one snapshot, whatever is appended meanwhile.
         let mut tx = self.file.readers.begin().await?;
-        let current = CurrentBox::named(&mut tx, id).await?;
-        current.has(partition)?;
-        let mut from = 0;
-        if after != Position::START {
-            from = number(after).ok_or(QueueError::Cut(after))?;
+        let log = Log::named(&mut tx, id).await?;
+        log.has(partition)?;
+        let from = number(after);
+        if log.is_box && after != Position::START {
             let query =
                 sqlx::query_as("SELECT 1 FROM frames WHERE position = ?1 AND box = ?2 AND partition = ?3")
+                    // NULL, which nothing equals, if this queue never gave out such a position.
                     .bind(from)
-                    .bind(current.number)
+                    .bind(log.number)
                     .bind(partition.0);
             let anchor: Option<(i64,)> = tx.one(query).await?;
             anchor.ok_or(QueueError::Cut(after))?;
@@ -256,16 +192,16 @@ impl Queue for SqliteQueue {
             "SELECT position, poll, votes, frame FROM frames
              WHERE box = ?1 AND partition = ?2 AND position > ?3 ORDER BY position LIMIT ?4",
         )
-        .bind(current.number)
+        .bind(log.number)
         .bind(partition.0)
-        .bind(from)
+        .bind(from.unwrap_or_default())
         .bind(signed(limit as u64).saturating_add(1));
         let mut rows: Vec<(i64, String, u64, Vec<u8>)> = tx.all(query).await?;
         let at_end = rows.len() <= limit;
         rows.truncate(limit);
-        let accepted = if at_end {
+        let accepted = if log.is_box && at_end {
             let query = sqlx::query_as("SELECT poll, votes FROM accepted WHERE box = ?1 AND partition = ?2")
-                .bind(current.number)
+                .bind(log.number)
                 .bind(partition.0);
             let counters: Vec<(String, u64)> = tx.all(query).await?;
             Some(counters.into_iter().collect())
@@ -279,19 +215,24 @@ impl Queue for SqliteQueue {
             votes,
             frame: frame.into(),
         };
-        Ok(Read { entries: rows.into_iter().map(entry).collect(), accepted })
+        Ok(Read { entries: rows.into_iter().map(entry).collect(), at_end, accepted })
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
         let mut tx = self.file.writer.begin().await?;
-        let current = CurrentBox::named(&mut tx, id).await?;
-        current.has(partition)?;
+        let log = Log::named(&mut tx, id).await?;
+        log.has(partition)?;
+        // A position of another kind of queue trims nothing: it is only a hint.
+        let upto = number(upto).unwrap_or_default();
+        let before = if log.is_box { upto } else { upto.saturating_add(1) };
         let delete = sqlx::query("DELETE FROM frames WHERE box = ?1 AND partition = ?2 AND position < ?3")
-            .bind(current.number)
+            .bind(log.number)
             .bind(partition.0)
-            // A position of another kind of queue trims nothing: it is only a hint.
-            .bind(number(upto).unwrap_or_default());
+            .bind(before);
         tx.run(delete).await?;
+        if !log.is_box {
+            log.forget_if_empty(&mut tx).await?;
+        }
         Ok(tx.commit().await?)
     }
 
@@ -317,6 +258,14 @@ impl Queue for SqliteQueue {
         }
         tx.commit().await?;
         Ok(seal)
+    }
+
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+        let mut tx = self.file.readers.begin().await?;
+        let log = Log::named(&mut tx, id).await?;
+        let unread = log.unread(&mut tx, after, limit).await?;
+        tx.commit().await?;
+        Ok(unread)
     }
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {

@@ -1,17 +1,22 @@
 //! A store in memory, for tests and examples: everything is lost with the process.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 
 use super::{
-    Acquired, Ballot, Checkpoint, CommitPlan, Lane, LedgerEntry, LedgerRow, Lookup, QuarantinedFrame,
-    QueueRecord, QueueState, RegisteredPoll, Store, StoreError, StoreReader,
+    Acquired, Ballot, Books, Checkpoint, CommitPlan, Decision, Lane, LedgerEntry, LedgerRow, Lookup,
+    QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal, QuarantinedFrame, QueueRecord,
+    QueueState, RegisteredPoll, ReplayOutcome, SealRecord, Snapshot, Store, StoreError, StoreReader,
+    TallyRow,
 };
-use crate::{OptionSlug, Partition, Poll, PollSlug, Position, QueueId, VoterKey, queue::Layout};
+use crate::{
+    Clock, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey,
+    queue::Layout,
+};
 
 /// A store in memory. Clones are the same store.
 #[derive(Debug, Default, Clone)]
@@ -19,31 +24,32 @@ pub struct MemoryStore {
     data: Arc<Mutex<Data>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Data {
     layout: Option<Layout>,
     polls: Vec<RegisteredPoll>,
     partitions: BTreeMap<Partition, PartitionData>,
     queues: BTreeMap<QueueId, QueueRecord>,
+    seals: BTreeMap<(QueueId, PollSlug), SealRecord>,
     lanes: u64,
     live_lanes: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct PartitionData {
     owner: Option<u64>,
     rows: Rows,
 }
 
 /// All that a commit moves.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Rows {
     version: u64,
-    votes: HashMap<(PollSlug, VoterKey), Ballot>,
+    votes: BTreeMap<(PollSlug, VoterKey), Ballot>,
     tally: BTreeMap<(PollSlug, OptionSlug), i64>,
     positions: BTreeMap<QueueId, Position>,
     ledger: BTreeMap<(QueueId, String), LedgerEntry>,
-    quarantine: Vec<QuarantinedFrame>,
+    quarantine: BTreeMap<(QueueId, Position), QuarantineRow>,
 }
 
 impl MemoryStore {
@@ -57,6 +63,20 @@ impl MemoryStore {
         // A commit checks everything before it changes anything, so no panic leaves half of one.
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// For a store with a fault.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn forget_seal(&self, seal: &SealRecord) {
+        self.lock().seals.remove(&(seal.queue, seal.poll));
+    }
+
+    /// For a store with a fault.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn set_final(&self, poll: PollSlug, at: Timestamp) {
+        if let Some(poll) = self.lock().poll(poll) {
+            poll.final_at = Some(at);
+        }
+    }
 }
 
 impl Data {
@@ -64,6 +84,63 @@ impl Data {
         self.partitions
             .get_mut(&partition)
             .ok_or_else(|| StoreError::NotPrepared(format!("the store has no partition {partition}")))
+    }
+
+    fn poll(&mut self, slug: PollSlug) -> Option<&mut RegisteredPoll> {
+        self.polls.iter_mut().find(|poll| poll.slug == slug)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (Partition, &Rows)> {
+        self.partitions.iter().map(|(partition, data)| (*partition, &data.rows))
+    }
+
+    fn quarantine(&self) -> impl Iterator<Item = &QuarantineRow> {
+        self.rows().flat_map(|(_, rows)| rows.quarantine.values())
+    }
+
+    fn books(&self, recount: bool) -> Books {
+        let mut rows = BTreeMap::new();
+        for ((poll, _), ballot) in self.rows().flat_map(|(_, rows)| &rows.votes) {
+            *rows.entry((*poll, ballot.option)).or_default() += 1;
+        }
+        let mut quarantine: BTreeMap<_, QuarantineTotal> = BTreeMap::new();
+        for row in self.quarantine().filter(|row| row.state != QuarantineState::Counted) {
+            let (queue, partition, poll) = (row.frame.queue, row.partition, row.frame.poll.clone());
+            let total = quarantine
+                .entry((queue, partition, poll.clone()))
+                .or_insert_with(|| QuarantineTotal { queue, partition, poll, votes: 0, pending: 0 });
+            total.votes += row.frame.votes;
+            total.pending += u64::from(row.state.is_pending());
+        }
+        let tally = |(partition, rows): (Partition, &Rows)| {
+            let row = move |((poll, option), votes): (&(PollSlug, OptionSlug), &i64)| TallyRow {
+                poll: *poll,
+                option: *option,
+                partition,
+                votes: *votes,
+            };
+            rows.tally.iter().filter(|(_, votes)| **votes != 0).map(row).collect::<Vec<_>>()
+        };
+        let ledger = |(partition, rows): (Partition, &Rows)| {
+            let row = move |entry: &LedgerEntry| LedgerRow { partition, entry: entry.clone() };
+            rows.ledger.values().map(row).collect::<Vec<_>>()
+        };
+        Books {
+            polls: self.polls.clone(),
+            versions: self.rows().map(|(partition, rows)| (partition, rows.version)).collect(),
+            queues: self.queues.values().cloned().collect(),
+            positions: self
+                .rows()
+                .flat_map(|(partition, rows)| {
+                    rows.positions.iter().map(move |(queue, position)| ((*queue, partition), *position))
+                })
+                .collect(),
+            ledger: self.rows().flat_map(ledger).collect(),
+            seals: self.seals.values().cloned().collect(),
+            tally: self.rows().flat_map(tally).collect(),
+            rows: recount.then_some(rows),
+            quarantine: quarantine.into_values().collect(),
+        }
     }
 }
 
@@ -93,6 +170,17 @@ impl Rows {
                 }
             }
         }
+        for frame in &plan.quarantine {
+            if self.quarantine.contains_key(&(frame.queue, frame.position)) {
+                return Err(StoreError::Conflict(format!("{} was set aside before", frame.position)));
+            }
+        }
+        for replayed in &plan.replayed {
+            let row = self.quarantine.get(&(replayed.queue, replayed.position));
+            if row.is_none_or(|row| !row.state.is_pending()) {
+                return Err(StoreError::Conflict(format!("{} is not set aside", replayed.position)));
+            }
+        }
         Ok(())
     }
 
@@ -118,7 +206,26 @@ impl Rows {
             row.superseded += entry.superseded;
             row.quarantined += entry.quarantined;
         }
-        self.quarantine.extend(plan.quarantine.iter().cloned());
+        for frame in &plan.quarantine {
+            let row = QuarantineRow {
+                partition: plan.partition,
+                frame: frame.clone(),
+                state: QuarantineState::Held,
+                set_aside_at: now(),
+            };
+            self.quarantine.insert((frame.queue, frame.position), row);
+        }
+        for replayed in &plan.replayed {
+            let Some(row) = self.quarantine.get_mut(&(replayed.queue, replayed.position)) else { continue };
+            row.state = match &replayed.outcome {
+                ReplayOutcome::Counted => QuarantineState::Counted,
+                ReplayOutcome::Held { reason, awaits_poll } => {
+                    row.frame.reason.clone_from(reason);
+                    row.frame.awaits_poll = *awaits_poll;
+                    QuarantineState::Held
+                }
+            };
+        }
     }
 
     fn checkpoints(&self) -> BTreeMap<QueueId, Checkpoint> {
@@ -176,21 +283,64 @@ impl StoreReader for MemoryStore {
         position: Position,
     ) -> Result<Option<String>, StoreError> {
         let data = self.lock();
-        let rows = data.partitions.get(&partition).map(|p| p.rows.quarantine.as_slice()).unwrap_or_default();
-        Ok(rows.iter().find(|q| q.queue == queue && q.position == position).map(|q| q.reason.clone()))
+        let row = data.partitions.get(&partition).and_then(|p| p.rows.quarantine.get(&(queue, position)));
+        Ok(row.filter(|row| row.state != QuarantineState::Counted).map(|row| row.frame.reason.clone()))
     }
 
-    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError> {
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         let data = self.lock();
-        let rows = data.partitions.iter().flat_map(|(partition, p)| {
-            p.rows.ledger.values().map(|entry| LedgerRow { partition: *partition, entry: entry.clone() })
-        });
-        Ok(rows.collect())
+        Ok(data
+            .rows()
+            .filter_map(|(partition, rows)| Some((partition, *rows.positions.get(&queue)?)))
+            .collect())
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         Ok(self.lock().queues.values().cloned().collect())
     }
+
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        let mut rows: Vec<_> = self.lock().quarantine().cloned().collect();
+        rows.sort_unstable_by_key(QuarantineRow::key);
+        Ok(rows.into_iter().filter(|row| Some(row.key()) > after).take(limit).collect())
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(MemorySnapshot { data: self.lock().clone() }))
+    }
+}
+
+/// A copy of everything.
+#[derive(Debug)]
+struct MemorySnapshot {
+    data: Data,
+}
+
+#[async_trait]
+impl Snapshot for MemorySnapshot {
+    async fn books(&mut self, recount: bool) -> Result<Books, StoreError> {
+        Ok(self.data.books(recount))
+    }
+
+    async fn ballots(
+        &mut self,
+        poll: PollSlug,
+        after: Option<VoterKey>,
+        limit: usize,
+    ) -> Result<Vec<Ballot>, StoreError> {
+        // A partition is a range of keys, so partition after partition is in the order of the keys.
+        let of_poll = self.data.rows().flat_map(|(_, rows)| &rows.votes).filter(|((p, _), _)| *p == poll);
+        let behind = of_poll.filter(|((_, voter), _)| Some(*voter) > after);
+        Ok(behind.map(|(_, ballot)| *ballot).take(limit).collect())
+    }
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
 }
 
 #[async_trait]
@@ -206,8 +356,10 @@ impl Store for MemoryStore {
 
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
         let mut data = self.lock();
-        if let Some(registered) = data.polls.iter_mut().find(|p| p.slug == poll.slug) {
-            registered.closes_at = poll.closes_at;
+        if let Some(registered) = data.poll(poll.slug) {
+            if registered.closed_at.is_none() {
+                registered.closes_at = poll.closes_at;
+            }
             return Ok(registered.clone());
         }
         let registered = RegisteredPoll::from(poll);
@@ -215,19 +367,78 @@ impl Store for MemoryStore {
         Ok(registered)
     }
 
+    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+        Ok(self.lock().poll(poll).map(|poll| {
+            poll.closed_at.get_or_insert(at);
+            poll.clone()
+        }))
+    }
+
+    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
+        self.lock().seals.entry((seal.queue, seal.poll)).or_insert_with(|| seal.clone());
+        Ok(())
+    }
+
+    async fn finish_poll(
+        &self,
+        poll: PollSlug,
+        versions: &BTreeMap<Partition, u64>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut data = self.lock();
+        for (partition, data) in &data.partitions {
+            if versions.get(partition) != Some(&data.rows.version) {
+                return Err(StoreError::StaleVersion(*partition));
+            }
+        }
+        match data.poll(poll) {
+            Some(poll) if poll.final_at.is_some() => return Ok(()),
+            Some(poll) if poll.closed_at.is_some() => poll.final_at = Some(at),
+            _ => return Err(StoreError::Conflict(format!("poll {poll} is not closed"))),
+        }
+        data.partitions.values_mut().for_each(|data| data.rows.version += 1);
+        Ok(())
+    }
+
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
         let mut data = self.lock();
         for record in queues {
-            let stands = data.queues.entry(record.id).or_insert_with(|| record.clone());
-            let cut = stands.state == QueueState::Cut || record.state == QueueState::Cut;
-            if record.seen_at >= stands.seen_at {
-                *stands = record.clone();
-            }
-            if cut {
-                stands.state = QueueState::Cut;
-            }
+            let stands = match data.queues.remove(&record.id) {
+                Some(stands) => stands.merged(record.clone()),
+                None => record.clone(),
+            };
+            data.queues.insert(record.id, stands);
         }
         Ok(())
+    }
+
+    async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
+        let mut data = self.lock();
+        let Some(record) = data.queues.get_mut(&queue) else { return Ok(false) };
+        if record.state != QueueState::Retired {
+            record.state = QueueState::Retired;
+            reason.clone_into(&mut record.reason);
+        }
+        Ok(true)
+    }
+
+    async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
+        let mut data = self.lock();
+        let mut decided = 0;
+        for key in frames {
+            let rows = data.partitions.get_mut(&key.partition).map(|data| &mut data.rows.quarantine);
+            let row = rows.and_then(|rows| rows.get_mut(&(key.queue, key.position)));
+            let Some(row) = row.filter(|row| row.state.is_pending()) else { continue };
+            match decision {
+                Decision::Replay => row.state = QuarantineState::Replay,
+                Decision::Reject(reason) => {
+                    row.state = QuarantineState::Rejected;
+                    row.frame.reason = format!("{}; rejected: {reason}", row.frame.reason);
+                }
+            }
+            decided += 1;
+        }
+        Ok(decided)
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {
@@ -292,6 +503,27 @@ impl Lane for MemoryLane {
         let mut data = self.store.lock();
         let rows = &data.partition(partition)?.rows;
         Ok(voters.iter().filter_map(|voter| rows.votes.get(&(poll, *voter)).copied()).collect())
+    }
+
+    async fn replays(
+        &mut self,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedFrame>, StoreError> {
+        let mut data = self.store.lock();
+        let polls: Vec<String> = data
+            .polls
+            .iter()
+            .filter(|poll| poll.final_at.is_none())
+            .map(|poll| poll.slug.to_string())
+            .collect();
+        let rows = data.partition(partition)?.rows.quarantine.values();
+        let again = |row: &&QuarantineRow| match row.state {
+            QuarantineState::Replay => true,
+            QuarantineState::Held => row.frame.awaits_poll && polls.contains(&row.frame.poll),
+            QuarantineState::Counted | QuarantineState::Rejected => false,
+        };
+        Ok(rows.filter(again).take(limit).map(|row| row.frame.clone()).collect())
     }
 
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {

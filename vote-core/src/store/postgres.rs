@@ -13,18 +13,19 @@ use sqlx::{
 };
 
 use super::{
-    Ballot, Lane, LedgerEntry, LedgerRow, QueueRecord, QueueState, RegisteredPoll, Store, StoreError,
-    StoreReader, same_layout,
+    Decision, Lane, QuarantineKey, QuarantineState, QueueRecord, RegisteredPoll, SealRecord, Store,
+    StoreError, StoreReader, same_layout,
 };
-use crate::{
-    OptionSlug, Partition, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, VoterKey,
-    queue::Layout,
-};
+use crate::{Partition, Poll, PollSlug, Position, QueueId, Timestamp, queue::Layout};
 
 mod commit;
 mod copy;
 mod filter;
 mod lane;
+mod quarantine;
+mod queues;
+mod reader;
+mod snapshot;
 mod types;
 
 use types::{Moment, Uuid};
@@ -93,14 +94,13 @@ impl PostgresStore {
     /// # Errors
     /// When the server is not reachable or the user may not make tables.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let tables = Migration::new(
-            1,
-            "tables".into(),
-            MigrationType::Simple,
-            include_str!("postgres/0001_tables.sql").into_sql_str(),
-            false,
-        );
-        let mut migrator = Migrator::with_migrations(vec![tables]);
+        let migration = |number, name: &'static str, sql: &'static str| {
+            Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        };
+        let mut migrator = Migrator::with_migrations(vec![
+            migration(1, "tables", include_str!("postgres/0001_tables.sql")),
+            migration(2, "audit", include_str!("postgres/0002_audit.sql")),
+        ]);
         // The default name would collide with the migrations of an application that shares the database.
         migrator.dangerous_set_table_name(format!("{}._vote_migrations", self.schema));
         migrator.create_schema(self.schema.clone());
@@ -168,157 +168,8 @@ fn damaged(what: &str) -> StoreError {
     StoreError::NotPrepared(format!("the store holds a {what} that this version can't read"))
 }
 
-fn registered_poll(row: &PgRow) -> Result<RegisteredPoll, StoreError> {
-    let text = |column| row.try_get::<String, _>(column).map_err(|_| damaged("poll"));
-    let options: Vec<String> = row.try_get("options").map_err(|_| damaged("poll"))?;
-    let closes_at: Option<Moment> = row.try_get("closes_at").map_err(|_| damaged("poll"))?;
-    Ok(RegisteredPoll {
-        slug: text("slug")?.parse().map_err(|_| damaged("poll"))?,
-        options: options
-            .iter()
-            .map(|slug| slug.parse())
-            .collect::<Result<_, _>>()
-            .map_err(|_| damaged("poll"))?,
-        keep: text("keep")?.parse().map_err(|_| damaged("poll"))?,
-        voters: text("voters")?.parse().map_err(|_| damaged("poll"))?,
-        closes_at: closes_at.map(|at| at.0),
-    })
-}
-
 fn position(bytes: &[u8]) -> Result<Position, StoreError> {
     Position::from_bytes(bytes).ok_or_else(|| damaged("position"))
-}
-
-const fn state_name(state: QueueState) -> &'static str {
-    match state {
-        QueueState::Active => "active",
-        QueueState::Cut => "cut",
-    }
-}
-
-#[async_trait]
-impl StoreReader for PostgresStore {
-    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
-        let rows = self.rows(sqlx::query("SELECT partitions, pepper FROM meta")).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let partitions: i16 = row.get("partitions");
-        let pepper: Vec<u8> = row.get("pepper");
-        Ok(Some(Layout {
-            partitions: u16::try_from(partitions)
-                .ok()
-                .and_then(|n| Partitions::new(n).ok())
-                .ok_or_else(|| damaged("layout"))?,
-            fingerprint: PepperFingerprint(pepper.as_slice().try_into().map_err(|_| damaged("layout"))?),
-        }))
-    }
-
-    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
-        let rows = self
-            .rows(sqlx::query(
-                "SELECT p.slug, p.keep, p.voters, p.closes_at, array_agg(o.slug ORDER BY o.option) AS options
-                 FROM polls p JOIN options o USING (poll) GROUP BY p.poll ORDER BY p.poll",
-            ))
-            .await?;
-        rows.iter().map(registered_poll).collect()
-    }
-
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        let rows = self
-            .rows(
-                sqlx::query(
-                    "SELECT o.slug, coalesce(sum(t.n), 0)::bigint AS n
-                     FROM polls p JOIN options o USING (poll) LEFT JOIN tally t USING (poll, option)
-                     WHERE p.slug = $1 GROUP BY o.option, o.slug ORDER BY o.option",
-                )
-                .bind(poll.as_str()),
-            )
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let option = row.get::<String, _>("slug").parse().map_err(|_| damaged("option"))?;
-                Ok((option, u64::try_from(row.get::<i64, _>("n")).map_err(|_| damaged("tally"))?))
-            })
-            .collect()
-    }
-
-    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
-        let rows = self
-            .rows(
-                sqlx::query(
-                    "SELECT o.slug, v.cast_at FROM polls p JOIN votes v USING (poll) JOIN options o USING (poll, option)
-                     WHERE p.slug = $1 AND v.voter = $2",
-                )
-                .bind(poll.as_str())
-                .bind(Uuid(voter.0)),
-            )
-            .await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let option = row.get::<String, _>("slug").parse().map_err(|_| damaged("option"))?;
-        let cast_at = row.try_get::<Moment, _>("cast_at").map_err(|_| damaged("time"))?.0;
-        Ok(Some(Ballot { voter, option, cast_at }))
-    }
-
-    async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
-        let query = sqlx::query("SELECT position FROM checkpoints WHERE queue = $1 AND partition = $2");
-        let rows = self.rows(query.bind(Uuid(queue.0)).bind(partition.0 as i16)).await?;
-        rows.first().map_or(Ok(Position::START), |row| position(row.get("position")))
-    }
-
-    async fn quarantined(
-        &self,
-        queue: QueueId,
-        partition: Partition,
-        position: Position,
-    ) -> Result<Option<String>, StoreError> {
-        let query = sqlx::query(
-            "SELECT reason FROM quarantine WHERE queue = $1 AND partition = $2 AND position = $3",
-        )
-        .bind(Uuid(queue.0))
-        .bind(partition.0 as i16)
-        .bind(position.as_bytes());
-        Ok(self.rows(query).await?.first().map(|row| row.get("reason")))
-    }
-
-    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError> {
-        let rows = self.rows(sqlx::query("SELECT * FROM ledger ORDER BY queue, partition, poll")).await?;
-        rows.iter()
-            .map(|row| {
-                let count = |column| u64::try_from(row.get::<i64, _>(column)).map_err(|_| damaged("ledger"));
-                Ok(LedgerRow {
-                    partition: Partition(row.get::<i16, _>("partition") as u16),
-                    entry: LedgerEntry {
-                        queue: QueueId(row.get::<Uuid, _>("queue").0),
-                        poll: row.get("poll"),
-                        accepted: count("accepted")?,
-                        new_voters: count("new_voters")?,
-                        superseded: count("superseded")?,
-                        quarantined: count("quarantined")?,
-                    },
-                })
-            })
-            .collect()
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
-        let rows = self.rows(sqlx::query("SELECT * FROM queues ORDER BY queue")).await?;
-        rows.iter()
-            .map(|row| {
-                let count = |column| u64::try_from(row.get::<i64, _>(column)).map_err(|_| damaged("queue"));
-                Ok(QueueRecord {
-                    id: QueueId(row.get::<Uuid, _>("queue").0),
-                    address: row.get("address"),
-                    seen_at: row.try_get::<Moment, _>("seen_at").map_err(|_| damaged("time"))?.0,
-                    accepted: count("accepted")?,
-                    backlog: count("backlog")?,
-                    state: match row.get::<&str, _>("state") {
-                        "active" => QueueState::Active,
-                        "cut" => QueueState::Cut,
-                        _ => return Err(damaged("queue")),
-                    },
-                })
-            })
-            .collect()
-    }
 }
 
 #[async_trait]
@@ -362,39 +213,124 @@ impl Store for PostgresStore {
         )
         .await?;
         self.execute(
-            sqlx::query("UPDATE polls SET closes_at = $2 WHERE slug = $1 AND closes_at IS DISTINCT FROM $2")
-                .bind(poll.slug.as_str())
-                .bind(closes_at),
+            sqlx::query(
+                "UPDATE polls SET closes_at = $2
+                 WHERE slug = $1 AND closed_at IS NULL AND closes_at IS DISTINCT FROM $2",
+            )
+            .bind(poll.slug.as_str())
+            .bind(closes_at),
         )
         .await?;
         let polls = self.polls().await?;
         polls.into_iter().find(|p| p.slug == poll.slug).ok_or_else(|| damaged("poll"))
     }
 
-    async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
-        // Sorted, so that workers that report the same queues at once wait for, and not on, each other.
-        let sorted: BTreeMap<QueueId, &QueueRecord> = queues.iter().map(|queue| (queue.id, queue)).collect();
-        let column = |f: fn(&QueueRecord) -> i64| sorted.values().map(|queue| f(queue)).collect::<Vec<_>>();
+    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+        let update = "UPDATE polls SET closed_at = $2 WHERE slug = $1 AND closed_at IS NULL";
+        self.execute(sqlx::query(update).bind(poll.as_str()).bind(Moment(at))).await?;
+        Ok(self.polls().await?.into_iter().find(|registered| registered.slug == poll))
+    }
+
+    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
         self.execute(
             sqlx::query(
-                "INSERT INTO queues (queue, address, seen_at, accepted, backlog, state)
-                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::text[])
-                 ON CONFLICT (queue) DO UPDATE SET
-                     address = CASE WHEN excluded.seen_at >= queues.seen_at THEN excluded.address ELSE queues.address END,
-                     accepted = CASE WHEN excluded.seen_at >= queues.seen_at THEN excluded.accepted ELSE queues.accepted END,
-                     backlog = CASE WHEN excluded.seen_at >= queues.seen_at THEN excluded.backlog ELSE queues.backlog END,
-                     seen_at = greatest(excluded.seen_at, queues.seen_at),
-                     state = CASE WHEN queues.state = 'cut' THEN 'cut' ELSE excluded.state END",
+                "INSERT INTO seals (queue, poll, partition, position, accepted)
+                 SELECT $1, $2, s.n - 1, s.position, s.accepted
+                 FROM unnest($3::bytea[], $4::bigint[]) WITH ORDINALITY AS s (position, accepted, n)
+                 ON CONFLICT DO NOTHING",
             )
-            .bind(sorted.keys().map(|id| Uuid(id.0)).collect::<Vec<_>>())
-            .bind(sorted.values().map(|queue| queue.address.as_str()).collect::<Vec<_>>())
-            .bind(sorted.values().map(|queue| Moment(queue.seen_at)).collect::<Vec<_>>())
-            .bind(column(|queue| queue.accepted as i64))
-            .bind(column(|queue| queue.backlog as i64))
-            .bind(sorted.values().map(|queue| state_name(queue.state)).collect::<Vec<_>>()),
+            .bind(Uuid(seal.queue.0))
+            .bind(seal.poll.as_str())
+            .bind(seal.seal.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
+            .bind(seal.seal.accepted.iter().map(|n| *n as i64).collect::<Vec<_>>()),
         )
         .await?;
         Ok(())
+    }
+
+    async fn finish_poll(
+        &self,
+        poll: PollSlug,
+        versions: &BTreeMap<Partition, u64>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.connection(&self.options).await?;
+        // Any error drops the connection, which rolls back.
+        let connection = &mut connection;
+        self.in_time(sqlx::raw_sql("BEGIN").execute(&mut *connection)).await?;
+        // In order, so that two of these can't wait on each other. Commits wait here, and then find another version.
+        let lock = sqlx::query("SELECT partition, version FROM partitions ORDER BY partition FOR UPDATE");
+        for row in self.in_time(lock.fetch_all(&mut *connection)).await? {
+            let partition = reader::partition(&row);
+            if versions.get(&partition) != Some(&reader::count(&row, "version")?) {
+                return Err(StoreError::StaleVersion(partition));
+            }
+        }
+        let finish = sqlx::query(
+            "UPDATE polls SET final_at = $2 WHERE slug = $1 AND closed_at IS NOT NULL AND final_at IS NULL",
+        );
+        let finish = finish.bind(poll.as_str()).bind(Moment(at));
+        if self.in_time(finish.execute(&mut *connection)).await?.rows_affected() == 0 {
+            let polls = self.polls().await?;
+            let is_final = polls.iter().any(|known| known.slug == poll && known.final_at.is_some());
+            let open = || StoreError::Conflict(format!("poll {poll} is not closed"));
+            return if is_final { Ok(()) } else { Err(open()) };
+        }
+        let moved = sqlx::query("UPDATE partitions SET version = version + 1");
+        self.in_time(moved.execute(&mut *connection)).await?;
+        self.in_time(sqlx::raw_sql("COMMIT").execute(connection)).await?;
+        Ok(())
+    }
+
+    async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
+        // One row a statement: no two reports ever wait on each other.
+        for queue in queues {
+            let query = sqlx::query(queues::REPORT)
+                .bind(Uuid(queue.id.0))
+                .bind(queue.remains_of.map(|id| Uuid(id.0)))
+                .bind(&queue.address)
+                .bind(Moment(queue.seen_at))
+                .bind(queues::counters(&queue.accepted))
+                .bind(queues::counters(&queue.queued))
+                .bind(queue.queued_complete)
+                .bind(queue.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
+                .bind(i64::try_from(queue.backlog).unwrap_or(i64::MAX))
+                .bind(queue.state.as_str())
+                .bind(&queue.reason);
+            self.execute(query).await?;
+        }
+        Ok(())
+    }
+
+    async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
+        let update =
+            "UPDATE queues SET state = 'retired', reason = $2 WHERE queue = $1 AND state <> 'retired'";
+        if self.execute(sqlx::query(update).bind(Uuid(queue.0)).bind(reason)).await? > 0 {
+            return Ok(true);
+        }
+        let known = sqlx::query("SELECT FROM queues WHERE queue = $1").bind(Uuid(queue.0));
+        Ok(!self.rows(known).await?.is_empty())
+    }
+
+    async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
+        let (state, reason) = match decision {
+            Decision::Replay => (QuarantineState::Replay, String::new()),
+            Decision::Reject(reason) => (QuarantineState::Rejected, format!("; rejected: {reason}")),
+        };
+        self.execute(
+            sqlx::query(
+                "UPDATE quarantine q SET state = $4, reason = q.reason || $5
+                 FROM unnest($1::uuid[], $2::smallint[], $3::bytea[]) AS k (queue, partition, position)
+                 WHERE q.queue = k.queue AND q.partition = k.partition AND q.position = k.position
+                   AND q.state IN ('held', 'replay')",
+            )
+            .bind(frames.iter().map(|key| Uuid(key.queue.0)).collect::<Vec<_>>())
+            .bind(frames.iter().map(|key| key.partition.0 as i16).collect::<Vec<_>>())
+            .bind(frames.iter().map(|key| key.position.as_bytes().to_vec()).collect::<Vec<_>>())
+            .bind(state.as_str())
+            .bind(reason),
+        )
+        .await
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -1,27 +1,37 @@
 //! A store in a SQLite file: durable, with nothing to install, for one worker process.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{
-    Ballot, Lane, LedgerEntry, LedgerRow, QueueRecord, QueueState, RegisteredPoll, Store, StoreError,
-    StoreReader,
+    Ballot, Decision, Lane, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord, Snapshot,
+    Store, StoreError, StoreReader,
 };
 use crate::{
     OptionSlug, Partition, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, Timestamp,
     VoterKey,
     queue::Layout,
-    sqlite::{Connections, Failure, OpenError, Schema, Transaction, signed},
+    sqlite::{Connections, Failure, OpenError, Schema, Transaction},
 };
 
+mod books;
 mod commit;
 mod lane;
+mod polls;
+mod quarantine;
+mod queues;
 
+use books::SqliteSnapshot;
 use lane::{Lanes, SqliteLane};
 
-const SCHEMA: Schema =
-    Schema { of: "store", migrations: &[(1, "votes", include_str!("sqlite/1_votes.sql"))] };
+const SCHEMA: Schema = Schema {
+    of: "store",
+    migrations: &[
+        (1, "votes", include_str!("sqlite/1_votes.sql")),
+        (2, "audit", include_str!("sqlite/2_audit.sql")),
+    ],
+};
 
 /// A store in a SQLite file. Clones are the same store.
 ///
@@ -136,29 +146,6 @@ async fn layout(tx: &mut Transaction<'_>) -> Result<Option<Layout>, Failure> {
     Ok(Some(Layout { partitions, fingerprint: PepperFingerprint(fingerprint) }))
 }
 
-async fn polls(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>, Failure> {
-    let query = sqlx::query_as("SELECT poll, slug, keep, voters, closes_at FROM polls ORDER BY poll");
-    let rows: Vec<(i64, String, String, String, Option<i64>)> = tx.all(query).await?;
-    let mut polls = Vec::with_capacity(rows.len());
-    for (number, slug, keep, voters, closes_at) in rows {
-        polls.push(RegisteredPoll {
-            slug: slug.parse().map_err(|e| tx.damaged(e))?,
-            options: options(tx, number).await?,
-            keep: keep.parse().map_err(|e| tx.damaged(e))?,
-            voters: voters.parse().map_err(|e| tx.damaged(e))?,
-            closes_at: closes_at.map(|at| timestamp(tx, at)).transpose()?,
-        });
-    }
-    Ok(polls)
-}
-
-/// The options of a poll, each at the place that is its number.
-async fn options(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<OptionSlug>, Failure> {
-    let query = sqlx::query_as("SELECT slug FROM options WHERE poll = ?1 ORDER BY option").bind(poll);
-    let rows: Vec<(String,)> = tx.all(query).await?;
-    rows.into_iter().map(|(slug,)| slug.parse().map_err(|e| tx.damaged(e))).collect()
-}
-
 #[async_trait]
 impl StoreReader for SqliteStore {
     async fn layout(&self) -> Result<Option<Layout>, StoreError> {
@@ -170,7 +157,7 @@ impl StoreReader for SqliteStore {
 
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         let mut tx = self.read().await?;
-        let polls = polls(&mut tx).await?;
+        let polls = polls::all(&mut tx).await?;
         tx.commit().await?;
         Ok(polls)
     }
@@ -182,10 +169,13 @@ impl StoreReader for SqliteStore {
              FROM polls AS p JOIN options AS o USING (poll) LEFT JOIN tally AS t USING (poll, option)
              WHERE p.slug = ?1 GROUP BY o.option ORDER BY o.option",
         );
-        let rows: Vec<(String, u64)> = tx.all(query.bind(poll.as_str())).await?;
+        let rows: Vec<(String, i64)> = tx.all(query.bind(poll.as_str())).await?;
         let tally = rows
             .into_iter()
-            .map(|(option, n)| Ok((option.parse().map_err(|e| tx.damaged(e))?, n)))
+            // Below zero it is wrong; the audit says so, and a result can't show it.
+            .map(|(option, n)| {
+                Ok((option.parse().map_err(|e| tx.damaged(e))?, u64::try_from(n).unwrap_or(0)))
+            })
             .collect::<Result<_, Failure>>()?;
         tx.commit().await?;
         Ok(tally)
@@ -228,7 +218,8 @@ impl StoreReader for SqliteStore {
     ) -> Result<Option<String>, StoreError> {
         let mut tx = self.read().await?;
         let query = sqlx::query_as(
-            "SELECT reason FROM quarantine WHERE partition = ?1 AND queue = ?2 AND position = ?3",
+            "SELECT reason FROM quarantine
+             WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state <> 'counted'",
         );
         let query = query.bind(partition.0).bind(&queue.0[..]).bind(position.as_bytes());
         let row: Option<(String,)> = tx.one(query).await?;
@@ -236,42 +227,42 @@ impl StoreReader for SqliteStore {
         Ok(row.map(|(reason,)| reason))
     }
 
-    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError> {
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         let mut tx = self.read().await?;
+        // CROSS JOIN: partition by partition, since the key begins with it.
         let query = sqlx::query_as(
-            "SELECT partition, queue, poll, accepted, new_voters, superseded, quarantined FROM ledger
-             ORDER BY partition, queue, poll",
+            "SELECT p.partition, q.position FROM partitions AS p
+             CROSS JOIN positions AS q ON q.partition = p.partition AND q.queue = ?1",
         );
-        let rows: Vec<(u16, Vec<u8>, String, u64, u64, u64, u64)> = tx.all(query).await?;
-        let mut ledger = Vec::with_capacity(rows.len());
-        for (partition, queue, poll, accepted, new_voters, superseded, quarantined) in rows {
-            let queue = queue_id(&tx, queue)?;
-            let entry = LedgerEntry { queue, poll, accepted, new_voters, superseded, quarantined };
-            ledger.push(LedgerRow { partition: Partition(partition), entry });
-        }
+        let rows: Vec<(u16, Vec<u8>)> = tx.all(query.bind(&queue.0[..])).await?;
+        let positions = rows
+            .into_iter()
+            .map(|(partition, bytes)| Ok((Partition(partition), position(&tx, &bytes)?)))
+            .collect::<Result<_, Failure>>()?;
         tx.commit().await?;
-        Ok(ledger)
+        Ok(positions)
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let mut tx = self.read().await?;
-        let query = sqlx::query_as(
-            "SELECT queue, address, seen_at, accepted, backlog, state = 'cut' FROM queues ORDER BY queue",
-        );
-        let rows: Vec<(Vec<u8>, String, i64, u64, u64, bool)> = tx.all(query).await?;
-        let mut queues = Vec::with_capacity(rows.len());
-        for (id, address, seen_at, accepted, backlog, cut) in rows {
-            queues.push(QueueRecord {
-                id: queue_id(&tx, id)?,
-                address,
-                seen_at: timestamp(&tx, seen_at)?,
-                accepted,
-                backlog,
-                state: if cut { QueueState::Cut } else { QueueState::Active },
-            });
-        }
+        let queues = queues::all(&mut tx).await?;
         tx.commit().await?;
         Ok(queues)
+    }
+
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        let mut tx = self.read().await?;
+        let rows = quarantine::page(&mut tx, after, limit).await?;
+        tx.commit().await?;
+        Ok(rows)
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(SqliteSnapshot::take(&self.inner.readers).await?))
     }
 }
 
@@ -301,54 +292,53 @@ impl Store for SqliteStore {
 
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
         let mut tx = self.write().await?;
-        let closes_at = poll.closes_at.map(Timestamp::as_micros);
-        let update = sqlx::query("UPDATE polls SET closes_at = ?2 WHERE slug = ?1").bind(poll.slug.as_str());
-        if tx.run(update.bind(closes_at)).await?.rows_affected() == 0 {
-            let insert =
-                sqlx::query("INSERT INTO polls (slug, keep, voters, closes_at) VALUES (?1, ?2, ?3, ?4)")
-                    .bind(poll.slug.as_str())
-                    .bind(poll.keep.as_str())
-                    .bind(poll.voters.as_str())
-                    .bind(closes_at);
-            let number = tx.run(insert).await?.last_insert_rowid();
-            for (option, place) in poll.options.iter().zip(0_i64..) {
-                let insert = sqlx::query("INSERT INTO options (poll, option, slug) VALUES (?1, ?2, ?3)")
-                    .bind(number)
-                    .bind(place)
-                    .bind(option.slug.as_str());
-                tx.run(insert).await?;
-            }
-        }
-        let registered = polls(&mut tx).await?.into_iter().find(|registered| registered.slug == poll.slug);
-        let registered = registered.ok_or_else(|| tx.damaged("the poll just registered is not there"))?;
+        let registered = polls::register(&mut tx, poll).await?;
         tx.commit().await?;
         Ok(registered)
     }
 
+    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+        let mut tx = self.write().await?;
+        let closed = polls::close(&mut tx, poll, at).await?;
+        tx.commit().await?;
+        Ok(closed)
+    }
+
+    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        books::note_seal(&mut tx, seal).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn finish_poll(
+        &self,
+        poll: PollSlug,
+        versions: &BTreeMap<Partition, u64>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        polls::finish(&mut tx, poll, versions, at).await?;
+        Ok(tx.commit().await?)
+    }
+
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        for record in queues {
-            let latest = sqlx::query(
-                "INSERT INTO queues (queue, address, seen_at, accepted, backlog, state)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 'active')
-                 ON CONFLICT DO UPDATE SET address = excluded.address, seen_at = excluded.seen_at,
-                     accepted = excluded.accepted, backlog = excluded.backlog
-                 WHERE excluded.seen_at >= queues.seen_at",
-            )
-            .bind(&record.id.0[..])
-            .bind(&record.address)
-            .bind(record.seen_at.as_micros())
-            .bind(signed(record.accepted))
-            .bind(signed(record.backlog));
-            tx.run(latest).await?;
-            // Never the other way: a box that was cut stays so, and an old report of it counts as well.
-            if record.state == QueueState::Cut {
-                let cut =
-                    sqlx::query("UPDATE queues SET state = 'cut' WHERE queue = ?1").bind(&record.id.0[..]);
-                tx.run(cut).await?;
-            }
-        }
+        queues::report(&mut tx, queues).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let known = queues::retire(&mut tx, queue, reason).await?;
+        tx.commit().await?;
+        Ok(known)
+    }
+
+    async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
+        let mut tx = self.write().await?;
+        let decided = quarantine::decide(&mut tx, frames, decision).await?;
+        tx.commit().await?;
+        Ok(decided)
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -30,6 +30,8 @@ fn registered(keep: Keep) -> RegisteredPoll {
         keep,
         voters: Voters::Cookie,
         closes_at: None,
+        closed_at: None,
+        final_at: None,
     }
 }
 
@@ -143,10 +145,10 @@ struct Model {
 
 impl Model {
     fn deliver(&mut self, keep: Keep, queue: QueueId, entries: &[Entry]) {
-        let read = Read { entries: entries.to_vec(), accepted: None };
+        let read = Read { entries: entries.to_vec(), at_end: false, accepted: None };
         let delivery = Delivery::new(queue, &Checkpoint::default(), read);
         self.delivered += delivery.votes();
-        let batch = Batch::decode(Partition(0), one(), &[registered(keep)], vec![delivery]);
+        let batch = Batch::decode(Partition(0), one(), &[registered(keep)], vec![delivery], Vec::new());
         assert!(batch.quarantine().is_empty());
         let asked = &batch.voters()[&poll()];
         let standing = asked.iter().filter_map(|voter| self.rows.get(voter).copied()).collect();
@@ -176,9 +178,9 @@ impl Model {
 }
 
 fn quarantined(entry: Entry) -> (CommitPlan, String) {
-    let read = Read { entries: vec![entry], accepted: None };
+    let read = Read { entries: vec![entry], at_end: false, accepted: None };
     let delivery = Delivery::new(QueueId([1; 16]), &Checkpoint::default(), read);
-    let batch = Batch::decode(Partition(0), one(), &[registered(Keep::First)], vec![delivery]);
+    let batch = Batch::decode(Partition(0), one(), &[registered(Keep::First)], vec![delivery], Vec::new());
     let plan = batch.plan(7, &BTreeMap::new());
     let reason = plan.quarantine.first().map(|q| q.reason.clone()).unwrap_or_default();
     (plan, reason)
@@ -193,19 +195,19 @@ fn a_frame_that_can_not_be_counted_is_set_aside_whole_and_accounted_for() {
     let good = entry(0, &some_ballots());
     let damaged = Entry { frame: Bytes::from_static(b"junk"), ..good.clone() };
     let miscounted = Entry { votes: 4, ..good.clone() };
-    let unknown_poll = Entry { poll: "cars".to_owned(), ..good.clone() };
+    let renamed = Entry { poll: "cars".to_owned(), ..good.clone() };
     let no_poll = Entry { poll: "\u{1F480}".to_owned(), ..good.clone() };
     for (entry, why) in [
         (damaged, "frame: 4 bytes"),
         (miscounted, "3 votes where 4"),
-        (unknown_poll, "poll cars is not registered"),
+        (renamed, "checksum differs"),
         (no_poll, "is not a slug"),
     ] {
         let (plan, reason) = quarantined(entry.clone());
         assert!(reason.contains(why), "{reason}");
         assert_eq!((plan.quarantine[0].votes, &plan.quarantine[0].frame), (entry.votes, &entry.frame));
         assert!(plan.polls.iter().all(|p| p.inserts.is_empty()));
-        assert_eq!((plan.ledger[0].quarantined, plan.ledger[0].accepted), (entry.votes, entry.votes));
+        assert_eq!((plan.ledger[0].quarantined, plan.ledger[0].accepted), (entry.votes as i64, entry.votes));
         assert_eq!(plan.positions, [(QueueId([1; 16]), entry.position)], "the position goes on");
     }
 }
@@ -224,10 +226,11 @@ fn the_queues_own_count_is_taken_over_at_the_end_of_its_log() {
     let from = Checkpoint { accepted: [("pets".to_owned(), 10)].into(), ..Checkpoint::default() };
     let entries = vec![entry(0, &some_ballots())];
     let queue = QueueId([1; 16]);
-    let middle = Delivery::new(queue, &from, Read { entries: entries.clone(), accepted: None });
+    let middle =
+        Delivery::new(queue, &from, Read { entries: entries.clone(), at_end: false, accepted: None });
     assert_eq!(middle.checkpoint.accepted["pets"], 13);
     let counted = [("pets".to_owned(), 14)].into();
-    let end = Delivery::new(queue, &from, Read { entries, accepted: Some(counted) });
+    let end = Delivery::new(queue, &from, Read { entries, at_end: true, accepted: Some(counted) });
     assert_eq!(
         end.checkpoint.accepted["pets"], 14,
         "a vote that is counted and not there shows in the ledger"

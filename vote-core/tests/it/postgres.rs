@@ -75,6 +75,7 @@ fn inserts(version: u64, ballots: Vec<Ballot>) -> CommitPlan {
         }],
         positions: Vec::new(),
         quarantine: Vec::new(),
+        replayed: Vec::new(),
     }
 }
 
@@ -97,7 +98,7 @@ async fn migrations_run_once_however_many_try() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "1");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "2");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId, Vote,
     conformance::{layout, poll, vote},
     intake::{Intake, IntakeOptions, IntakeState},
-    queue::{AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Seal},
+    queue::{AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Seal, Unread},
     writer::{CastError, Writer},
 };
 
@@ -64,6 +64,9 @@ impl Queue for Slow {
     }
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
         self.inner.seal(id, poll).await
+    }
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+        self.inner.unread(id, after, limit).await
     }
     async fn check(&self) -> Result<Vec<String>, QueueError> {
         self.inner.check().await

@@ -8,7 +8,7 @@ use vote_service::respond::escape_html as escape;
 
 use super::{grouped, page, time};
 use crate::{
-    pipeline::{PollLine, QueueLine, state_name},
+    pipeline::{PollLine, QueueLine},
     state::{Stale, State},
 };
 
@@ -91,7 +91,7 @@ fn polls(content: &mut String, polls: &[PollLine]) {
             number(line.accepted),
             number(line.new_voters),
             number(line.superseded),
-            alarm(&grouped(line.quarantined), line.quarantined != 0),
+            alarm(&line.quarantined.to_string(), line.quarantined != 0),
             alarm(&line.residual.to_string(), line.residual != 0),
         );
     }
@@ -112,27 +112,35 @@ fn queues(content: &mut String, queues: &[QueueLine], now: Timestamp) {
     content.push_str(
         "<table class=\"status\">\n<caption>As workers last saw them</caption>\n\
          <thead><tr><th scope=\"col\">Queue</th><th scope=\"col\">Last seen</th>\
-         <th scope=\"col\" class=\"number\">Accepted</th><th scope=\"col\" class=\"number\">Backlog</th>\
+         <th scope=\"col\" class=\"number\">Accepted</th><th scope=\"col\" class=\"number\">Queued</th>\
          <th scope=\"col\">State</th></tr></thead>\n<tbody>\n",
     );
     for line in queues {
-        let backlog = match line.backlog {
+        let queued = match line.queued {
             Some(n) => grouped(n),
             None if line.drained => "none".to_owned(),
             None => "some".to_owned(),
         };
         let state = match line.state {
             QueueState::Active => "<td><span class=\"badge good\">active</span></td>".to_owned(),
-            cut => format!(
-                "<td><span class=\"badge bad\">{}</span><br><small class=\"bad-text\">lost or rolled back data; nothing \
-                 more is counted from it</small></td>",
-                state_name(cut)
+            QueueState::Cut => format!(
+                "<td><span class=\"badge bad\">cut</span><br><small class=\"bad-text\">lost or rolled back data; \
+                 nothing more is counted from it: {}</small></td>",
+                escape(&line.reason)
             ),
+            QueueState::Retired => format!(
+                "<td><span class=\"badge\">written off</span><br><small>{}</small></td>",
+                escape(&line.reason)
+            ),
+        };
+        let of = match line.remains_of {
+            Some(of) => format!("<br><small>what is left of <code>{of}</code></small>"),
+            None => String::new(),
         };
         let _ = writeln!(
             content,
-            "<tr><th scope=\"row\">{}<br><code>{}</code></th><td>{}<br><small class=\"soft\">{}</small></td>{}\
-             <td class=\"number\">{backlog}</td>{state}</tr>",
+            "<tr><th scope=\"row\">{}<br><code>{}</code>{of}</th><td>{}<br><small class=\"soft\">{}</small></td>{}\
+             <td class=\"number\">{queued}</td>{state}</tr>",
             escape(&line.address),
             line.queue,
             time(line.seen_at, ""),

@@ -132,7 +132,7 @@ async fn the_status_accounts_for_every_vote() {
         status["queues"],
         json!([{
             "queue": world.id.to_string(), "address": "memory:", "seen_at": "2027-01-15T08:00:00Z", "accepted": 3,
-            "backlog": 0, "drained": true, "state": "active",
+            "queued": 0, "drained": true, "state": "active",
         }])
     );
 }

@@ -82,7 +82,7 @@ async fn the_status_still_tells_whether_votes_are_lost() {
         (&json!(null), &json!(0), &json!(true))
     );
     assert_eq!(
-        (&status["queues"][0]["backlog"], &status["queues"][0]["drained"]),
+        (&status["queues"][0]["queued"], &status["queues"][0]["drained"]),
         (&json!(null), &json!(true))
     );
 }

@@ -20,8 +20,8 @@ use vote_core::{
     dedup::{Batch, Delivery},
     queue::{Appended, Frame, Layout, MemoryQueue},
     store::{
-        Ballot, CommitPlan, LedgerRow, Lookup, MemoryStore, QueueRecord, QueueState, RegisteredPoll,
-        StoreError,
+        Ballot, CommitPlan, Lookup, MemoryStore, QuarantineKey, QuarantineRow, QueueRecord, QueueState,
+        RegisteredPoll, Snapshot, StoreError,
     },
 };
 use vote_results::{Parts, Poller, Results};
@@ -140,7 +140,7 @@ impl World {
                 continue;
             }
             let deliveries = vec![Delivery::new(self.id, &from, read)];
-            let batch = Batch::decode(partition, layout().partitions, &registered, deliveries);
+            let batch = Batch::decode(partition, layout().partitions, &registered, deliveries, Vec::new());
             let mut standing = BTreeMap::new();
             for (poll, voters) in batch.voters() {
                 standing
@@ -152,15 +152,10 @@ impl World {
     }
 
     /// Reports the queue, as a worker does.
-    pub(crate) async fn report(&self, accepted: u64, backlog: u64, state: QueueState) {
-        let record = QueueRecord {
-            id: self.id,
-            address: self.queue.address(),
-            seen_at: self.clock.now(),
-            accepted,
-            backlog,
-            state,
-        };
+    pub(crate) async fn report(&self, accepted: u64, queued: u64, state: QueueState) {
+        let votes = |n| [("pets".to_owned(), n)].into();
+        let record = QueueRecord::new(self.id, self.queue.address(), self.clock.now());
+        let record = QueueRecord { accepted: votes(accepted), queued: votes(queued), state, ..record };
         self.store.inner.report(&[record]).await.unwrap();
     }
 
@@ -284,10 +279,20 @@ impl StoreReader for TestStore {
     ) -> Result<Option<String>, StoreError> {
         self.up()?.quarantined(queue, partition, position).await
     }
-    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError> {
-        self.up()?.ledger().await
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+        self.up()?.positions(queue).await
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         self.up()?.queues().await
+    }
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        self.up()?.quarantine(after, limit).await
+    }
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.up()?.snapshot().await
     }
 }

@@ -7,7 +7,9 @@ use fred::types::Value;
 use super::entry;
 use crate::{
     Partition, Partitions,
-    queue::{Appended, Layout, Position, QueueError, QueueStatus, Read, Seal, poll_name},
+    queue::{
+        Appended, Counters, Layout, Position, QueueError, QueueStatus, Read, Remains, Seal, Unread, poll_name,
+    },
 };
 
 pub(super) fn unexpected(what: &str, value: &Value) -> QueueError {
@@ -67,8 +69,8 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
     if fields.is_empty() {
         return Ok(None);
     }
-    let [id, meta, accepted, sealed, entries] =
-        <[Value; 5]>::try_from(fields).map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
+    let [id, meta, accepted, sealed, entries, server, remains] =
+        <[Value; 7]>::try_from(fields).map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
     let meta = array(meta)?;
     let damaged = || unexpected("the box's meta data", &Value::Array(meta.clone()));
     let [version, partitions, pepper, registered] = meta.as_slice() else { return Err(damaged()) };
@@ -89,11 +91,44 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
         version: version.as_u64().and_then(|n| u16::try_from(n).ok()).ok_or_else(damaged)?,
         layout,
         registered: registered.as_u64() == Some(1),
+        server: text(&server)?,
         accepted: counters,
         entries: array(entries)?.iter().map(number).collect::<Result<_, _>>()?,
         // A name that is no slug was never sealed by this crate.
         sealed: array(sealed)?.iter().filter_map(|poll| poll.as_string()?.parse().ok()).collect(),
+        remains: array(remains)?.into_iter().map(remains_of).collect::<Result<_, _>>()?,
     }))
+}
+
+fn remains_of(value: Value) -> Result<Remains, QueueError> {
+    let fields = array(value)?;
+    let [id, of, ends] =
+        <[Value; 3]>::try_from(fields).map_err(|fields| unexpected("remains", &Value::Array(fields)))?;
+    Ok(Remains {
+        id: text(&id)?.parse().map_err(|_| unexpected("the name of remains", &id))?,
+        of: text(&of)?.parse().map_err(|_| unexpected("the name of a box", &of))?,
+        ends: array(ends)?.iter().map(end).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The last position of a partition, or nothing.
+fn end(value: &Value) -> Result<Position, QueueError> {
+    if value.is_null() { Ok(Position::START) } else { position(value) }
+}
+
+pub(super) fn unread(reply: Value, after: &[Position]) -> Result<Vec<Unread>, QueueError> {
+    let of_partition = |(value, after): (Value, &Position)| {
+        let fields = array(value)?;
+        let [last, complete, votes @ ..] = fields.as_slice() else {
+            return Err(unexpected("what is unread", &Value::Array(fields)));
+        };
+        let mut counters = Counters::new();
+        for (poll, n) in pairs(Value::Array(votes.to_vec()))? {
+            *counters.entry(poll_name(&poll)).or_default() += n;
+        }
+        Ok(Unread { end: end(last)?.max(*after), votes: counters, complete: complete.as_u64() == Some(1) })
+    };
+    array(reply)?.into_iter().zip(after).map(of_partition).collect()
 }
 
 pub(super) fn appended(reply: Value) -> Result<Vec<Appended>, QueueError> {
@@ -107,7 +142,7 @@ pub(super) fn appended(reply: Value) -> Result<Vec<Appended>, QueueError> {
 pub(super) fn seal(reply: Value) -> Result<Seal, QueueError> {
     let mut seal = Seal { ends: Vec::new(), accepted: Vec::new() };
     for pair in array(reply)?.chunks_exact(2) {
-        seal.ends.push(if pair[0].is_null() { Position::START } else { position(&pair[0])? });
+        seal.ends.push(end(&pair[0])?);
         seal.accepted.push(number(&pair[1])?);
     }
     Ok(seal)
@@ -123,7 +158,8 @@ pub(super) fn read(reply: Value, after: Position, limit: usize) -> Result<Read, 
         let fields = if fields.is_null() { Vec::new() } else { array(fields.clone())? };
         entries.push(entry(position(at)?, &fields));
     }
-    if after != Position::START {
+    let is_box = !accepted.is_null();
+    if is_box && after != Position::START {
         if entries.first().is_none_or(|first| first.position != after) {
             return Err(QueueError::Cut(after));
         }
@@ -132,5 +168,5 @@ pub(super) fn read(reply: Value, after: Position, limit: usize) -> Result<Read, 
     let at_end = entries.len() <= limit;
     entries.truncate(limit);
     let counters = pairs(accepted)?.into_iter().map(|(poll, votes)| (poll_name(&poll), votes)).collect();
-    Ok(Read { entries, accepted: at_end.then_some(counters) })
+    Ok(Read { entries, at_end, accepted: (is_box && at_end).then_some(counters) })
 }

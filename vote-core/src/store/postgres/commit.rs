@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::{Moment, Uuid, copy, damaged};
 use crate::{
     OptionSlug, Partition,
-    store::{Ballot, CommitPlan, LedgerEntry, PollPlan, StoreError},
+    store::{Ballot, CommitPlan, LedgerEntry, PollPlan, QuarantineState, ReplayOutcome, StoreError},
 };
 
 /// What a poll and its options are called in the table of votes.
@@ -128,8 +128,7 @@ pub(super) async fn add_to_tally(
 }
 
 pub(super) async fn add_to_ledger(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
-    let count =
-        |f: fn(&LedgerEntry) -> u64| plan.ledger.iter().map(|entry| f(entry) as i64).collect::<Vec<_>>();
+    let count = |f: fn(&LedgerEntry) -> i64| plan.ledger.iter().map(f).collect::<Vec<_>>();
     sqlx::query(
         "INSERT INTO ledger (partition, queue, poll, accepted, new_voters, superseded, quarantined)
          SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
@@ -142,9 +141,9 @@ pub(super) async fn add_to_ledger(connection: &mut PgConnection, plan: &CommitPl
     .bind(plan.partition.0 as i16)
     .bind(plan.ledger.iter().map(|entry| Uuid(entry.queue.0)).collect::<Vec<_>>())
     .bind(plan.ledger.iter().map(|entry| entry.poll.as_str()).collect::<Vec<_>>())
-    .bind(count(|entry| entry.accepted))
-    .bind(count(|entry| entry.new_voters))
-    .bind(count(|entry| entry.superseded))
+    .bind(count(|entry| entry.accepted as i64))
+    .bind(count(|entry| entry.new_voters as i64))
+    .bind(count(|entry| entry.superseded as i64))
     .bind(count(|entry| entry.quarantined))
     .execute(connection)
     .await?;
@@ -173,8 +172,9 @@ pub(super) async fn set_aside(connection: &mut PgConnection, plan: &CommitPlan) 
     }
     let frames = &plan.quarantine;
     sqlx::query(
-        "INSERT INTO quarantine (partition, queue, position, poll, votes, reason, frame)
-         SELECT $1, * FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::bigint[], $6::text[], $7::bytea[])",
+        "INSERT INTO quarantine (partition, queue, position, poll, votes, reason, awaits_poll, frame)
+         SELECT $1, * FROM unnest(
+             $2::uuid[], $3::bytea[], $4::text[], $5::bigint[], $6::text[], $7::boolean[], $8::bytea[])",
     )
     .bind(plan.partition.0 as i16)
     .bind(frames.iter().map(|frame| Uuid(frame.queue.0)).collect::<Vec<_>>())
@@ -182,8 +182,46 @@ pub(super) async fn set_aside(connection: &mut PgConnection, plan: &CommitPlan) 
     .bind(frames.iter().map(|frame| frame.poll.as_str()).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| i64::try_from(frame.votes).unwrap_or(i64::MAX)).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| frame.reason.as_str()).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| frame.awaits_poll).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| &*frame.frame).collect::<Vec<_>>())
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Notes what became of frames that were tried again.
+pub(super) async fn replayed(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
+    if plan.replayed.is_empty() {
+        return Ok(());
+    }
+    let outcomes = plan.replayed.iter().map(|replayed| match &replayed.outcome {
+        ReplayOutcome::Counted => (QuarantineState::Counted.as_str(), None, false),
+        ReplayOutcome::Held { reason, awaits_poll } => {
+            (QuarantineState::Held.as_str(), Some(reason.as_str()), *awaits_poll)
+        }
+    });
+    let outcomes: Vec<_> = outcomes.collect();
+    let noted = sqlx::query(
+        "UPDATE quarantine q SET state = r.state, reason = coalesce(r.reason, q.reason), awaits_poll = r.awaits_poll
+         FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::boolean[])
+              AS r (queue, position, state, reason, awaits_poll)
+         WHERE q.partition = $1 AND q.queue = r.queue AND q.position = r.position AND q.state IN ('held', 'replay')",
+    )
+    .bind(plan.partition.0 as i16)
+    .bind(plan.replayed.iter().map(|replayed| Uuid(replayed.queue.0)).collect::<Vec<_>>())
+    .bind(plan.replayed.iter().map(|replayed| replayed.position.as_bytes()).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|(state, ..)| *state).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|(_, reason, _)| *reason).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|(.., awaits_poll)| *awaits_poll).collect::<Vec<_>>())
+    .execute(connection)
+    .await?
+    .rows_affected();
+    if noted != plan.replayed.len() as u64 {
+        return Err(StoreError::Conflict(format!(
+            "{noted} of {} frames that were tried again are set aside",
+            plan.replayed.len()
+        ))
+        .into());
+    }
     Ok(())
 }

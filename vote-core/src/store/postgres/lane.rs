@@ -10,11 +10,11 @@ use super::{
     commit::{self, Failure, PollNumbers},
     damaged, error_at,
     filter::{Filter, Scanned},
-    position,
+    position, quarantine,
 };
 use crate::{
     Partition, Partitions, PollSlug, QueueId, StoreReader, VoterKey,
-    store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, StoreError},
+    store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, QuarantinedFrame, StoreError},
 };
 
 /// How many voters are read into a filter with one look-up.
@@ -221,6 +221,7 @@ impl PostgresLane {
         commit::add_to_ledger(connection, plan).await?;
         commit::move_checkpoints(connection, plan).await?;
         commit::set_aside(connection, plan).await?;
+        commit::replayed(connection, plan).await?;
         sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
         for poll in &plan.polls {
             if let Some(filter) = self.filters.get_mut(&(plan.partition, poll.poll)) {
@@ -340,6 +341,22 @@ impl Lane for PostgresLane {
                 })
             };
             rows.iter().map(ballot).collect()
+        })
+        .await
+    }
+
+    async fn replays(
+        &mut self,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedFrame>, StoreError> {
+        self.call(async |_, connection| {
+            let rows = sqlx::query(quarantine::REPLAYS)
+                .bind(partition.0 as i16)
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(connection)
+                .await?;
+            rows.iter().map(|row| Ok(quarantine::frame(row)?)).collect()
         })
         .await
     }

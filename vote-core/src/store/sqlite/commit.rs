@@ -6,10 +6,11 @@
 
 use std::{collections::HashMap, fmt::Write};
 
+use super::{polls, quarantine};
 use crate::{
     OptionSlug, Partition, PollSlug,
     sqlite::{Failure, Transaction, signed},
-    store::{Ballot, CommitPlan, LedgerEntry, PollPlan, QuarantinedFrame, StoreError},
+    store::{Ballot, CommitPlan, LedgerEntry, PollPlan, StoreError},
 };
 
 /// Applies a plan. After an error the transaction must be dropped.
@@ -37,16 +38,12 @@ pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result
         tx.run(moved.bind(partition.0).bind(&queue.0[..]).bind(position.as_bytes())).await?;
     }
     for frame in &plan.quarantine {
-        set_aside(tx, partition, frame).await?;
+        quarantine::set_aside(tx, partition, frame).await?;
+    }
+    for replayed in &plan.replayed {
+        quarantine::replayed(tx, partition, replayed).await?;
     }
     Ok(())
-}
-
-/// The number that stands for a registered poll.
-pub(super) async fn poll_number(tx: &mut Transaction<'_>, poll: PollSlug) -> Result<Option<i64>, Failure> {
-    let query = sqlx::query_as("SELECT poll FROM polls WHERE slug = ?1").bind(poll.as_str());
-    let found: Option<(i64,)> = tx.one(query).await?;
-    Ok(found.map(|(number,)| number))
 }
 
 /// A poll that the store knows, by numbers.
@@ -59,8 +56,8 @@ struct Numbers {
 impl Numbers {
     async fn find(tx: &mut Transaction<'_>, slug: PollSlug) -> Result<Self, StoreError> {
         let missing = || StoreError::NotPrepared(format!("poll {slug} is not registered in the store"));
-        let poll = poll_number(tx, slug).await?.ok_or_else(missing)?;
-        let options = super::options(tx, poll).await?.into_iter().zip(0..).collect();
+        let poll = polls::number(tx, slug).await?.ok_or_else(missing)?;
+        let options = polls::options(tx, poll).await?.into_iter().zip(0..).collect();
         Ok(Self { slug, poll, options })
     }
 
@@ -166,35 +163,9 @@ async fn book(tx: &mut Transaction<'_>, partition: Partition, entry: &LedgerEntr
     .bind(signed(entry.accepted))
     .bind(signed(entry.new_voters))
     .bind(signed(entry.superseded))
-    .bind(signed(entry.quarantined));
+    .bind(entry.quarantined);
     tx.run(book).await?;
     Ok(())
-}
-
-async fn set_aside(
-    tx: &mut Transaction<'_>,
-    partition: Partition,
-    frame: &QuarantinedFrame,
-) -> Result<(), StoreError> {
-    let insert = sqlx::query(
-        "INSERT INTO quarantine (partition, queue, position, poll, votes, reason, frame)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )
-    .bind(partition.0)
-    .bind(&frame.queue.0[..])
-    .bind(frame.position.as_bytes())
-    .bind(&frame.poll)
-    .bind(signed(frame.votes))
-    .bind(&frame.reason)
-    .bind(&frame.frame[..]);
-    match tx.run(insert).await {
-        Ok(_) => Ok(()),
-        Err(e) if e.is_duplicate() => Err(StoreError::Conflict(format!(
-            "the frame at {} of queue {} was set aside before",
-            frame.position, frame.queue
-        ))),
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// A JSON array.

@@ -11,11 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Inner, commit, options, position, queue_id, timestamp};
+use super::{Inner, books, commit, polls, position, quarantine, queue_id};
 use crate::{
     Partition, PollSlug, QueueId, VoterKey,
     sqlite::{Failure, Transaction},
-    store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, StoreError},
+    store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, QuarantinedFrame, StoreError},
 };
 
 /// The lanes of a store, and the lock that keeps other processes from having any.
@@ -138,27 +138,29 @@ impl Lane for SqliteLane {
         _lookup: Lookup,
     ) -> Result<Vec<Ballot>, StoreError> {
         let mut tx = self.store.read().await?;
-        let Some(number) = commit::poll_number(&mut tx, poll).await? else { return Ok(Vec::new()) };
-        let options = options(&mut tx, number).await?;
+        let Some(number) = polls::number(&mut tx, poll).await? else { return Ok(Vec::new()) };
+        let options = polls::options(&mut tx, number).await?;
         // CROSS JOIN: for each voter asked for one look into the key, whatever the planner believes.
         let query = sqlx::query_as(
             "SELECT v.voter, v.option, v.cast_at FROM json_each(?2) AS asked
              CROSS JOIN votes AS v ON v.poll = ?1 AND v.voter = unhex(asked.value)",
         );
         let asked = commit::json(voters, |voter| format_args!("\"{voter}\"").to_string());
-        let rows: Vec<(Vec<u8>, u16, i64)> = tx.all(query.bind(number).bind(asked)).await?;
-        let mut ballots = Vec::with_capacity(rows.len());
-        for (voter, option, cast_at) in rows {
-            ballots.push(Ballot {
-                voter: VoterKey(voter.try_into().map_err(|_| tx.damaged("the key of a voter"))?),
-                option: *options
-                    .get(usize::from(option))
-                    .ok_or_else(|| tx.damaged("the option of a vote"))?,
-                cast_at: timestamp(&tx, cast_at)?,
-            });
-        }
+        let rows = tx.all(query.bind(number).bind(asked)).await?;
+        let ballots = books::ballots(&tx, &options, rows)?;
         tx.commit().await?;
         Ok(ballots)
+    }
+
+    async fn replays(
+        &mut self,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedFrame>, StoreError> {
+        let mut tx = self.store.read().await?;
+        let frames = quarantine::replays(&mut tx, partition, limit).await?;
+        tx.commit().await?;
+        Ok(frames)
     }
 
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {

@@ -1,0 +1,498 @@
+//! Whether every accepted vote is accounted for, and whether a poll's count is complete. Pure: it compares the
+//! [books](Books) of one moment, so it says the same under full load as at rest.
+//!
+//! For every queue and poll, in every snapshot of a store:
+//!
+//! ```text
+//! accepted = new voters + superseded + quarantined
+//! Σ new voters, those of remains among them = Σ tally = rows of votes
+//! ```
+//!
+//! Votes that were accepted and not read yet are no part of that. How many they are was counted by workers from the
+//! entries that are there, never as a difference: a vote that is lost would hide in a difference for ever.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Partition, PollSlug, Position, QueueId, Timestamp,
+    store::{Books, LedgerRow, QueueRecord, QueueState, SealRecord},
+};
+
+/// A queue that no worker reported for this long is one not heard of. They report every 2 s.
+pub const NOT_HEARD_OF_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What an audit found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every accepted vote is accounted for, and none waits.
+    Holds,
+    /// Every vote that was read is accounted for, but some are still queued, or nobody knows.
+    NotDrained,
+    /// The books contradict each other, or a queue lost votes.
+    Broken,
+}
+
+impl Verdict {
+    /// As what a program exits with: 0, 2 and 1.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Holds => 0,
+            Self::NotDrained => 2,
+            Self::Broken => 1,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Holds => "holds",
+            Self::NotDrained => "not drained",
+            Self::Broken => "broken",
+        })
+    }
+}
+
+/// The audit of a store, or of one poll in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// When the books were read.
+    pub taken_at: Timestamp,
+    /// The outcome.
+    pub verdict: Verdict,
+    /// What is wrong: each in a sentence that names poll, queue and figures.
+    pub problems: Vec<String>,
+    /// What is still to come, or to be decided by somebody.
+    pub outstanding: Vec<String>,
+    /// The figures, poll by poll.
+    pub polls: Vec<PollAudit>,
+}
+
+/// How far a poll is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PollState {
+    /// It takes votes.
+    Open,
+    /// It takes no more votes; some may still be queued.
+    Closed,
+    /// Its count is complete.
+    Final,
+    /// Votes came for it, but the store does not know it.
+    Unregistered,
+}
+
+/// The books of one poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollAudit {
+    /// Its name, as queues hold it.
+    pub poll: String,
+    /// How far it is.
+    pub state: PollState,
+    /// Standing votes, by the tally.
+    pub tally: i64,
+    /// Standing votes, counted row by row; none if they were not counted.
+    pub rows: Option<u64>,
+    /// All queues together.
+    #[serde(flatten)]
+    pub total: Figures,
+    /// Queue by queue.
+    pub queues: Vec<QueueAudit>,
+}
+
+/// What became of votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// Votes that queues accepted, so far as they were read.
+    pub accepted: u64,
+    /// Those that added a voter.
+    pub new_voters: u64,
+    /// Those of voters that had one already, whichever stood in the end.
+    pub superseded: u64,
+    /// Those that could not be counted and are set aside.
+    pub quarantined: i64,
+    /// Votes that were not read yet, as last counted by a worker.
+    pub queued: u64,
+    /// Votes read from what was left of queues that lost data; they may have been counted before.
+    pub reread: u64,
+    /// Those among them that added a voter.
+    pub reread_new: u64,
+}
+
+impl Figures {
+    /// Whether every vote that was read is accounted for.
+    #[must_use]
+    pub fn is_conserved(&self) -> bool {
+        i128::from(self.accepted)
+            == i128::from(self.new_voters) + i128::from(self.superseded) + i128::from(self.quarantined)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.new_voters += other.new_voters;
+        self.superseded += other.superseded;
+        self.quarantined += other.quarantined;
+        self.queued += other.queued;
+        self.reread += other.reread;
+        self.reread_new += other.reread_new;
+    }
+}
+
+/// The books of one poll in one queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueAudit {
+    /// Its identity.
+    pub queue: String,
+    /// Where it was last seen.
+    pub address: String,
+    /// When.
+    pub seen_at: Timestamp,
+    /// `active`, `cut` or `retired`.
+    pub state: String,
+    /// Why it is cut or retired.
+    pub reason: String,
+    /// Votes of the poll that it said to have accepted when it was last seen.
+    pub reported: u64,
+    /// Whether the count of queued votes reached the end.
+    pub queued_complete: bool,
+    /// Whether the poll is sealed in it, and all there was has been read.
+    pub complete: bool,
+    /// What became of them.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// Audits a store as of `now`, or one poll of it.
+#[must_use]
+pub fn audit(books: &Books, now: Timestamp, only: Option<PollSlug>) -> Audit {
+    let view = View::new(books, now);
+    let mut problems = Vec::new();
+    let mut outstanding = Vec::new();
+    let mut polls = Vec::new();
+    for name in view.polls(only) {
+        let poll = view.poll(&name);
+        view.check_poll(&poll, &mut problems);
+        if let Ok(slug) = name.parse() {
+            outstanding.extend(view.outstanding(slug, &mut problems));
+        }
+        polls.push(poll);
+    }
+    // A queue is named once, however many polls it is about.
+    let mut told = BTreeSet::new();
+    problems.retain(|text| told.insert(text.clone()));
+    outstanding.retain(|text| told.insert(text.clone()));
+    let verdict = match (problems.is_empty(), outstanding.is_empty()) {
+        (false, _) => Verdict::Broken,
+        (true, false) => Verdict::NotDrained,
+        (true, true) => Verdict::Holds,
+    };
+    Audit { taken_at: now, verdict, problems, outstanding, polls }
+}
+
+/// What keeps a closed poll's count from being final; nothing if it can be. Every queue must be sealed for it and read
+/// to the seal, or written off, the books must hold, and nothing of it may be in quarantine undecided.
+#[must_use]
+pub fn obstacles(books: &Books, poll: PollSlug) -> Vec<String> {
+    let view = View::new(books, Timestamp::MAX);
+    let mut obstacles = Vec::new();
+    match books.polls.iter().find(|known| known.slug == poll) {
+        None => obstacles.push(format!("poll {poll} is not registered")),
+        Some(known) if known.closed_at.is_none() => obstacles.push(format!("poll {poll} is not closed")),
+        Some(_) => {}
+    }
+    view.check_poll(&view.poll(poll.as_str()), &mut obstacles);
+    for queue in &books.queues {
+        if queue.state == QueueState::Retired {
+            continue;
+        }
+        let (id, at) = (queue.id, &queue.address);
+        match queue.remains_of {
+            Some(of) if !view.is_read_to_the_end(queue) => {
+                obstacles.push(format!("what is left of queue {of} at {at} is not read to its end ({id})"));
+            }
+            Some(_) => {}
+            None => match view.seals.get(&(id, poll)) {
+                None if queue.state == QueueState::Cut => obstacles.push(cut(queue)),
+                None => obstacles.push(format!("queue {id} at {at} is not sealed for poll {poll} yet")),
+                Some(seal) if !view.is_read_to(id, &seal.seal.ends) => {
+                    obstacles.push(format!("queue {id} at {at} is not read to the seal of poll {poll}"));
+                }
+                Some(_) => {}
+            },
+        }
+    }
+    let pending: u64 =
+        books.quarantine.iter().filter(|total| total.poll == poll.as_str()).map(|total| total.pending).sum();
+    if pending > 0 {
+        obstacles.push(format!(
+            "{pending} frames of poll {poll} are in quarantine undecided: see `vote-worker quarantine list`, then replay \
+             or reject them"
+        ));
+    }
+    obstacles
+}
+
+fn cut(queue: &QueueRecord) -> String {
+    format!(
+        "queue {} at {} is cut: {}. It last reported {} accepted votes. If what it lost can't be brought back, write it \
+         off: `vote-worker queues retire {} --reason TEXT`",
+        queue.id,
+        queue.address,
+        queue.reason,
+        queue.votes_accepted(),
+        queue.id
+    )
+}
+
+/// The books, by what is looked for in them.
+struct View<'a> {
+    books: &'a Books,
+    now: Timestamp,
+    seals: BTreeMap<(QueueId, PollSlug), &'a SealRecord>,
+}
+
+impl<'a> View<'a> {
+    fn new(books: &'a Books, now: Timestamp) -> Self {
+        let seals = books.seals.iter().map(|seal| ((seal.queue, seal.poll), seal)).collect();
+        Self { books, now, seals }
+    }
+
+    /// The polls of the audit: those registered, and those that only queues know.
+    fn polls(&self, only: Option<PollSlug>) -> Vec<String> {
+        if let Some(poll) = only {
+            return vec![poll.to_string()];
+        }
+        let registered: Vec<String> = self.books.polls.iter().map(|poll| poll.slug.to_string()).collect();
+        let mut others = BTreeSet::new();
+        for queue in &self.books.queues {
+            others.extend(queue.accepted.keys().chain(queue.queued.keys()));
+        }
+        others.extend(self.books.ledger.iter().map(|row| &row.entry.poll));
+        let unknown = others.into_iter().filter(|name| !registered.contains(name)).cloned();
+        registered.iter().cloned().chain(unknown).collect()
+    }
+
+    fn state(&self, poll: &str) -> PollState {
+        match self.books.polls.iter().find(|known| known.slug.as_str() == poll) {
+            None => PollState::Unregistered,
+            Some(known) if known.final_at.is_some() => PollState::Final,
+            Some(known) if known.closed_at.is_some() => PollState::Closed,
+            Some(_) => PollState::Open,
+        }
+    }
+
+    fn is_read_to(&self, queue: QueueId, ends: &[Position]) -> bool {
+        (0..).zip(ends).all(|(partition, end)| {
+            let read = self.books.positions.get(&(queue, Partition(partition)));
+            read.copied().unwrap_or_default() >= *end
+        })
+    }
+
+    /// By its last report. One that was never looked at holds nobody knows what.
+    fn is_read_to_the_end(&self, queue: &QueueRecord) -> bool {
+        !queue.ends.is_empty() && self.is_read_to(queue.id, &queue.ends)
+    }
+
+    /// Whether nothing of the poll can come from the queue any more.
+    fn is_complete(&self, queue: &QueueRecord, poll: PollSlug) -> bool {
+        self.seals.get(&(queue.id, poll)).is_some_and(|seal| self.is_read_to(queue.id, &seal.seal.ends))
+    }
+
+    fn poll(&self, name: &str) -> PollAudit {
+        let mut queues: BTreeMap<QueueId, QueueAudit> = BTreeMap::new();
+        let slug: Option<PollSlug> = name.parse().ok();
+        let count = |counters: &crate::queue::Counters| counters.get(name).copied().unwrap_or_default();
+        for record in self.books.queues.iter().filter(|record| record.remains_of.is_none()) {
+            queues.insert(
+                record.id,
+                QueueAudit {
+                    queue: record.id.to_string(),
+                    address: record.address.clone(),
+                    seen_at: record.seen_at,
+                    state: record.state.as_str().to_owned(),
+                    reason: record.reason.clone(),
+                    reported: count(&record.accepted),
+                    queued_complete: record.queued_complete,
+                    complete: slug.is_some_and(|slug| self.is_complete(record, slug)),
+                    figures: Figures { queued: count(&record.queued), ..Figures::default() },
+                },
+            );
+        }
+        let remains: BTreeMap<QueueId, QueueId> =
+            self.books.queues.iter().filter_map(|record| Some((record.id, record.remains_of?))).collect();
+        for LedgerRow { entry, .. } in self.books.ledger.iter().filter(|row| row.entry.poll == name) {
+            let of = remains.get(&entry.queue);
+            let Some(queue) = queues.get_mut(of.unwrap_or(&entry.queue)) else { continue };
+            queue.figures.add(&if of.is_some() {
+                Figures { reread: entry.accepted, reread_new: entry.new_voters, ..Figures::default() }
+            } else {
+                Figures {
+                    accepted: entry.accepted,
+                    new_voters: entry.new_voters,
+                    superseded: entry.superseded,
+                    quarantined: entry.quarantined,
+                    ..Figures::default()
+                }
+            });
+        }
+        let mut total = Figures::default();
+        queues.values().for_each(|queue| total.add(&queue.figures));
+        let of_poll = self.books.tally.iter().filter(|row| row.poll.as_str() == name);
+        let rows = self.books.rows.as_ref().map(|rows| {
+            rows.iter().filter(|((poll, _), _)| poll.as_str() == name).map(|(_, votes)| votes).sum()
+        });
+        PollAudit {
+            poll: name.to_owned(),
+            state: self.state(name),
+            tally: of_poll.map(|row| row.votes).sum(),
+            rows,
+            total,
+            queues: queues.into_values().collect(),
+        }
+    }
+
+    /// What contradicts what in the books of a poll.
+    fn check_poll(&self, poll: &PollAudit, problems: &mut Vec<String>) {
+        let name = &poll.poll;
+        let mut new_voters = 0_u64;
+        let known: BTreeSet<QueueId> = self.books.queues.iter().map(|record| record.id).collect();
+        for row in self.books.ledger.iter().filter(|row| row.entry.poll == *name) {
+            new_voters += row.entry.new_voters;
+            self.check_row(row, problems);
+            if !known.contains(&row.entry.queue) {
+                problems.push(format!(
+                    "votes were read from queue {}, which was never reported",
+                    row.entry.queue
+                ));
+            }
+        }
+        for record in self.books.seals.iter().filter(|record| record.poll.as_str() == name) {
+            self.check_seal(record, problems);
+        }
+        if i128::from(new_voters) != i128::from(poll.tally) {
+            problems.push(format!(
+                "poll {name}: {new_voters} votes added a voter, the tally holds {}",
+                poll.tally
+            ));
+        }
+        let mut tally: BTreeMap<&str, i64> = BTreeMap::new();
+        for row in self.books.tally.iter().filter(|row| row.poll.as_str() == name) {
+            *tally.entry(row.option.as_str()).or_default() += row.votes;
+            if row.votes < 0 {
+                problems.push(format!(
+                    "poll {name}: the tally of option {} in partition {} is {}",
+                    row.option, row.partition, row.votes
+                ));
+            }
+        }
+        if let Some(rows) = &self.books.rows {
+            let mut counted: BTreeMap<&str, i64> = tally.keys().map(|option| (*option, 0)).collect();
+            for ((poll, option), votes) in rows.iter().filter(|((poll, _), _)| poll.as_str() == name) {
+                debug_assert_eq!(poll.as_str(), name);
+                counted.insert(option.as_str(), i64::try_from(*votes).unwrap_or(i64::MAX));
+            }
+            for (option, votes) in counted {
+                let tally = tally.get(option).copied().unwrap_or_default();
+                if tally != votes {
+                    problems.push(format!(
+                        "poll {name}: option {option} has {votes} rows, the tally says {tally}"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn check_row(&self, row: &LedgerRow, problems: &mut Vec<String>) {
+        let LedgerRow { partition, entry } = row;
+        let place = format!("queue {}, partition {partition}, poll {}", entry.queue, entry.poll);
+        if !entry.is_conserved() {
+            problems.push(format!(
+                "{place}: {} votes were accepted, but {} new voters, {} superseded and {} quarantined were read",
+                entry.accepted, entry.new_voters, entry.superseded, entry.quarantined
+            ));
+        }
+        let set_aside: u64 = self
+            .books
+            .quarantine
+            .iter()
+            .filter(|total| {
+                (total.queue, total.partition, &total.poll) == (entry.queue, *partition, &entry.poll)
+            })
+            .map(|total| total.votes)
+            .sum();
+        if i128::from(set_aside) != i128::from(entry.quarantined) {
+            problems.push(format!(
+                "{place}: {} votes are quarantined by the ledger, {set_aside} are in quarantine",
+                entry.quarantined
+            ));
+        }
+    }
+
+    /// Whether what was read agrees with what a queue counted when the poll was sealed in it.
+    fn check_seal(&self, record: &SealRecord, problems: &mut Vec<String>) {
+        let SealRecord { queue, poll, seal } = record;
+        for ((end, accepted), partition) in seal.ends.iter().zip(&seal.accepted).zip(0..) {
+            let partition = Partition(partition);
+            let of_place = |row: &&LedgerRow| {
+                (row.entry.queue, row.partition) == (*queue, partition) && row.entry.poll == poll.as_str()
+            };
+            let booked = self.books.ledger.iter().find(of_place).map_or(0, |row| row.entry.accepted);
+            let read = self.books.positions.get(&(*queue, partition)).copied().unwrap_or_default();
+            if booked > *accepted || (read >= *end && booked < *accepted) {
+                problems.push(format!(
+                    "queue {queue}, partition {partition}, poll {poll}: {accepted} votes were accepted when the poll \
+                     was sealed, {booked} were read"
+                ));
+            }
+        }
+    }
+
+    /// What is still to come for a poll; what can't come any more because it was lost is a problem.
+    fn outstanding(&self, poll: PollSlug, problems: &mut Vec<String>) -> Vec<String> {
+        let mut outstanding = Vec::new();
+        if self.state(poll.as_str()) == PollState::Final {
+            return outstanding;
+        }
+        for queue in &self.books.queues {
+            if queue.state == QueueState::Retired || self.is_complete(queue, poll) {
+                continue;
+            }
+            let (id, at) = (queue.id, &queue.address);
+            let late =
+                self.now.as_micros() - queue.seen_at.as_micros() > NOT_HEARD_OF_AFTER.as_micros() as i64;
+            let drained = self.is_read_to_the_end(queue);
+            match queue.remains_of {
+                None if queue.state == QueueState::Cut => problems.push(cut(queue)),
+                Some(_) if drained => {}
+                _ if late => outstanding.push(format!(
+                    "queue {id} at {at} was not heard of since {}; it last reported {} accepted votes and {} queued",
+                    queue.seen_at,
+                    queue.votes_accepted(),
+                    queue.queued.values().sum::<u64>()
+                )),
+                Some(of) => {
+                    outstanding.push(format!("what is left of queue {of} at {at} is being read ({id})"));
+                }
+                None if !drained => {
+                    let at_least = if queue.queued_complete { "" } else { "at least " };
+                    outstanding.push(format!(
+                        "queue {id} at {at} has {at_least}{} votes queued",
+                        queue.queued.values().sum::<u64>()
+                    ));
+                }
+                None => {}
+            }
+        }
+        outstanding
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! A queue with a fault.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    Partition, PollSlug, Position, Queue, QueueId,
+    conformance::{QueueHarness, layout},
+    queue::{AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Seal, Unread},
+};
+
+/// What a [`BrokenQueue`] does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // Each name says it.
+pub enum QueueFault {
+    MakesABoxUnasked,
+    RegistersItself,
+    MakesAnotherBox,
+    ReplacesAnyBox,
+    TakesUnregistered,
+    IgnoresTheIdentity,
+    ReadsAnyBox,
+    Reorders,
+    ReadsDestructively,
+    ForgetsThePosition,
+    IgnoresTheLimit,
+    CountsTooEarly,
+    CountsFrames,
+    TrimsTheAnchor,
+    TrimsEverything,
+    RestartsPositions,
+    HidesACut,
+    IgnoresTheSeal,
+    SealsWithoutCounts,
+    TakesAnyPartition,
+    LosesAFlush,
+    ForgetsOnRestart,
+    ForgetsTheRemains,
+    KeepsTheRemains,
+    CountsRemains,
+    ForgetsWhatIsUnread,
+}
+
+/// A queue in memory with one fault.
+#[derive(Debug)]
+pub struct BrokenQueue {
+    inner: MemoryQueue,
+    fault: QueueFault,
+    appends: AtomicU64,
+}
+
+impl BrokenQueue {
+    /// An empty one.
+    #[must_use]
+    pub fn new(fault: QueueFault) -> Self {
+        Self { inner: MemoryQueue::new(), fault, appends: AtomicU64::new(0) }
+    }
+
+    /// The box that is there, whatever the caller thinks.
+    async fn current(&self) -> QueueId {
+        let status = self.inner.status().await.ok().flatten();
+        status.map_or(QueueId([0; 16]), |status| status.id)
+    }
+}
+
+#[async_trait]
+impl Queue for BrokenQueue {
+    fn address(&self) -> String {
+        format!("broken:{:?}", self.fault)
+    }
+
+    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
+        let current = self.inner.status().await?.map(|status| status.id);
+        let replacing = match self.fault {
+            QueueFault::MakesAnotherBox => current,
+            QueueFault::ReplacesAnyBox if replacing.is_some() => current,
+            _ => replacing,
+        };
+        let id = self.inner.create(layout, replacing).await?;
+        if self.fault == QueueFault::RegistersItself {
+            self.inner.register(id).await?;
+        }
+        Ok(id)
+    }
+
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+        if self.fault == QueueFault::MakesABoxUnasked {
+            self.inner.create(layout(), None).await?;
+        }
+        let mut status = self.inner.status().await?;
+        if let (QueueFault::ForgetsTheRemains, Some(status)) = (self.fault, &mut status) {
+            status.remains.clear();
+        }
+        Ok(status)
+    }
+
+    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+        self.inner.register(id).await
+    }
+
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+        let count = self.appends.fetch_add(1, Ordering::Relaxed);
+        let mut frames = frames.to_vec();
+        match self.fault {
+            QueueFault::TakesUnregistered => self.inner.register(id).await.unwrap_or_default(),
+            QueueFault::IgnoresTheIdentity => return self.inner.append(self.current().await, &frames).await,
+            QueueFault::Reorders => frames.reverse(),
+            QueueFault::CountsFrames => frames.iter_mut().for_each(|frame| frame.votes = 1),
+            QueueFault::TakesAnyPartition => {
+                let partitions = layout().partitions;
+                frames.retain(|frame| partitions.contains(frame.partition));
+            }
+            QueueFault::LosesAFlush if count == 40 => {
+                return Ok(frames.iter().map(|_| Appended::Stored(Position::START)).collect());
+            }
+            QueueFault::IgnoresTheSeal => {
+                // Under another name, which is not sealed.
+                for frame in &mut frames {
+                    frame.poll = "unsealed".parse().unwrap_or(frame.poll);
+                }
+            }
+            QueueFault::RestartsPositions if count == 1 => {
+                return Ok(vec![Appended::Stored(
+                    Position::from_bytes(&1_u64.to_be_bytes()).unwrap_or_default(),
+                )]);
+            }
+            _ => {}
+        }
+        self.inner.append(id, &frames).await
+    }
+
+    async fn read(
+        &self,
+        id: QueueId,
+        partition: Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Read, QueueError> {
+        let (id, after, limit) = match self.fault {
+            QueueFault::ReadsAnyBox => (self.current().await, after, limit),
+            QueueFault::ForgetsThePosition => (id, Position::START, limit),
+            QueueFault::IgnoresTheLimit => (id, after, usize::MAX >> 1),
+            _ => (id, after, limit),
+        };
+        let mut read = match self.inner.read(id, partition, after, limit).await {
+            Err(QueueError::Cut(_)) if self.fault == QueueFault::HidesACut => Read::default(),
+            other => other?,
+        };
+        match self.fault {
+            QueueFault::CountsRemains if read.at_end && id != self.current().await => {
+                read.accepted = Some(crate::queue::Counters::new());
+            }
+            QueueFault::CountsTooEarly => read.accepted = Some(crate::queue::Counters::new()),
+            QueueFault::ReadsDestructively => {
+                if let Some(last) = read.entries.last() {
+                    self.inner.trim(id, partition, last.position).await?;
+                }
+            }
+            _ => {}
+        }
+        Ok(read)
+    }
+
+    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
+        let beyond = |number: u64| Position::from_bytes(&number.to_be_bytes()).unwrap_or_default();
+        match self.fault {
+            QueueFault::TrimsTheAnchor => {
+                let mut next = [0; 8];
+                next.copy_from_slice(upto.as_bytes());
+                self.inner.trim(id, partition, beyond(u64::from_be_bytes(next) + 1)).await
+            }
+            QueueFault::KeepsTheRemains if id != self.current().await => Ok(()),
+            QueueFault::TrimsEverything => self.inner.trim(id, partition, beyond(u64::MAX)).await,
+            _ => self.inner.trim(id, partition, upto).await,
+        }
+    }
+
+    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+        let mut seal = self.inner.seal(id, poll).await?;
+        if self.fault == QueueFault::SealsWithoutCounts {
+            seal.accepted.fill(0);
+        }
+        Ok(seal)
+    }
+
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+        let mut unread = self.inner.unread(id, after, limit).await?;
+        if self.fault == QueueFault::ForgetsWhatIsUnread {
+            unread.iter_mut().for_each(|unread| unread.votes.clear());
+        }
+        Ok(unread)
+    }
+
+    async fn check(&self) -> Result<Vec<String>, QueueError> {
+        self.inner.check().await
+    }
+}
+
+/// Makes queues with a fault.
+#[derive(Debug, Clone, Copy)]
+pub struct BrokenQueues(pub QueueFault);
+
+#[async_trait]
+impl QueueHarness for BrokenQueues {
+    async fn fresh(&self) -> Arc<dyn Queue> {
+        Arc::new(BrokenQueue::new(self.0))
+    }
+
+    async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue> {
+        if self.0 == QueueFault::ForgetsOnRestart { self.fresh().await } else { queue }
+    }
+}

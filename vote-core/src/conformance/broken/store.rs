@@ -1,0 +1,447 @@
+//! A store with a fault.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{
+    Lane, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Store, StoreReader, Timestamp, VoterKey,
+    conformance::{StoreHarness, layout},
+    queue::Layout,
+    store::{
+        Acquired, Ballot, Books, CommitPlan, Decision, LedgerRow, Lookup, MemoryStore, QuarantineKey,
+        QuarantineRow, QuarantineState, QuarantinedFrame, QueueRecord, QueueState, RegisteredPoll,
+        ReplayOutcome, Replayed, SealRecord, Snapshot, StoreError,
+    },
+};
+
+/// What a [`BrokenStore`] does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // Each name says it.
+pub enum StoreFault {
+    InventsALayout,
+    TakesAnyLayout,
+    ReplacesPolls,
+    SharesPartitions,
+    KeepsPartitionsOfTheDead,
+    CountsOneLane,
+    DropsAVote,
+    DropsTheTally,
+    DropsTheLedger,
+    ForgetsThePosition,
+    DropsTheQuarantine,
+    IgnoresTheVersion,
+    UpsertsByItself,
+    ReplacesWithoutLooking,
+    DropsReplacements,
+    AddsUpTheAcceptedCount,
+    LooksUpHalf,
+    ForgetsOnRestart,
+    RevivesCutQueues,
+    KeepsTheFirstReport,
+    Reorders,
+    ReopensPolls,
+    FinishesTwice,
+    FinishesByAnyVersion,
+    FinishesOpenPolls,
+    FinishesInSecret,
+    OverwritesSeals,
+    RevivesRetiredQueues,
+    ListsOnePage,
+    NeverReplays,
+    ReplaysFinalPolls,
+    KeepsWhatWasCounted,
+    ForgetsTheNewReason,
+    CountsReplaysTwice,
+    ReplaysWhatWasRejected,
+    ReadsBooksLate,
+    LeavesOutQuarantine,
+    RepeatsTheLastBallot,
+}
+
+/// A store in memory with one fault.
+#[derive(Debug)]
+pub struct BrokenStore {
+    inner: MemoryStore,
+    fault: StoreFault,
+}
+
+impl BrokenStore {
+    /// An empty one.
+    #[must_use]
+    pub fn new(fault: StoreFault) -> Self {
+        Self { inner: MemoryStore::new(), fault }
+    }
+}
+
+#[async_trait]
+impl StoreReader for BrokenStore {
+    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
+        match self.fault {
+            StoreFault::InventsALayout => Ok(Some(layout())),
+            _ => self.inner.layout().await,
+        }
+    }
+    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
+        self.inner.polls().await
+    }
+    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
+        self.inner.tally(poll).await
+    }
+    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
+        self.inner.ballot(poll, voter).await
+    }
+    async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
+        self.inner.position(queue, partition).await
+    }
+    async fn quarantined(
+        &self,
+        queue: QueueId,
+        partition: Partition,
+        position: Position,
+    ) -> Result<Option<String>, StoreError> {
+        self.inner.quarantined(queue, partition, position).await
+    }
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+        self.inner.positions(queue).await
+    }
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        let mut queues = self.inner.queues().await?;
+        if self.fault == StoreFault::RevivesCutQueues {
+            queues.iter_mut().for_each(|queue| queue.state = QueueState::Active);
+        }
+        if self.fault == StoreFault::RevivesRetiredQueues {
+            queues.retain_mut(|queue| {
+                queue.state = queue.state.min(QueueState::Cut);
+                true
+            });
+        }
+        Ok(queues)
+    }
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        match self.fault {
+            StoreFault::ListsOnePage if after.is_some() => Ok(Vec::new()),
+            _ => self.inner.quarantine(after, limit).await,
+        }
+    }
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let inner = self.inner.snapshot().await?;
+        Ok(Box::new(BrokenSnapshot { inner, store: self.inner.clone(), fault: self.fault }))
+    }
+}
+
+#[async_trait]
+impl Store for BrokenStore {
+    async fn prepare(&self, layout: Layout) -> Result<(), StoreError> {
+        match self.inner.prepare(layout).await {
+            Err(StoreError::Layout(_)) if self.fault == StoreFault::TakesAnyLayout => Ok(()),
+            other => other,
+        }
+    }
+    async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
+        match self.fault {
+            StoreFault::ReplacesPolls => {
+                self.inner.register_poll(poll).await?;
+                Ok(RegisteredPoll::from(poll))
+            }
+            _ => self.inner.register_poll(poll).await,
+        }
+    }
+    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+        let closed = self.inner.close_poll(poll, at).await?;
+        Ok(match self.fault {
+            StoreFault::ReopensPolls => closed.map(|closed| RegisteredPoll { closed_at: Some(at), ..closed }),
+            _ => closed,
+        })
+    }
+    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
+        if self.fault == StoreFault::OverwritesSeals {
+            self.inner.forget_seal(seal);
+        }
+        self.inner.note_seal(seal).await
+    }
+    async fn finish_poll(
+        &self,
+        poll: PollSlug,
+        versions: &BTreeMap<Partition, u64>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let now = self.inner.snapshot().await?.books(false).await?.versions;
+        match self.fault {
+            StoreFault::FinishesByAnyVersion => self.inner.finish_poll(poll, &now, at).await,
+            StoreFault::FinishesOpenPolls => {
+                self.inner.close_poll(poll, at).await?;
+                self.inner.finish_poll(poll, versions, at).await
+            }
+            StoreFault::FinishesTwice => {
+                self.inner.finish_poll(poll, versions, at).await?;
+                self.inner.set_final(poll, at);
+                Ok(())
+            }
+            StoreFault::FinishesInSecret => {
+                self.inner.set_final(poll, at);
+                Ok(())
+            }
+            _ => self.inner.finish_poll(poll, versions, at).await,
+        }
+    }
+    async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
+        self.inner.retire(queue, reason).await
+    }
+    async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
+        self.inner.decide(frames, decision).await
+    }
+    async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
+        if self.fault == StoreFault::KeepsTheFirstReport && !self.inner.queues().await?.is_empty() {
+            return Ok(());
+        }
+        self.inner.report(queues).await
+    }
+    async fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.check().await
+    }
+    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
+        let inner = self.inner.open_lane().await?;
+        if self.fault == StoreFault::KeepsPartitionsOfTheDead {
+            // The lane is not dropped with its handle, so its partitions stay taken.
+            let lane: &'static mut dyn Lane = Box::leak(inner);
+            return Ok(Box::new(BrokenLane {
+                inner: Held::Leaked(lane),
+                store: self.inner.clone(),
+                fault: self.fault,
+            }));
+        }
+        Ok(Box::new(BrokenLane { inner: Held::Owned(inner), store: self.inner.clone(), fault: self.fault }))
+    }
+}
+
+#[derive(Debug)]
+enum Held {
+    Owned(Box<dyn Lane>),
+    Leaked(&'static mut dyn Lane),
+}
+
+#[derive(Debug)]
+struct BrokenLane {
+    inner: Held,
+    store: MemoryStore,
+    fault: StoreFault,
+}
+
+impl BrokenLane {
+    fn lane(&mut self) -> &mut dyn Lane {
+        match &mut self.inner {
+            Held::Owned(lane) => &mut **lane,
+            Held::Leaked(lane) => &mut **lane,
+        }
+    }
+
+    /// The version the partition has, whatever the caller thinks.
+    async fn version(&mut self, partition: Partition) -> Result<u64, StoreError> {
+        let mut other = self.store.open_lane().await?;
+        let acquired = match self.lane().acquire(partition).await? {
+            Some(acquired) => Some(acquired),
+            None => other.acquire(partition).await?,
+        };
+        Ok(acquired.map_or(1, |acquired| acquired.version))
+    }
+
+    /// Makes replacements of inserts that would be refused.
+    async fn upsert(&mut self, plan: &mut CommitPlan) -> Result<(), StoreError> {
+        for poll in &mut plan.polls {
+            let mut inserts = Vec::new();
+            for ballot in poll.inserts.drain(..) {
+                match self.store.ballot(poll.poll, ballot.voter).await? {
+                    Some(stands) => poll.replacements.push((stands, ballot)),
+                    None => inserts.push(ballot),
+                }
+            }
+            poll.inserts = inserts;
+        }
+        Ok(())
+    }
+
+    /// Makes replacements expect what stands.
+    async fn expect_what_stands(&mut self, plan: &mut CommitPlan) -> Result<(), StoreError> {
+        for poll in &mut plan.polls {
+            for (old, _) in &mut poll.replacements {
+                if let Some(stands) = self.store.ballot(poll.poll, old.voter).await? {
+                    *old = stands;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Lane for BrokenLane {
+    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
+        match self.fault {
+            StoreFault::CountsOneLane => Ok(1),
+            _ => self.lane().live_lanes().await,
+        }
+    }
+
+    async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {
+        match (self.lane().acquire(partition).await?, self.fault) {
+            (None, StoreFault::SharesPartitions) => {
+                Ok(Some(Acquired { version: 0, checkpoints: std::collections::BTreeMap::new() }))
+            }
+            (other, _) => Ok(other),
+        }
+    }
+
+    async fn release(&mut self, partition: Partition) -> Result<(), StoreError> {
+        self.lane().release(partition).await
+    }
+
+    async fn lookup(
+        &mut self,
+        partition: Partition,
+        poll: PollSlug,
+        voters: &[VoterKey],
+        lookup: Lookup,
+    ) -> Result<Vec<Ballot>, StoreError> {
+        let mut found = self.lane().lookup(partition, poll, voters, lookup).await?;
+        if self.fault == StoreFault::LooksUpHalf {
+            found.truncate(found.len() / 2);
+        }
+        Ok(found)
+    }
+
+    async fn replays(
+        &mut self,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedFrame>, StoreError> {
+        let fault = self.fault;
+        let of_partition = |row: &QuarantineRow| row.partition == partition;
+        let rejected = |row: &QuarantineRow| row.state == QuarantineState::Rejected;
+        let awaiting = |row: &QuarantineRow| row.state == QuarantineState::Held && row.frame.awaits_poll;
+        let also = |row: &QuarantineRow| match fault {
+            StoreFault::ReplaysWhatWasRejected => rejected(row),
+            StoreFault::ReplaysFinalPolls => awaiting(row),
+            _ => false,
+        };
+        match fault {
+            StoreFault::NeverReplays => Ok(Vec::new()),
+            StoreFault::ReplaysWhatWasRejected | StoreFault::ReplaysFinalPolls => {
+                let rows = self.store.quarantine(None, limit).await?;
+                Ok(rows
+                    .into_iter()
+                    .filter(|row| of_partition(row) && also(row))
+                    .map(|row| row.frame)
+                    .collect())
+            }
+            _ => self.lane().replays(partition, limit).await,
+        }
+    }
+
+    async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {
+        let mut plan = plan.clone();
+        match self.fault {
+            StoreFault::KeepsWhatWasCounted => plan.replayed.clear(),
+            StoreFault::CountsReplaysTwice => {
+                let counted = self.store.quarantine(None, usize::MAX).await?;
+                let counted = |replayed: &Replayed| {
+                    counted.iter().any(|row| {
+                        row.frame.position == replayed.position && row.state == QuarantineState::Counted
+                    })
+                };
+                plan.replayed.retain(|replayed| !counted(replayed));
+            }
+            StoreFault::ForgetsTheNewReason => plan.replayed.iter_mut().for_each(|replayed| {
+                if let ReplayOutcome::Held { reason, awaits_poll } = &mut replayed.outcome {
+                    (*reason, *awaits_poll) = ("a test".to_owned(), true);
+                }
+            }),
+            StoreFault::DropsAVote => plan
+                .polls
+                .iter_mut()
+                .for_each(|poll| poll.inserts.truncate(poll.inserts.len().saturating_sub(1))),
+            StoreFault::DropsTheTally => plan.polls.iter_mut().for_each(|poll| poll.tally.clear()),
+            StoreFault::DropsTheLedger => plan.ledger.clear(),
+            StoreFault::ForgetsThePosition => plan.positions.clear(),
+            StoreFault::DropsTheQuarantine => plan.quarantine.clear(),
+            StoreFault::IgnoresTheVersion => plan.version = self.version(plan.partition).await?,
+            StoreFault::UpsertsByItself => self.upsert(&mut plan).await?,
+            StoreFault::ReplacesWithoutLooking => self.expect_what_stands(&mut plan).await?,
+            StoreFault::DropsReplacements => plan.polls.iter_mut().for_each(|poll| poll.replacements.clear()),
+            StoreFault::AddsUpTheAcceptedCount => {
+                let before = self.store.snapshot().await?.books(false).await?.ledger;
+                for entry in &mut plan.ledger {
+                    let same =
+                        |row: &&LedgerRow| row.entry.queue == entry.queue && row.entry.poll == entry.poll;
+                    entry.accepted += before.iter().find(same).map_or(0, |row| row.entry.accepted);
+                }
+            }
+            // Keeps what was there, in whatever order votes came.
+            StoreFault::Reorders => {
+                for poll in &mut plan.polls {
+                    poll.replacements.clear();
+                    poll.tally.clear();
+                    for ballot in &poll.inserts {
+                        *poll.tally.entry(ballot.option).or_default() += 1;
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.lane().commit(&plan).await
+    }
+}
+
+#[derive(Debug)]
+struct BrokenSnapshot {
+    inner: Box<dyn Snapshot>,
+    store: MemoryStore,
+    fault: StoreFault,
+}
+
+#[async_trait]
+impl Snapshot for BrokenSnapshot {
+    async fn books(&mut self, recount: bool) -> Result<Books, StoreError> {
+        let mut books = match self.fault {
+            StoreFault::ReadsBooksLate => self.store.snapshot().await?.books(recount).await?,
+            _ => self.inner.books(recount).await?,
+        };
+        if self.fault == StoreFault::LeavesOutQuarantine {
+            books.quarantine.clear();
+        }
+        Ok(books)
+    }
+
+    async fn ballots(
+        &mut self,
+        poll: PollSlug,
+        after: Option<VoterKey>,
+        limit: usize,
+    ) -> Result<Vec<Ballot>, StoreError> {
+        let before = |key: VoterKey| VoterKey(u128::from_be_bytes(key.0).saturating_sub(1).to_be_bytes());
+        let after = match self.fault {
+            StoreFault::RepeatsTheLastBallot => after.map(before),
+            _ => after,
+        };
+        self.inner.ballots(poll, after, limit).await
+    }
+}
+
+/// Makes stores with a fault.
+#[derive(Debug, Clone, Copy)]
+pub struct BrokenStores(pub StoreFault);
+
+#[async_trait]
+impl StoreHarness for BrokenStores {
+    async fn fresh(&self) -> Arc<dyn Store> {
+        Arc::new(BrokenStore::new(self.0))
+    }
+
+    async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        if self.0 == StoreFault::ForgetsOnRestart { self.fresh().await } else { store }
+    }
+}

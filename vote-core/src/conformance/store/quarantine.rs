@@ -1,0 +1,164 @@
+//! Frames that were set aside, and tried again.
+
+use super::*;
+use crate::{
+    PollSlug,
+    store::{Decision, QuarantineKey, QuarantineState, ReplayOutcome, Replayed},
+};
+
+const PLACE: QuarantineKey =
+    QuarantineKey { queue: queue_id(1), partition: PARTITION, position: Position::START };
+
+fn key(position: u8) -> QuarantineKey {
+    QuarantineKey { position: at(position), ..PLACE }
+}
+
+fn cars() -> PollSlug {
+    "cars".parse().expect("a slug")
+}
+
+fn set_aside(position: u8, poll: PollSlug, awaits_poll: bool) -> QuarantinedFrame {
+    QuarantinedFrame {
+        queue: queue_id(1),
+        position: at(position),
+        poll: poll.to_string(),
+        votes: 2,
+        reason: "a test".to_owned(),
+        awaits_poll,
+        frame: Bytes::from_static(b"\xff\x00"),
+    }
+}
+
+fn account(poll: PollSlug, quarantined: i64, new_voters: u64) -> LedgerEntry {
+    LedgerEntry {
+        queue: queue_id(1),
+        poll: poll.to_string(),
+        accepted: 2,
+        new_voters,
+        superseded: 0,
+        quarantined,
+    }
+}
+
+/// A store with a frame of that poll set aside at position 1.
+async fn with_a_frame(
+    harness: &dyn StoreHarness,
+    poll: PollSlug,
+    awaits_poll: bool,
+) -> (Arc<dyn Store>, Box<dyn Lane>) {
+    let store = prepared(harness).await;
+    let mut lane = store.open_lane().await.expect("a lane");
+    let mut plan = inserts(acquire(&mut *lane).await.version, 1, &[]);
+    plan.ledger = vec![account(poll, 2, 0)];
+    plan.quarantine = vec![set_aside(1, poll, awaits_poll)];
+    lane.commit(&plan).await.expect("a commit");
+    (store, lane)
+}
+
+async fn replays(lane: &mut dyn Lane) -> Vec<QuarantinedFrame> {
+    lane.replays(PARTITION, 10).await.expect("an answer")
+}
+
+/// A plan that says what became of the frame at position 1.
+fn outcome(version: u64, outcome: ReplayOutcome, votes: &[Vote]) -> CommitPlan {
+    let mut plan = inserts(version, 1, votes);
+    let released = if outcome == ReplayOutcome::Counted { -2 } else { 0 };
+    plan.ledger = vec![account(poll(), released, votes.len() as u64)];
+    plan.replayed = vec![Replayed { queue: queue_id(1), position: at(1), outcome }];
+    plan
+}
+
+async fn states(store: &dyn Store) -> Vec<(QuarantineKey, QuarantineState, String)> {
+    let rows = store.quarantine(None, 100).await.expect("the quarantine");
+    rows.into_iter().map(|row| (row.key(), row.state, row.frame.reason)).collect()
+}
+
+pub(super) async fn frames_that_were_set_aside_are_listed_in_order(harness: &dyn StoreHarness) {
+    let store = prepared(harness).await;
+    let mut lane = store.open_lane().await.expect("a lane");
+    let mut plan = inserts(acquire(&mut *lane).await.version, 9, &[]);
+    plan.quarantine = [3, 1, 2, 5, 4].map(|position| set_aside(position, cars(), position == 2)).into();
+    lane.commit(&plan).await.expect("a commit");
+    let first = store.quarantine(None, 3).await.expect("a page");
+    assert_eq!(
+        first.iter().map(crate::store::QuarantineRow::key).collect::<Vec<_>>(),
+        [key(1), key(2), key(3)]
+    );
+    assert_eq!(first[1].frame, set_aside(2, cars(), true), "as it was set aside");
+    assert_eq!((first[1].partition, first[1].state), (PARTITION, QuarantineState::Held));
+    let rest = store.quarantine(Some(key(3)), 3).await.expect("a page");
+    assert_eq!(rest.iter().map(crate::store::QuarantineRow::key).collect::<Vec<_>>(), [key(4), key(5)]);
+}
+
+pub(super) async fn a_frame_awaits_its_poll(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_a_frame(harness, cars(), true).await;
+    assert_eq!(replays(&mut *lane).await, [], "its poll is not registered");
+    let registered = Poll { slug: cars(), ..pets(Keep::First) };
+    store.register_poll(&registered).await.expect("a poll can be registered");
+    assert_eq!(replays(&mut *lane).await, [set_aside(1, cars(), true)]);
+    assert_eq!(lane.replays(Partition(1), 10).await.expect("an answer"), [], "not of another partition");
+}
+
+pub(super) async fn a_frame_of_a_final_poll_awaits_nothing(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_a_frame(harness, poll(), true).await;
+    assert_eq!(replays(&mut *lane).await.len(), 1, "its poll is registered");
+    store.close_poll(poll(), Timestamp::MIN).await.expect("an answer");
+    let versions = books(&*store).await.versions;
+    store.finish_poll(poll(), &versions, Timestamp::MIN).await.expect("it can be final");
+    acquire(&mut *lane).await;
+    assert_eq!(replays(&mut *lane).await, []);
+}
+
+pub(super) async fn a_frame_counted_later_leaves_the_quarantine(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_a_frame(harness, poll(), false).await;
+    assert_eq!(replays(&mut *lane).await, [], "nobody asked for it");
+    assert_eq!(store.decide(&[key(1), key(9)], &Decision::Replay).await.expect("a decision"), 1);
+    assert_eq!(replays(&mut *lane).await, [set_aside(1, poll(), false)]);
+    let votes: Vec<_> = voters().take(2).map(|voter| vote(voter, 0, 5)).collect();
+    let version = acquire(&mut *lane).await.version;
+    lane.commit(&outcome(version, ReplayOutcome::Counted, &votes)).await.expect("a commit");
+    assert_eq!(replays(&mut *lane).await, []);
+    assert_eq!(store.quarantined(queue_id(1), PARTITION, at(1)).await.expect("a look"), None);
+    let books = books(&*store).await;
+    assert_eq!(books.quarantine, []);
+    assert_eq!(books.ledger[0].entry, account(poll(), 0, 2));
+    assert_eq!(states(&*store).await[0].1, QuarantineState::Counted);
+}
+
+pub(super) async fn a_frame_that_fails_again_stays_with_its_new_reason(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_a_frame(harness, poll(), true).await;
+    let version = acquire(&mut *lane).await.version;
+    let held = ReplayOutcome::Held { reason: "no such option".to_owned(), awaits_poll: false };
+    lane.commit(&outcome(version, held, &[])).await.expect("a commit");
+    assert_eq!(replays(&mut *lane).await, [], "it is not tried for ever");
+    assert_eq!(states(&*store).await, [(key(1), QuarantineState::Held, "no such option".to_owned())]);
+    let reason = store.quarantined(queue_id(1), PARTITION, at(1)).await.expect("a look");
+    assert_eq!(reason.as_deref(), Some("no such option"));
+    assert_eq!(ledger(&*store).await[0].entry, account(poll(), 2, 0));
+}
+
+pub(super) async fn a_frame_is_counted_once_when_tried_again(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_a_frame(harness, poll(), true).await;
+    let votes: Vec<_> = voters().take(4).map(|voter| vote(voter, 0, 5)).collect();
+    let version = acquire(&mut *lane).await.version;
+    lane.commit(&outcome(version, ReplayOutcome::Counted, &votes[..2])).await.expect("a commit");
+    let before = everything(&*store, &votes).await;
+    let result = lane.commit(&outcome(version + 1, ReplayOutcome::Counted, &votes[2..])).await;
+    assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
+    drop(lane);
+    assert_eq!(everything(&*store, &votes).await, before);
+}
+
+pub(super) async fn a_rejected_frame_is_not_tried_again(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_a_frame(harness, poll(), true).await;
+    let reject = Decision::Reject("damaged on the way".to_owned());
+    assert_eq!(store.decide(&[key(1)], &reject).await.expect("a decision"), 1);
+    assert_eq!(replays(&mut *lane).await, []);
+    let [(_, state, reason)] = &*states(&*store).await else { panic!("one frame") };
+    assert_eq!(*state, QuarantineState::Rejected);
+    assert!(reason.starts_with("a test") && reason.contains("damaged on the way"), "both reasons: {reason}");
+    let total = &books(&*store).await.quarantine[0];
+    assert_eq!((total.votes, total.pending), (2, 0), "it stays set aside, and decided");
+    assert_eq!(store.decide(&[key(1)], &Decision::Replay).await.expect("a decision"), 0, "for good");
+    assert_eq!(replays(&mut *lane).await, []);
+}

@@ -1,0 +1,46 @@
+-- What lies behind positions: for each partition the last position or false, whether all of it was counted, and then
+-- the polls and votes of the entries that were.
+-- KEYS: the key that names the current box
+-- ARGV: key prefix, box or remains, the most entries a partition, then for each partition a position or '-'
+local prefix, of = ARGV[1], ARGV[2]
+if redis.call('GET', KEYS[1]) ~= of then
+  of = redis.call('HGET', prefix .. ':remains', of)
+  if not of then
+    return redis.error_reply('VOTEANOTHERBOX the queue has another identity')
+  end
+end
+local limit = tonumber(ARGV[3])
+local found = {}
+for i = 4, #ARGV do
+  local stream = prefix .. ':' .. of .. ':p:' .. (i - 4)
+  local after = ARGV[i] == '-' and '-' or '(' .. ARGV[i]
+  local entries = redis.call('XRANGE', stream, after, '+', 'COUNT', limit)
+  local votes, polls = {}, {}
+  for _, entry in ipairs(entries) do
+    local poll, n = '', 0
+    for field = 1, #entry[2], 2 do
+      if entry[2][field] == 'p' then poll = entry[2][field + 1] end
+      if entry[2][field] == 'n' then n = tonumber(entry[2][field + 1]) or 0 end
+    end
+    if not votes[poll] then
+      votes[poll] = 0
+      polls[#polls + 1] = poll
+    end
+    votes[poll] = votes[poll] + n
+  end
+  local last = entries[#entries] and entries[#entries][1] or false
+  local complete = 1
+  if #entries == limit then
+    local behind = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1][1]
+    if behind ~= last then
+      last, complete = behind, 0
+    end
+  end
+  local answer = {last, complete}
+  for _, poll in ipairs(polls) do
+    answer[#answer + 1] = poll
+    answer[#answer + 1] = string.format('%.0f', votes[poll])
+  end
+  found[#found + 1] = answer
+end
+return found

@@ -1,0 +1,86 @@
+//! The books of a store as of one moment: all that an audit compares, and the ballots that a certificate lists.
+
+use std::{collections::BTreeMap, fmt};
+
+use async_trait::async_trait;
+
+use super::{Ballot, LedgerRow, QueueRecord, RegisteredPoll, StoreError};
+use crate::{OptionSlug, Partition, PollSlug, Position, QueueId, VoterKey, queue::Seal};
+
+/// A view of a store that does not move, however much is committed meanwhile. It holds a transaction open on most
+/// stores: drop it soon.
+#[async_trait]
+pub trait Snapshot: Send + fmt::Debug {
+    /// The books; with `recount`, also the standing votes counted row by row, which takes a second or so for every ten
+    /// million.
+    async fn books(&mut self, recount: bool) -> Result<Books, StoreError>;
+    /// Up to `limit` standing ballots of a poll, by voter, those after one.
+    async fn ballots(
+        &mut self,
+        poll: PollSlug,
+        after: Option<VoterKey>,
+        limit: usize,
+    ) -> Result<Vec<Ballot>, StoreError>;
+}
+
+/// What a store accounts for, as of one moment. What it means together says [`audit`](crate::audit).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Books {
+    /// All registered polls.
+    pub polls: Vec<RegisteredPoll>,
+    /// The version of each partition.
+    pub versions: BTreeMap<Partition, u64>,
+    /// All queues ever reported, and remains.
+    pub queues: Vec<QueueRecord>,
+    /// How far each queue was read, where it was.
+    pub positions: BTreeMap<(QueueId, Partition), Position>,
+    /// What was read.
+    pub ledger: Vec<LedgerRow>,
+    /// What queues said when polls were sealed in them.
+    pub seals: Vec<SealRecord>,
+    /// The tally, where it is not zero.
+    pub tally: Vec<TallyRow>,
+    /// Standing votes counted row by row, if that was asked for: by poll and option, where there are any.
+    pub rows: Option<BTreeMap<(PollSlug, OptionSlug), u64>>,
+    /// Votes that are set aside.
+    pub quarantine: Vec<QuarantineTotal>,
+}
+
+/// A row of the tally.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TallyRow {
+    /// The poll.
+    pub poll: PollSlug,
+    /// The option.
+    pub option: OptionSlug,
+    /// The partition.
+    pub partition: Partition,
+    /// Standing votes. Below zero only if something is very wrong.
+    pub votes: i64,
+}
+
+/// What a queue held of a poll when it was sealed in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealRecord {
+    /// The queue.
+    pub queue: QueueId,
+    /// The poll.
+    pub poll: PollSlug,
+    /// What there was.
+    pub seal: Seal,
+}
+
+/// What is set aside of one queue, partition and poll, frames that were counted since not among it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantineTotal {
+    /// The queue.
+    pub queue: QueueId,
+    /// The partition.
+    pub partition: Partition,
+    /// The poll, as the queue holds the name.
+    pub poll: String,
+    /// Votes.
+    pub votes: u64,
+    /// Frames about which nobody has decided yet.
+    pub pending: u64,
+}

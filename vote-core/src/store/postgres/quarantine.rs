@@ -1,0 +1,68 @@
+//! Rows of the table `quarantine`.
+
+use sqlx::{
+    Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
+
+use super::{Moment, Uuid, damaged, position, reader};
+use crate::{
+    PollSlug, QueueId,
+    store::{QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, StoreError},
+};
+
+/// Up to so many rows after one.
+pub(super) fn page(after: Option<QuarantineKey>, limit: usize) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(
+        "SELECT * FROM quarantine
+         WHERE $1::uuid IS NULL OR (queue, partition, position) > ($1, $2, $3)
+         ORDER BY queue, partition, position LIMIT $4",
+    )
+    .bind(after.map(|key| Uuid(key.queue.0)))
+    .bind(after.map(|key| key.partition.0 as i16))
+    .bind(after.map(|key| key.position.as_bytes().to_vec()))
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+/// Frames of a partition that are to be tried again.
+pub(super) const REPLAYS: &str = "SELECT * FROM quarantine q
+     WHERE partition = $1 AND state IN ('held', 'replay')
+       AND (state = 'replay' OR awaits_poll
+            AND EXISTS (SELECT FROM polls p WHERE p.slug = q.poll AND p.final_at IS NULL))
+     ORDER BY queue, position LIMIT $2";
+
+pub(super) fn frame(row: &PgRow) -> Result<QuarantinedFrame, StoreError> {
+    Ok(QuarantinedFrame {
+        queue: QueueId(row.get::<Uuid, _>("queue").0),
+        position: position(row.get("position"))?,
+        poll: row.get("poll"),
+        votes: reader::count(row, "votes")?,
+        reason: row.get("reason"),
+        awaits_poll: row.get("awaits_poll"),
+        frame: row.get::<Vec<u8>, _>("frame").into(),
+    })
+}
+
+pub(super) fn row(row: &PgRow) -> Result<QuarantineRow, StoreError> {
+    let state: &str = row.get("state");
+    Ok(QuarantineRow {
+        partition: reader::partition(row),
+        frame: frame(row)?,
+        state: QuarantineState::ALL
+            .into_iter()
+            .find(|known| known.as_str() == state)
+            .ok_or_else(|| damaged("state in quarantine"))?,
+        set_aside_at: row.try_get::<Moment, _>("set_aside_at").map_err(|_| damaged("time"))?.0,
+    })
+}
+
+/// What is set aside, frames that were counted since left out.
+pub(super) const TOTALS: &str = "SELECT queue, partition, poll, sum(votes)::bigint AS votes,
+         count(*) FILTER (WHERE state IN ('held', 'replay')) AS pending
+     FROM quarantine WHERE state <> 'counted' GROUP BY queue, partition, poll";
+
+/// Whether a text is the name that a poll has in other tables.
+pub(super) fn slug(row: &PgRow, column: &str) -> Result<PollSlug, StoreError> {
+    row.get::<&str, _>(column).parse().map_err(|_| damaged("poll"))
+}

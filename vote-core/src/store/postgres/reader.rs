@@ -1,0 +1,150 @@
+//! What the results service reads.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use sqlx::{Row, postgres::PgRow};
+
+use super::{Moment, PostgresStore, Uuid, damaged, position, quarantine, queues, snapshot::PostgresSnapshot};
+use crate::{
+    OptionSlug, Partition, Partitions, PepperFingerprint, PollSlug, Position, QueueId, VoterKey,
+    queue::Layout,
+    store::{
+        Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, Snapshot, StoreError, StoreReader,
+    },
+};
+
+/// All polls with their options, in the order of registration.
+pub(super) const POLLS: &str = "SELECT p.slug, p.keep, p.voters, p.closes_at, p.closed_at, p.final_at,
+         array_agg(o.slug ORDER BY o.option) AS options
+     FROM polls p JOIN options o USING (poll) GROUP BY p.poll ORDER BY p.poll";
+
+/// A row of [`POLLS`].
+pub(super) fn registered_poll(row: &PgRow) -> Result<RegisteredPoll, StoreError> {
+    let text = |column| row.try_get::<String, _>(column).map_err(|_| damaged("poll"));
+    let options: Vec<String> = row.try_get("options").map_err(|_| damaged("poll"))?;
+    let moment = |column| row.try_get::<Option<Moment>, _>(column).map_err(|_| damaged("poll"));
+    Ok(RegisteredPoll {
+        slug: text("slug")?.parse().map_err(|_| damaged("poll"))?,
+        options: options
+            .iter()
+            .map(|slug| slug.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|_| damaged("poll"))?,
+        keep: text("keep")?.parse().map_err(|_| damaged("poll"))?,
+        voters: text("voters")?.parse().map_err(|_| damaged("poll"))?,
+        closes_at: moment("closes_at")?.map(|at| at.0),
+        closed_at: moment("closed_at")?.map(|at| at.0),
+        final_at: moment("final_at")?.map(|at| at.0),
+    })
+}
+
+pub(super) fn partition(row: &PgRow) -> Partition {
+    Partition(row.get::<i16, _>("partition") as u16)
+}
+
+pub(super) fn count(row: &PgRow, column: &str) -> Result<u64, StoreError> {
+    u64::try_from(row.get::<i64, _>(column)).map_err(|_| damaged(column))
+}
+
+#[async_trait]
+impl StoreReader for PostgresStore {
+    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
+        let rows = self.rows(sqlx::query("SELECT partitions, pepper FROM meta")).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let partitions: i16 = row.get("partitions");
+        let pepper: Vec<u8> = row.get("pepper");
+        Ok(Some(Layout {
+            partitions: u16::try_from(partitions)
+                .ok()
+                .and_then(|n| Partitions::new(n).ok())
+                .ok_or_else(|| damaged("layout"))?,
+            fingerprint: PepperFingerprint(pepper.as_slice().try_into().map_err(|_| damaged("layout"))?),
+        }))
+    }
+
+    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
+        self.rows(sqlx::query(POLLS)).await?.iter().map(registered_poll).collect()
+    }
+
+    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
+        let rows = self
+            .rows(
+                sqlx::query(
+                    "SELECT o.slug, coalesce(sum(t.n), 0)::bigint AS n
+                     FROM polls p JOIN options o USING (poll) LEFT JOIN tally t USING (poll, option)
+                     WHERE p.slug = $1 GROUP BY o.option, o.slug ORDER BY o.option",
+                )
+                .bind(poll.as_str()),
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let option = row.get::<String, _>("slug").parse().map_err(|_| damaged("option"))?;
+                Ok((option, u64::try_from(row.get::<i64, _>("n")).map_err(|_| damaged("tally"))?))
+            })
+            .collect()
+    }
+
+    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
+        let rows = self
+            .rows(
+                sqlx::query(
+                    "SELECT o.slug, v.cast_at FROM polls p JOIN votes v USING (poll) JOIN options o USING (poll, option)
+                     WHERE p.slug = $1 AND v.voter = $2",
+                )
+                .bind(poll.as_str())
+                .bind(Uuid(voter.0)),
+            )
+            .await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let option = row.get::<String, _>("slug").parse().map_err(|_| damaged("option"))?;
+        let cast_at = row.try_get::<Moment, _>("cast_at").map_err(|_| damaged("time"))?.0;
+        Ok(Some(Ballot { voter, option, cast_at }))
+    }
+
+    async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
+        let query = sqlx::query("SELECT position FROM checkpoints WHERE queue = $1 AND partition = $2");
+        let rows = self.rows(query.bind(Uuid(queue.0)).bind(partition.0 as i16)).await?;
+        rows.first().map_or(Ok(Position::START), |row| position(row.get("position")))
+    }
+
+    async fn quarantined(
+        &self,
+        queue: QueueId,
+        partition: Partition,
+        position: Position,
+    ) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query(
+            "SELECT reason FROM quarantine
+             WHERE queue = $1 AND partition = $2 AND position = $3 AND state <> 'counted'",
+        )
+        .bind(Uuid(queue.0))
+        .bind(partition.0 as i16)
+        .bind(position.as_bytes());
+        Ok(self.rows(query).await?.first().map(|row| row.get("reason")))
+    }
+
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+        let query = sqlx::query("SELECT partition, position FROM checkpoints WHERE queue = $1");
+        let rows = self.rows(query.bind(Uuid(queue.0))).await?;
+        rows.iter().map(|row| Ok((partition(row), position(row.get("position"))?))).collect()
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        self.rows(sqlx::query(queues::ALL)).await?.iter().map(queues::record).collect()
+    }
+
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        let rows = self.rows(quarantine::page(after, limit)).await?;
+        rows.iter().map(quarantine::row).collect()
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(PostgresSnapshot::open(self).await?))
+    }
+}

@@ -1,0 +1,121 @@
+//! What workers last saw of queues, in a SQLite store.
+
+use std::collections::BTreeMap;
+
+use super::{commit::json, position, queue_id, timestamp};
+use crate::{
+    Position, QueueId,
+    queue::Counters,
+    sqlite::{Failure, Transaction, signed},
+    store::{QueueRecord, QueueState},
+};
+
+/// All queues, by id.
+pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<QueueRecord>, Failure> {
+    let query = sqlx::query_as(
+        "SELECT queue, remains_of, address, seen_at, queued_complete, backlog, state, reason FROM queues",
+    );
+    type Row = (Vec<u8>, Option<Vec<u8>>, String, i64, bool, u64, String, String);
+    let rows: Vec<Row> = tx.all(query).await?;
+    let mut queues = BTreeMap::new();
+    for (id, remains_of, address, seen_at, queued_complete, backlog, state, reason) in rows {
+        let id = queue_id(tx, id)?;
+        let known = QueueState::ALL.into_iter().find(|known| known.as_str() == state);
+        let record = QueueRecord {
+            id,
+            remains_of: remains_of.map(|id| queue_id(tx, id)).transpose()?,
+            address,
+            seen_at: timestamp(tx, seen_at)?,
+            accepted: Counters::new(),
+            queued: Counters::new(),
+            queued_complete,
+            ends: Vec::new(),
+            backlog,
+            state: known.ok_or_else(|| tx.damaged(format!("the state {state:?} of a queue")))?,
+            reason,
+        };
+        queues.insert(id, record);
+    }
+    let query = sqlx::query_as("SELECT queue, poll, accepted, queued FROM queue_polls");
+    type Counts = (Vec<u8>, String, Option<u64>, Option<u64>);
+    let rows: Vec<Counts> = tx.all(query).await?;
+    for (id, poll, accepted, queued) in rows {
+        let Some(record) = queues.get_mut(&queue_id(tx, id)?) else { continue };
+        record.accepted.extend(accepted.map(|votes| (poll.clone(), votes)));
+        record.queued.extend(queued.map(|votes| (poll, votes)));
+    }
+    let query = sqlx::query_as("SELECT queue, position FROM queue_ends ORDER BY queue, partition");
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = tx.all(query).await?;
+    for (id, end) in rows {
+        let Some(record) = queues.get_mut(&queue_id(tx, id)?) else { continue };
+        record.ends.push(position(tx, &end)?);
+    }
+    Ok(queues.into_values().collect())
+}
+
+/// What [`QueueRecord::merged`] says, for each. The write lock is held from reading to writing, so no report is lost.
+pub(super) async fn report(tx: &mut Transaction<'_>, reports: &[QueueRecord]) -> Result<(), Failure> {
+    let mut stands: BTreeMap<QueueId, QueueRecord> =
+        all(tx).await?.into_iter().map(|record| (record.id, record)).collect();
+    for report in reports {
+        let merged = match stands.remove(&report.id) {
+            Some(stands) => stands.merged(report.clone()),
+            None => report.clone(),
+        };
+        write(tx, &merged).await?;
+        stands.insert(merged.id, merged);
+    }
+    Ok(())
+}
+
+async fn write(tx: &mut Transaction<'_>, record: &QueueRecord) -> Result<(), Failure> {
+    let id = &record.id.0[..];
+    let queue = sqlx::query(
+        "INSERT OR REPLACE INTO queues
+             (queue, remains_of, address, seen_at, queued_complete, backlog, state, reason)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )
+    .bind(id)
+    .bind(record.remains_of.as_ref().map(|of| &of.0[..]))
+    .bind(&record.address)
+    .bind(record.seen_at.as_micros())
+    .bind(record.queued_complete)
+    .bind(signed(record.backlog))
+    .bind(record.state.as_str())
+    .bind(&record.reason);
+    tx.run(queue).await?;
+    tx.run(sqlx::query("DELETE FROM queue_polls WHERE queue = ?1").bind(id)).await?;
+    for (counters, add) in [
+        (
+            &record.accepted,
+            "INSERT INTO queue_polls (queue, poll, accepted) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET accepted = excluded.accepted",
+        ),
+        (
+            &record.queued,
+            "INSERT INTO queue_polls (queue, poll, queued) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET queued = excluded.queued",
+        ),
+    ] {
+        for (poll, votes) in counters {
+            tx.run(sqlx::query(add).bind(id).bind(poll).bind(signed(*votes))).await?;
+        }
+    }
+    tx.run(sqlx::query("DELETE FROM queue_ends WHERE queue = ?1").bind(id)).await?;
+    let ends = sqlx::query(
+        "INSERT INTO queue_ends (queue, partition, position) SELECT ?1, key, unhex(value) FROM json_each(?2)",
+    );
+    tx.run(ends.bind(id).bind(json(&record.ends, |end: &Position| format!("\"{end}\"")))).await?;
+    Ok(())
+}
+
+/// Whether there is such a queue.
+pub(super) async fn retire(tx: &mut Transaction<'_>, queue: QueueId, reason: &str) -> Result<bool, Failure> {
+    let known = sqlx::query_as("SELECT 1 FROM queues WHERE queue = ?1").bind(&queue.0[..]);
+    let known: Option<(i64,)> = tx.one(known).await?;
+    let update = sqlx::query(
+        "UPDATE queues SET state = 'retired', reason = ?2 WHERE queue = ?1 AND state <> 'retired'",
+    );
+    tx.run(update.bind(&queue.0[..]).bind(reason)).await?;
+    Ok(known.is_some())
+}

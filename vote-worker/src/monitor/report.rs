@@ -1,0 +1,74 @@
+//! What a monitor tells the store of its queue.
+
+use std::time::Instant;
+
+use vote_core::{
+    Position,
+    queue::{Counters, QueueStatus, Remains},
+    store::QueueRecord,
+};
+
+use super::{Monitor, Shut};
+
+/// About how many entries are looked at for one report. Beyond that, what is queued is "at least".
+const COUNTED_ENTRIES: usize = 4096;
+
+impl Monitor {
+    /// Notes what there is in the store, counted from the entries that are there.
+    pub(super) async fn report(&mut self, status: &QueueStatus) -> Result<(), Shut> {
+        let positions = self.parts.store.positions(status.id).await?;
+        let partitions = status.layout.partitions;
+        let after: Vec<Position> = partitions
+            .iter()
+            .map(|partition| positions.get(&partition).copied().unwrap_or_default())
+            .collect();
+        let limit = (COUNTED_ENTRIES / usize::from(partitions.count())).max(16);
+        // What is committed may have moved on since; then a little less is queued than is said.
+        let unread = self.queue.unread(status.id, &after, limit).await?;
+        // One entry a partition stays as the anchor of the next read.
+        let backlog = status.entries.iter().map(|entries| entries.saturating_sub(1)).sum();
+        crate::metrics::queue_entries(&self.address, backlog);
+        let mut record = QueueRecord::new(status.id, self.address.clone(), self.parts.clock.now());
+        record.accepted = sums(status.accepted.values());
+        record.queued = sums(unread.iter().map(|unread| &unread.votes));
+        record.queued_complete = unread.iter().all(|unread| unread.complete);
+        record.ends = unread.iter().map(|unread| unread.end).collect();
+        record.backlog = backlog;
+        let mut records: Vec<QueueRecord> =
+            status.remains.iter().map(|remains| self.record_of(remains)).collect();
+        records.push(record);
+        self.parts.store.report(&records).await?;
+        self.reported_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Remains must be known before they are read, like any box.
+    pub(super) async fn report_remains(&mut self, status: &QueueStatus) -> Result<(), Shut> {
+        let queues = self.parts.registry.queues();
+        for remains in status.remains.iter().filter(|remains| !queues.contains_key(&remains.id)) {
+            if let Some(record) = queues.get(&remains.of).cloned().filter(|record| !record.state.is_over()) {
+                self.report_cut(record, "its server has another box by now").await?;
+            }
+            self.parts.store.report(&[self.record_of(remains)]).await?;
+            tracing::info!(
+                address = %self.address, queue = %remains.of, remains = %remains.id,
+                "what is left of a queue is read once more"
+            );
+            self.parts.registry.refresh().await?;
+        }
+        Ok(())
+    }
+
+    fn record_of(&self, remains: &Remains) -> QueueRecord {
+        let record = QueueRecord::new(remains.id, self.address.clone(), self.parts.clock.now());
+        QueueRecord { remains_of: Some(remains.of), ends: remains.ends.clone(), ..record }
+    }
+}
+
+fn sums<'a>(counters: impl Iterator<Item = &'a Counters>) -> Counters {
+    let mut sums = Counters::new();
+    for (poll, votes) in counters.flatten() {
+        *sums.entry(poll.clone()).or_default() += votes;
+    }
+    sums
+}
