@@ -70,17 +70,16 @@ fn judge(code: Option<i32>, said: &str, errors: &str) -> Verdict {
     let json: Value =
         said.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
     let json = if json.is_null() { serde_json::from_str(said).unwrap_or_default() } else { json };
-    let problems = || match json["problems"].as_array() {
-        Some(problems) => problems
-            .iter()
-            .map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_owned))
-            .collect::<Vec<_>>(),
+    let texts = |field: &str| match json[field].as_array() {
+        Some(texts) => {
+            texts.iter().map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_owned)).collect::<Vec<_>>()
+        }
         None => Vec::new(),
     };
     match (code, json["verdict"].as_str()) {
         (Some(0), Some("holds")) => Verdict::Holds,
-        (Some(1), Some("broken")) => Verdict::Broken(problems().join("; ")),
-        (Some(2), Some("not-drained")) => Verdict::NotDrained(problems().join("; ")),
+        (Some(1), Some("broken")) => Verdict::Broken(texts("problems").join("; ")),
+        (Some(2), Some("not-drained")) => Verdict::NotDrained(texts("outstanding").join("; ")),
         (code, verdict) => {
             Verdict::Unavailable(format!("exit code {code:?}, verdict {verdict:?}: {}", errors.trim()))
         }
@@ -169,7 +168,7 @@ mod tests {
         assert_eq!(judge(Some(0), r#"{"verdict": "holds", "problems": []}"#, ""), Verdict::Holds);
         let broken = r#"{"verdict": "broken", "problems": ["one", "two"]}"#;
         assert_eq!(judge(Some(1), broken, ""), Verdict::Broken("one; two".to_owned()));
-        let waiting = r#"{"verdict": "not-drained", "problems": ["3 entries"]}"#;
+        let waiting = r#"{"verdict": "not-drained", "problems": [], "outstanding": ["3 entries"]}"#;
         assert_eq!(judge(Some(2), waiting, ""), Verdict::NotDrained("3 entries".to_owned()));
     }
 

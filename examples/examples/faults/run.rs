@@ -201,7 +201,7 @@ fn drain(
             broken = BROKEN_FOR_GOOD;
         }
         broken = if matches!(verdict, Verdict::Broken(_)) { broken + 1 } else { 0 };
-        if matches!(verdict, Verdict::Holds | Verdict::Unavailable(_)) && unread.is_empty() {
+        if verdict == Verdict::Holds && unread.is_empty() {
             return Ok(Some(rounded(began.elapsed().as_secs_f64())));
         }
         let waits = format!("{verdict:?}; {} counters of Redis not read to their end", unread.len());

@@ -74,6 +74,7 @@ async fn run(fault: Fault, config: Config, shutdown: Shutdown) -> Result<(), Box
         partitions: config.partitions,
         fingerprint: config.pepper.fingerprint(),
         trim_delay: config.trim_delay,
+        close_grace: config.close_grace,
         allow_volatile: config.allow_volatile,
     };
     let parts = Parts {

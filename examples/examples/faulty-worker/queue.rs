@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId,
-    queue::{AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, Seal},
+    queue::{AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, Seal, Unread},
 };
 
 use crate::fault::Fault;
@@ -67,6 +67,10 @@ impl Queue for FaultyQueue {
 
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
         self.inner.seal(id, poll).await
+    }
+
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+        self.inner.unread(id, after, limit).await
     }
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {

@@ -1,12 +1,15 @@
 //! A store whose commits leave something out, or whose partitions belong to all.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use vote_core::{
-    Lane, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Store, StoreReader, VoterKey,
+    Lane, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Store, StoreReader, Timestamp, VoterKey,
     queue::Layout,
-    store::{Acquired, Ballot, CommitPlan, LedgerRow, Lookup, QueueRecord, RegisteredPoll, StoreError},
+    store::{
+        Acquired, Ballot, CommitPlan, Decision, Lookup, QuarantineKey, QuarantineRow, QuarantinedFrame,
+        QueueRecord, RegisteredPoll, SealRecord, Snapshot, StoreError,
+    },
 };
 
 use crate::fault::Fault;
@@ -49,11 +52,21 @@ impl StoreReader for FaultyStore {
     ) -> Result<Option<String>, StoreError> {
         self.inner.quarantined(queue, partition, position).await
     }
-    async fn ledger(&self) -> Result<Vec<LedgerRow>, StoreError> {
-        self.inner.ledger().await
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+        self.inner.positions(queue).await
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         self.inner.queues().await
+    }
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        self.inner.quarantine(after, limit).await
+    }
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.inner.snapshot().await
     }
 }
 
@@ -65,8 +78,28 @@ impl Store for FaultyStore {
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
         self.inner.register_poll(poll).await
     }
+    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+        self.inner.close_poll(poll, at).await
+    }
+    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
+        self.inner.note_seal(seal).await
+    }
+    async fn finish_poll(
+        &self,
+        poll: PollSlug,
+        versions: &BTreeMap<Partition, u64>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.inner.finish_poll(poll, versions, at).await
+    }
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
         self.inner.report(queues).await
+    }
+    async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
+        self.inner.retire(queue, reason).await
+    }
+    async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
+        self.inner.decide(frames, decision).await
     }
     async fn check(&self) -> Result<Vec<String>, StoreError> {
         self.inner.check().await
@@ -120,6 +153,14 @@ impl Lane for FaultyLane {
         // What a lane knows by itself of a partition holds only as long as no other commits to it.
         let lookup = if self.fault.shares() { Lookup::Exhaustive } else { lookup };
         self.inner.lookup(partition, poll, voters, lookup).await
+    }
+
+    async fn replays(
+        &mut self,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedFrame>, StoreError> {
+        self.inner.replays(partition, limit).await
     }
 
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {
