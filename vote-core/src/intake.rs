@@ -1,16 +1,22 @@
 //! Whether votes may be taken: keeps watch over a frontend's own queue.
 //!
 //! The queue must be there, be a box of this deployment, be durable, and be known to the store. [`Intake`] makes the
-//! box, looks every few seconds and whenever an append says that something changed, and says which box takes votes or
-//! why none does.
+//! box, looks every few seconds and whenever an append fails, and says which box takes votes or why none does.
+//!
+//! It also notices when a queue lost what it had acknowledged, which nobody else can know of what no worker has seen
+//! yet: then it gives the server a new box, and the workers find the old one cut.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    Queue, QueueId,
-    queue::{LAYOUT_VERSION, Layout, QueueError},
+    Partition, PollSlug, Position, Queue, QueueId,
+    queue::{LAYOUT_VERSION, Layout, QueueError, QueueStatus},
 };
 
 /// Whether votes may be taken.
@@ -39,6 +45,21 @@ pub struct Intake {
     state: watch::Receiver<IntakeState>,
     look: Arc<Notify>,
     layout: Layout,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What is known of the box that takes votes.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Polls that take no more votes in it.
+    sealed: BTreeSet<PollSlug>,
+    /// The box that votes were acknowledged from, and the last position of each partition.
+    acknowledged: Option<(QueueId, BTreeMap<Partition, Position>)>,
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    // Nothing here panics between two changes that belong together.
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Intake {
@@ -47,10 +68,11 @@ impl Intake {
     pub fn start(queue: Arc<dyn Queue>, options: IntakeOptions) -> Self {
         let (send, state) = watch::channel(IntakeState::Shut("the queue was not looked at yet".to_owned()));
         let look = Arc::new(Notify::new());
-        let intake = Self { state, look: Arc::clone(&look), layout: options.layout };
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let intake = Self { state, look: Arc::clone(&look), layout: options.layout, seen: Arc::clone(&seen) };
         tokio::spawn(async move {
             loop {
-                let now = inspect(&*queue, &options).await;
+                let now = inspect(&*queue, &options, &seen).await;
                 let open = matches!(now, IntakeState::Open(_));
                 send.send_if_modified(|state| {
                     let changed = *state != now;
@@ -83,7 +105,22 @@ impl Intake {
         self.layout
     }
 
-    /// Asks for a look at once, since an append was refused.
+    /// Whether a poll takes no more votes, as last seen.
+    #[must_use]
+    pub fn is_sealed(&self, poll: PollSlug) -> bool {
+        lock(&self.seen).sealed.contains(&poll)
+    }
+
+    /// Notes that a frame was acknowledged, so that it is missed if it is ever gone.
+    pub(crate) fn acknowledged(&self, id: QueueId, partition: Partition, position: Position) {
+        let mut seen = lock(&self.seen);
+        match &mut seen.acknowledged {
+            Some((of, last)) if *of == id => drop(last.insert(partition, position)),
+            other => *other = Some((id, [(partition, position)].into())),
+        }
+    }
+
+    /// Asks for a look at once, since an append failed.
     pub fn look_again(&self) {
         self.look.notify_one();
     }
@@ -105,14 +142,18 @@ fn announce(address: &str, now: &IntakeState) {
     }
 }
 
-async fn inspect(queue: &dyn Queue, options: &IntakeOptions) -> IntakeState {
-    match try_inspect(queue, options).await {
+async fn inspect(queue: &dyn Queue, options: &IntakeOptions, seen: &Mutex<Seen>) -> IntakeState {
+    match try_inspect(queue, options, seen).await {
         Ok(state) => state,
         Err(e) => IntakeState::Shut(e.to_string()),
     }
 }
 
-async fn try_inspect(queue: &dyn Queue, options: &IntakeOptions) -> Result<IntakeState, QueueError> {
+async fn try_inspect(
+    queue: &dyn Queue,
+    options: &IntakeOptions,
+    seen: &Mutex<Seen>,
+) -> Result<IntakeState, QueueError> {
     let problems = queue.check().await?;
     if !problems.is_empty() && !options.allow_volatile {
         return Ok(IntakeState::Shut(format!("the queue may lose votes: {}", problems.join("; "))));
@@ -127,6 +168,16 @@ async fn try_inspect(queue: &dyn Queue, options: &IntakeOptions) -> Result<Intak
             }
         }
     };
+    if let Some(partition) = lost(queue, &status, seen).await? {
+        tracing::error!(
+            address = queue.address(), queue = %status.id,
+            "the queue lost votes of partition {partition} that were acknowledged: it gets a box with a new identity, \
+             and the audit names the old one"
+        );
+        queue.create(options.layout, Some(status.id)).await?;
+        return Ok(IntakeState::Shut("the queue lost votes that were acknowledged".to_owned()));
+    }
+    lock(seen).sealed.clone_from(&status.sealed);
     Ok(if status.version != LAYOUT_VERSION {
         IntakeState::Shut(format!(
             "the queue has layout version {}, this build writes version {LAYOUT_VERSION}",
@@ -148,4 +199,23 @@ async fn try_inspect(queue: &dyn Queue, options: &IntakeOptions) -> Result<Intak
     } else {
         IntakeState::Open(status.id)
     })
+}
+
+/// A partition whose log ends before what was acknowledged last. The last entry is never trimmed.
+async fn lost(
+    queue: &dyn Queue,
+    status: &QueueStatus,
+    seen: &Mutex<Seen>,
+) -> Result<Option<Partition>, QueueError> {
+    // A copy from before the look: what is acknowledged meanwhile may be behind it.
+    let acknowledged = match &lock(seen).acknowledged {
+        Some((id, last)) if *id == status.id => last.clone(),
+        _ => return Ok(None),
+    };
+    let start = vec![Position::START; usize::from(status.layout.partitions.count())];
+    let ends = queue.unread(status.id, &start, 1).await?;
+    let is_lost = |(partition, last): (&Partition, &Position)| {
+        ends.get(usize::from(partition.0)).is_none_or(|unread| unread.end < *last).then_some(*partition)
+    };
+    Ok(acknowledged.iter().find_map(is_lost))
 }

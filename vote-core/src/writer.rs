@@ -82,6 +82,7 @@ struct Job {
 #[derive(Clone)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
+    intake: Intake,
 }
 
 impl fmt::Debug for Writer {
@@ -101,8 +102,14 @@ impl Writer {
         on_flush: OnFlush,
     ) -> (Self, JoinHandle<()>) {
         let (jobs, inbox) = mpsc::channel(capacity);
-        let flusher = Flusher { queue, intake, on_flush };
-        (Self { jobs }, tokio::spawn(flusher.run(inbox)))
+        let flusher = Flusher { queue, intake: intake.clone(), on_flush };
+        (Self { jobs, intake }, tokio::spawn(flusher.run(inbox)))
+    }
+
+    /// Whether a poll is known to take no more votes, so that there is no use in [casting](Self::cast) one.
+    #[must_use]
+    pub fn is_sealed(&self, poll: PollSlug) -> bool {
+        self.intake.is_sealed(poll)
     }
 
     /// Stores a vote: `Ok` means that it is on disk.
@@ -163,6 +170,7 @@ impl Flusher {
                 for ((frame, jobs), appended) in groups.into_iter().zip(appended) {
                     let answer = match appended {
                         Appended::Stored(position) => {
+                            self.intake.acknowledged(id, frame.partition, position);
                             Ok(Stored { queue: id, partition: frame.partition, position })
                         }
                         Appended::Sealed => Err(CastError::Sealed),
@@ -178,11 +186,10 @@ impl Flusher {
     }
 
     fn refused(&self, error: AppendError) -> CastError {
+        // Whatever it was, the server may be another one than before, or set otherwise.
+        self.intake.look_again();
         match error {
-            AppendError::AnotherBox | AppendError::NotRegistered => {
-                self.intake.look_again();
-                CastError::Shut(error.to_string())
-            }
+            AppendError::AnotherBox | AppendError::NotRegistered => CastError::Shut(error.to_string()),
             AppendError::NotStored(reason) => CastError::NotStored(reason),
             AppendError::Unknown(reason) => {
                 tracing::warn!(queue = %self.queue.address(), "a flush has no known outcome: {reason}");

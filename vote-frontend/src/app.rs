@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use tower::Service;
 use vote_core::{
-    Clock, Pepper, Poll, Polls, Vote,
+    Clock, Pepper, Poll, Polls, Timestamp, Vote,
     poll::Phase,
     writer::{CastError, Stored, Writer},
 };
@@ -165,10 +165,19 @@ impl Inner {
         }
     }
 
+    /// What can be done with a poll: its time decides, unless it was closed before.
+    fn phase(&self, poll: &Poll) -> Phase {
+        if self.writer.is_sealed(poll.slug) {
+            Phase::Closed
+        } else {
+            poll.phase(self.parts.clock.now())
+        }
+    }
+
     fn poll<B>(&self, slug: &str, request: &Request<B>) -> Result<Response<Body>, Problem> {
         let poll = self.find(slug)?;
-        let phase = poll.phase(self.parts.clock.now());
-        let response = respond::html(StatusCode::OK, self.pages.poll(poll, phase));
+        let phase = self.phase(poll);
+        let response = respond::html(StatusCode::OK, self.pages.poll(poll, phase, self.parts.clock.now()));
         if self.parts.cookie_keys.read(request.headers()).is_some() || phase == Phase::Closed {
             return Ok(response);
         }
@@ -206,9 +215,9 @@ impl Inner {
         let body = read_body(body, MAX_BODY).await.map_err(|e| refuse(e.into()))?;
         let option = format.option(poll, &body).map_err(refuse)?;
         let now = self.parts.clock.now();
-        let phase = poll.phase(now);
+        let phase = self.phase(poll);
         if phase != Phase::Open {
-            return Err(refuse(shut(poll, phase)));
+            return Err(refuse(shut(poll, phase, now)));
         }
         let Some(mut voter) = self.parts.cookie_keys.read(&head.headers) else {
             return self.ask_again(poll, format, json);
@@ -228,7 +237,7 @@ impl Inner {
                 };
                 Ok(self.with_cookie(response, Some(&voter)))
             }
-            Err(e) => Err(Refusal { problem: not_accepted(poll, &e), voter: Some(voter), json }),
+            Err(e) => Err(Refusal { problem: not_accepted(poll, &e, now), voter: Some(voter), json }),
         }
     }
 
@@ -287,9 +296,9 @@ fn receipt_of(vote: &Vote, stored: Stored) -> Receipt {
 }
 
 /// What the voter is told, which is not how things are wired: the reason goes to the log.
-fn not_accepted(poll: &Poll, error: &CastError) -> Problem {
+fn not_accepted(poll: &Poll, error: &CastError, now: Timestamp) -> Problem {
     match error {
-        CastError::Sealed => shut(poll, Phase::Closed),
+        CastError::Sealed => shut(poll, Phase::Closed, now),
         CastError::Overloaded => unavailable("overloaded", "Very many people are voting. Please try again."),
         CastError::Unknown(_) => unavailable(
             "unknown-outcome",
@@ -303,9 +312,9 @@ fn not_accepted(poll: &Poll, error: &CastError) -> Problem {
     }
 }
 
-fn shut(poll: &Poll, phase: Phase) -> Problem {
+fn shut(poll: &Poll, phase: Phase, now: Timestamp) -> Problem {
     let code = if phase == Phase::NotYetOpen { "poll-not-open" } else { "poll-closed" };
-    Problem::new(StatusCode::FORBIDDEN, code, "No votes are taken", pages::shut(poll, phase))
+    Problem::new(StatusCode::FORBIDDEN, code, "No votes are taken", pages::shut(poll, phase, now))
 }
 
 fn unavailable(code: &'static str, detail: &'static str) -> Problem {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Write};
 
-use vote_core::{Poll, PollSlug, Polls, poll::Phase};
+use vote_core::{Poll, PollSlug, Polls, Timestamp, poll::Phase};
 use vote_service::respond::escape_html;
 
 const STYLE: &str = include_str!("style.css");
@@ -34,12 +34,12 @@ impl Pages {
     }
 
     /// The poll, to vote in; or why that can't be done now.
-    pub(crate) fn poll(&self, poll: &Poll, phase: Phase) -> String {
+    pub(crate) fn poll(&self, poll: &Poll, phase: Phase, now: Timestamp) -> String {
         match (phase, self.polls.get(&poll.slug)) {
             (Phase::Open, Some(page)) => page.clone(),
             _ => page(
                 &poll.title,
-                &format!("<h1>{}</h1><p>{}</p>", escape_html(&poll.title), shut(poll, phase)),
+                &format!("<h1>{}</h1><p>{}</p>", escape_html(&poll.title), shut(poll, phase, now)),
             ),
         }
     }
@@ -54,10 +54,13 @@ pub(crate) fn vote_again(poll: &Poll) -> String {
 }
 
 /// Why a poll takes no votes now.
-pub(crate) fn shut(poll: &Poll, phase: Phase) -> String {
+pub(crate) fn shut(poll: &Poll, phase: Phase, now: Timestamp) -> String {
     match (phase, poll.opens_at, poll.closes_at) {
         (Phase::NotYetOpen, Some(at), _) => format!("This poll opens at {at}."),
-        (Phase::Closed, _, Some(at)) => format!("This poll closed at {at}. Thank you for your interest."),
+        (Phase::Closed, _, Some(at)) if at <= now => {
+            format!("This poll closed at {at}. Thank you for your interest.")
+        }
+        (Phase::Closed, ..) => "This poll is closed. Thank you for your interest.".to_owned(),
         _ => "This poll takes no votes now.".to_owned(),
     }
 }
@@ -126,7 +129,7 @@ mod tests {
         let pages = Pages::new(&polls);
         for page in [
             pages.list(),
-            pages.poll(poll, Phase::Open),
+            pages.poll(poll, Phase::Open, Timestamp::MIN),
             vote_again(poll),
             receipt(poll, "r", Some("http://x")),
         ] {
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn a_closed_poll_has_no_form() {
         let polls = Polls::example();
-        let page = Pages::new(&polls).poll(polls.get("pets").unwrap(), Phase::Closed);
+        let page = Pages::new(&polls).poll(polls.get("pets").unwrap(), Phase::Closed, Timestamp::MAX);
         assert!(page.contains("Cats or dogs?") && !page.contains("<form"), "{page}");
     }
 }

@@ -18,6 +18,19 @@ pub(crate) struct World {
     pub(crate) results: Process,
     store: String,
     queues: String,
+    /// The file of polls, if not the example.
+    polls: Option<Polls>,
+}
+
+/// A file of polls, and the folder that it is in.
+struct Polls {
+    folder: tempfile::TempDir,
+}
+
+impl Polls {
+    fn path(&self) -> String {
+        self.folder.path().join("polls.toml").display().to_string()
+    }
 }
 
 /// One of our services.
@@ -32,7 +45,9 @@ fn address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
-fn start(name: &str, environment: &[(&str, &str)]) -> Process {
+fn start_with(name: &str, environment: &[(&str, &str)], polls: Option<&Polls>) -> Process {
+    let polls = polls.map(Polls::path);
+    let polls = polls.as_ref().map(|path| ("VOTE_POLLS", path.as_str()));
     let (public, admin) = (address(), address());
     let (listen, admin_listen) = (public.to_string(), admin.to_string());
     let mut all = vec![("VOTE_ADMIN_LISTEN", admin_listen.as_str())];
@@ -40,42 +55,12 @@ fn start(name: &str, environment: &[(&str, &str)]) -> Process {
         all.push(("VOTE_LISTEN", &listen));
     }
     all.extend(environment);
+    all.extend(polls);
     let service = Service::start(&Service::binary(name), &[], &all);
     Process { service, public, admin }
 }
 
 impl Process {
-    /// Starts a frontend.
-    pub(crate) fn frontend(queue: &str) -> Self {
-        start(
-            "vote-frontend",
-            &[
-                ("VOTE_QUEUE", queue),
-                ("VOTE_PEPPER", SECRET),
-                ("VOTE_COOKIE_KEYS", SECRET),
-                ("VOTE_RECEIPT_KEY", SECRET),
-                ("VOTE_THREADS", "1"),
-            ],
-        )
-    }
-
-    pub(crate) fn worker(store: &str, queues: &str, lanes: &str) -> Self {
-        start(
-            "vote-worker",
-            &[
-                ("VOTE_STORE", store),
-                ("VOTE_QUEUES", queues),
-                ("VOTE_PEPPER", SECRET),
-                ("VOTE_LANES", lanes),
-                ("VOTE_MIGRATE", "true"),
-            ],
-        )
-    }
-
-    pub(crate) fn results(store: &str) -> Self {
-        start("vote-results", &[("VOTE_STORE", store), ("VOTE_RECEIPT_KEY", SECRET)])
-    }
-
     #[track_caller]
     pub(crate) fn wait_until_ready(&self) {
         eventually("it is ready", Duration::from_secs(30), || {
@@ -117,25 +102,112 @@ impl World {
 
     /// The same on this store.
     pub(crate) fn on(redis: Vec<Redis>, store: String) -> Self {
-        let frontends = redis.iter().map(|redis| Process::frontend(&redis.socket_url())).collect();
+        Self::build(redis, store, None)
+    }
+
+    /// A pipeline with so many frontends and these polls, and no worker yet.
+    pub(crate) fn with_polls(frontends: usize, polls: &str) -> Self {
+        let file = Polls { folder: tempfile::tempdir().unwrap() };
+        std::fs::write(file.path(), polls).unwrap();
+        let redis: Vec<_> = (0..frontends).map(|_| Redis::start()).collect();
+        Self::build(redis, Postgres::shared().database(), Some(file))
+    }
+
+    fn build(redis: Vec<Redis>, store: String, polls: Option<Polls>) -> Self {
         let queues = redis.iter().map(Redis::url).collect::<Vec<_>>().join(",");
-        let results = Process::results(&store);
-        Self { redis, frontends, results, store, queues }
+        let results = start_with(
+            "vote-results",
+            &[("VOTE_STORE", store.as_str()), ("VOTE_RECEIPT_KEY", SECRET)],
+            polls.as_ref(),
+        );
+        let mut world = Self { redis, frontends: Vec::new(), results, store, queues, polls };
+        world.frontends = world.redis.iter().map(|redis| world.frontend(&redis.socket_url())).collect();
+        world
+    }
+
+    /// Another frontend, with this queue.
+    pub(crate) fn frontend(&self, queue: &str) -> Process {
+        let environment = [
+            ("VOTE_QUEUE", queue),
+            ("VOTE_PEPPER", SECRET),
+            ("VOTE_COOKIE_KEYS", SECRET),
+            ("VOTE_RECEIPT_KEY", SECRET),
+            ("VOTE_THREADS", "1"),
+        ];
+        start_with("vote-frontend", &environment, self.polls.as_ref())
     }
 
     /// A worker with this many lanes.
     pub(crate) fn worker(&self, lanes: &str) -> Process {
-        Process::worker(&self.store, &self.queues, lanes)
+        self.worker_of(&self.queues, lanes, &[])
     }
 
     /// A worker that reads also this queue.
     pub(crate) fn worker_reading(&self, queue: &str) -> Process {
-        Process::worker(&self.store, &format!("{},{queue}", self.queues), "2")
+        self.worker_of(&format!("{},{queue}", self.queues), "2", &[])
     }
 
     /// A worker that reads this queue and no other.
     pub(crate) fn worker_reading_only(&self, queue: &str) -> Process {
-        Process::worker(&self.store, queue, "1")
+        self.worker_of(queue, "1", &[])
+    }
+
+    pub(crate) fn worker_of(&self, queues: &str, lanes: &str, more: &[(&str, &str)]) -> Process {
+        let mut environment = vec![
+            ("VOTE_STORE", self.store.as_str()),
+            ("VOTE_QUEUES", queues),
+            ("VOTE_PEPPER", SECRET),
+            ("VOTE_LANES", lanes),
+            ("VOTE_MIGRATE", "true"),
+        ];
+        environment.extend(more);
+        start_with("vote-worker", &environment, self.polls.as_ref())
+    }
+
+    /// Replaces the file of polls; services read it when they start.
+    pub(crate) fn set_polls(&self, polls: &str) {
+        std::fs::write(self.polls.as_ref().expect("it has a file of polls").path(), polls).unwrap();
+    }
+
+    /// Runs a command of a service on the store.
+    pub(crate) fn command(&self, name: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new(Service::binary(name));
+        command.args(arguments).env_clear().env("VOTE_STORE", &self.store).output().unwrap()
+    }
+
+    /// The same, where it must succeed; what it printed.
+    #[track_caller]
+    pub(crate) fn must(&self, name: &str, arguments: &[&str]) -> String {
+        let output = self.command(name, arguments);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{name} {arguments:?}: {out}{err}");
+        out.into_owned()
+    }
+
+    /// The exit code of an audit, and what it found.
+    #[track_caller]
+    pub(crate) fn audit(&self) -> (i32, Value) {
+        let output = self.command("vote-results", &["audit", "--json"]);
+        let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+            panic!("{e}: {}", String::from_utf8_lossy(&output.stderr));
+        });
+        (output.status.code().unwrap_or(-1), json)
+    }
+
+    /// Waits until the audit holds, with everything drained.
+    #[track_caller]
+    pub(crate) fn assert_audit_holds(&self) -> Value {
+        let mut found = (0, Value::Null);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            found = self.audit();
+            if found.0 != 2 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(found.0, 0, "{:#}", found.1);
+        found.1
     }
 
     pub(crate) fn store_url(&self) -> String {
