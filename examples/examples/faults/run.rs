@@ -21,12 +21,10 @@ use crate::{
     inject::Active,
     pipeline::Pipeline,
     report::Report,
-    schedule::Schedule,
+    schedule::{self, AT_A_TIME, Planned},
     verify::{Findings, verify},
 };
 
-/// The most faults at a time.
-const AT_A_TIME: usize = 3;
 /// How often it is looked what is to be done.
 const TICK: Duration = Duration::from_millis(20);
 /// A ledger that does not add up stays so: whoever finds that so often in a row need not wait for the drain.
@@ -109,8 +107,8 @@ fn break_things(
     interrupted: &AtomicBool,
     report: &mut Report,
 ) -> Result<Vec<String>, String> {
-    let mut schedule = Schedule::new(seed, &args.only, args.fault_every);
-    let (mut next_at, mut look_at) = (start + schedule.pause(), start + args.audit_every);
+    let mut plan = schedule::plan(seed, &args.only, args.fault_every, args.duration).into_iter().peekable();
+    let mut look_at = start + args.audit_every;
     let mut unbalanced = Vec::new();
     let mut active: Vec<Active> = Vec::new();
     let mut delete_at = (args.sabotage == Some(Sabotage::DeleteEntry)).then(|| start + args.duration / 2);
@@ -134,14 +132,16 @@ fn break_things(
             delete_at = None;
             delete_entry(pipeline)?;
         }
-        if Instant::now() < next_at
-            || active.len() >= AT_A_TIME
-            || delete_at.is_some_and(|at| Instant::now() >= at)
-        {
+        // Restarts take time, so that the plan may be late.
+        let free = |planned: &Planned| {
+            planned.at <= start.elapsed()
+                && active.len() < AT_A_TIME
+                && !active.iter().any(|fault| fault.group() == planned.fault.kind.group())
+        };
+        if delete_at.is_some_and(|at| Instant::now() >= at) {
             continue;
         }
-        let taken: Vec<_> = active.iter().map(Active::group).collect();
-        let Some(fault) = schedule.next(&taken) else { continue };
+        let Some(Planned { fault, .. }) = plan.next_if(free) else { continue };
         let second = start.elapsed().as_secs_f64();
         let (injected, note) = Active::inject(fault, pipeline, args.everysec)?;
         let name = fault.kind.name();
@@ -153,7 +153,6 @@ fn break_things(
         *report.faults.entry(name).or_default() += 1;
         report.fault_count += 1;
         active.push(injected);
-        next_at = (next_at + schedule.pause()).max(Instant::now());
     }
     for fault in active {
         fault.heal(pipeline)?;

@@ -1,74 +1,91 @@
-//! Which fault comes next, and when: a function of the seed.
+//! Which fault comes when: a function of the seed and the command line alone.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::SliceRandom};
 
-use crate::fault::{Fault, Group, Kind};
+use crate::fault::{Fault, Kind};
 
-/// Deals kinds like cards from a shuffled deck, so that each comes as often as any other.
-#[derive(Debug)]
-pub(crate) struct Schedule {
-    rng: Xoshiro256PlusPlus,
-    kinds: Vec<Kind>,
-    deck: Vec<Kind>,
-    every: Duration,
+/// The most faults at a time.
+pub(crate) const AT_A_TIME: usize = 3;
+/// How much later a fault is tried again for which there is no room.
+const STEP: Duration = Duration::from_millis(100);
+
+/// A fault, and when it is due, from the start of the run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planned {
+    pub(crate) at: Duration,
+    pub(crate) fault: Fault,
 }
 
-impl Schedule {
-    /// Of these kinds, or of all if there is none.
-    pub(crate) fn new(seed: u64, only: &[Kind], every: Duration) -> Self {
-        let kinds = if only.is_empty() { Kind::value_variants().to_vec() } else { only.to_vec() };
-        Self { rng: Xoshiro256PlusPlus::seed_from_u64(seed), kinds, deck: Vec::new(), every }
-    }
-
-    /// The next fault that is of none of the groups in `taken`; none if all kinds left in the deck are.
-    pub(crate) fn next(&mut self, taken: &[Group]) -> Option<Fault> {
-        if self.deck.is_empty() {
-            self.deck.clone_from(&self.kinds);
-            self.deck.shuffle(&mut self.rng);
+/// Faults of these kinds, or of all if there is none, one every so often on average. Kinds are dealt like cards from
+/// a shuffled deck, so that each comes as often as any other, but for those that have to wait for their group.
+pub(crate) fn plan(seed: u64, only: &[Kind], every: Duration, duration: Duration) -> Vec<Planned> {
+    let kinds = if only.is_empty() { Kind::value_variants() } else { only };
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let (mut plan, mut deck): (Vec<Planned>, Vec<Kind>) = (Vec::new(), Vec::new());
+    let mut pause = || every.mul_f64(rng.random_range(0.5..1.5));
+    let mut at = pause();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(!seed);
+    while at < duration {
+        if deck.is_empty() {
+            deck.extend_from_slice(kinds);
+            deck.shuffle(&mut rng);
         }
-        let at = self.deck.iter().rposition(|kind| !taken.contains(&kind.group()))?;
-        let kind = self.deck.remove(at);
-        Some(Fault::new(kind, &mut self.rng))
+        let active: Vec<_> = plan.iter().filter(|planned| planned.at + planned.fault.length >= at).collect();
+        let free = |kind: &Kind| !active.iter().any(|planned| planned.fault.kind.group() == kind.group());
+        match deck.iter().rposition(free).filter(|_| active.len() < AT_A_TIME) {
+            Some(place) => {
+                plan.push(Planned { at, fault: Fault::new(deck.remove(place), &mut rng) });
+                at += pause();
+            }
+            None => at += STEP,
+        }
     }
-
-    /// How long to wait before the next one: half to one and a half times the mean.
-    pub(crate) fn pause(&mut self) -> Duration {
-        self.every.mul_f64(self.rng.random_range(0.5..1.5))
-    }
+    plan
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn kinds(seed: u64) -> Vec<Kind> {
-        let mut schedule = Schedule::new(seed, &[], Duration::from_secs(1));
-        (0..44).filter_map(|_| Some(schedule.next(&[])?.kind)).collect()
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn planned(seed: u64) -> Vec<Planned> {
+        plan(seed, &[], 3 * SECOND, 600 * SECOND)
     }
 
     #[test]
     fn the_seed_decides() {
-        assert_eq!(kinds(1), kinds(1));
-        assert_ne!(kinds(1), kinds(2));
+        assert_eq!(format!("{:?}", planned(1)), format!("{:?}", planned(1)));
+        assert_ne!(format!("{:?}", planned(1)), format!("{:?}", planned(2)));
     }
 
     #[test]
-    fn all_kinds_come_before_one_comes_again() {
-        let all = Kind::value_variants().len();
-        let mut first = kinds(3)[..all].to_vec();
-        first.sort_unstable();
-        first.dedup();
-        assert_eq!(first.len(), all);
+    fn all_kinds_come_about_equally_often() {
+        let plan = planned(3);
+        let times = |kind: &Kind| plan.iter().filter(|planned| planned.fault.kind == *kind).count();
+        let times: Vec<usize> = Kind::value_variants().iter().map(times).collect();
+        let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+        assert!(*least > 3 && most - least <= 1, "{times:?}");
     }
 
     #[test]
-    fn a_group_that_is_taken_is_passed_over() {
-        let mut schedule = Schedule::new(4, &[Kind::KillRedis, Kind::KillWorker], Duration::from_secs(1));
-        assert_eq!(schedule.next(&[Group::Redis]).map(|fault| fault.kind), Some(Kind::KillWorker));
-        assert!(schedule.next(&[Group::Redis]).is_none());
-        assert_eq!(schedule.next(&[]).map(|fault| fault.kind), Some(Kind::KillRedis));
+    fn of_one_group_one_fault_is_active_at_a_time() {
+        let plan = planned(4);
+        for (n, one) in plan.iter().enumerate() {
+            let end = one.at + one.fault.length;
+            let during: Vec<_> = plan[n + 1..].iter().filter(|other| other.at <= end).collect();
+            assert!(during.iter().all(|other| other.fault.kind.group() != one.fault.kind.group()));
+        }
+    }
+
+    #[test]
+    fn a_minute_has_room_for_fifteen_faults() {
+        for seed in 0..50 {
+            let count = plan(seed, &[], 3 * SECOND, 60 * SECOND).len();
+            assert!(count >= 15, "seed {seed}: {count}");
+        }
     }
 }

@@ -39,7 +39,9 @@ fn broken_by_cut_queues(world: &World, queues: usize) -> Value {
     eventually("the audit is broken by the cut queues and by nothing else", Duration::from_secs(30), || {
         let (code, audit) = world.audit();
         let problems = audit["problems"].as_array().unwrap();
-        code == 1 && problems.len() == queues && problems.iter().all(|p| p.as_str().unwrap().contains("is cut"))
+        code == 1
+            && problems.len() == queues
+            && problems.iter().all(|p| p.as_str().unwrap().contains("is cut"))
     });
     world.audit().1["polls"][0].clone()
 }
@@ -174,6 +176,7 @@ fn a_queue_that_is_alive_is_not_written_off() {
     let refused = world.command("vote-worker", &["queues", "retire", &id, "--reason", "a mistake"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("is alive"));
-    let unknown = world.command("vote-worker", &["queues", "retire", &"0".repeat(32), "--reason", "a mistake"]);
+    let unknown =
+        world.command("vote-worker", &["queues", "retire", &"0".repeat(32), "--reason", "a mistake"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no queue"));
 }
