@@ -111,6 +111,11 @@ impl Intake {
         lock(&self.seen).sealed.contains(&poll)
     }
 
+    /// Notes that the box refused a frame of that poll as sealed.
+    pub(crate) fn found_sealed(&self, poll: PollSlug) {
+        lock(&self.seen).sealed.insert(poll);
+    }
+
     /// Notes that a frame was acknowledged, so that it is missed if it is ever gone.
     pub(crate) fn acknowledged(&self, id: QueueId, partition: Partition, position: Position) {
         let mut seen = lock(&self.seen);

@@ -173,7 +173,10 @@ impl Flusher {
                             self.intake.acknowledged(id, frame.partition, position);
                             Ok(Stored { queue: id, partition: frame.partition, position })
                         }
-                        Appended::Sealed => Err(CastError::Sealed),
+                        Appended::Sealed => {
+                            self.intake.found_sealed(frame.poll);
+                            Err(CastError::Sealed)
+                        }
                     };
                     for job in jobs {
                         // A voter that went away is not an error: the vote is stored all the same.

@@ -167,11 +167,7 @@ impl Inner {
 
     /// What can be done with a poll: its time decides, unless it was closed before.
     fn phase(&self, poll: &Poll) -> Phase {
-        if self.writer.is_sealed(poll.slug) {
-            Phase::Closed
-        } else {
-            poll.phase(self.parts.clock.now())
-        }
+        if self.writer.is_sealed(poll.slug) { Phase::Closed } else { poll.phase(self.parts.clock.now()) }
     }
 
     fn poll<B>(&self, slug: &str, request: &Request<B>) -> Result<Response<Body>, Problem> {

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -23,8 +24,10 @@ use crate::{
     link::{Answer, Link, NoAnswer},
 };
 
-/// How many voters are at work at a time.
-const CASTERS: usize = 96;
+/// How many voters are at work at a time: those that a visit of half a second a vote needs, pauses included, within
+/// what one process can well keep connections for.
+const CASTERS_A_RATE: f64 = 0.5;
+const CASTERS: RangeInclusive<f64> = 16.0..=1000.0;
 /// How long a frontend that did not answer gets few votes, as from behind a load balancer.
 const SHUNNED_FOR: i64 = 2_000_000;
 /// Requests of a mean visit, tries of the same vote included.
@@ -41,6 +44,7 @@ pub(crate) struct Course {
     start: Instant,
     /// Visits a second.
     rate: f64,
+    casters: usize,
     visits: AtomicU64,
     voters: AtomicU64,
     stop: AtomicBool,
@@ -62,6 +66,7 @@ impl Course {
             frontends,
             start: Instant::now(),
             rate: rate / VOTES_A_VISIT,
+            casters: (rate * CASTERS_A_RATE).clamp(*CASTERS.start(), *CASTERS.end()) as usize,
             visits: AtomicU64::new(0),
             voters: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -87,7 +92,7 @@ impl Course {
     /// When a caster ended by itself, which is a bug.
     pub(crate) async fn run(self: Arc<Self>) -> Result<(), String> {
         let mut casters = JoinSet::new();
-        for _ in 0..CASTERS {
+        for _ in 0..self.casters {
             let links = self.frontends.iter().map(|address| Link::new(*address)).collect::<Result<_, _>>()?;
             casters.spawn(Caster { course: Arc::clone(&self), links }.run());
         }

@@ -2,10 +2,12 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Helpers of tests fail by panics, too.
 
 mod checker;
+mod closing;
 mod cut;
 mod embedded;
 mod faults;
 mod lanes;
 mod pipeline;
+mod quarantine;
 mod queues;
 mod world;

@@ -153,7 +153,10 @@ fn what_waits_is_outstanding_and_no_loss() {
     assert_eq!(audit.verdict, Verdict::NotDrained);
     assert!(audit.outstanding[0].contains("has 7 votes queued"), "{:?}", audit.outstanding);
     books.queues[0].queued_complete = false;
-    assert!(audited(&books).outstanding[0].contains("at least 7 votes"), "a deep backlog is not counted to its end");
+    assert!(
+        audited(&books).outstanding[0].contains("at least 7 votes"),
+        "a deep backlog is not counted to its end"
+    );
 }
 
 #[test]
@@ -227,7 +230,11 @@ fn remains_have_to_be_read_to_their_end() {
     assert_eq!(audited(&books).verdict, Verdict::NotDrained);
     let mut books = closed(books);
     books.seals.pop();
-    assert!(obstacles(&books, pets())[0].contains("is not read to its end"), "{:?}", obstacles(&books, pets()));
+    assert!(
+        obstacles(&books, pets())[0].contains("is not read to its end"),
+        "{:?}",
+        obstacles(&books, pets())
+    );
     books.positions.insert((LEFT, Partition(0)), at(5));
     assert_eq!(obstacles(&books, pets()), [""; 0]);
 }
@@ -283,8 +290,7 @@ fn one_poll_can_be_audited_alone() {
     books.ledger.push(other);
     assert_eq!(audited(&books).verdict, Verdict::Broken, "three votes of cars are nowhere");
     let names: Vec<_> = audited(&books).polls.into_iter().map(|poll| (poll.poll, poll.state)).collect();
-    let expected =
-        [("pets".to_owned(), PollState::Open), ("cars".to_owned(), PollState::Unregistered)];
+    let expected = [("pets".to_owned(), PollState::Open), ("cars".to_owned(), PollState::Unregistered)];
     assert_eq!(names, expected);
     assert_eq!(audit(&books, second(110), Some(pets())).verdict, Verdict::Holds);
 }

@@ -3,6 +3,7 @@
 
 mod broken;
 mod frame;
+mod machine;
 mod memory;
 mod merge;
 #[cfg(feature = "postgres")]
