@@ -139,7 +139,7 @@ async fn lane(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> Durati
         let (version, checkpoint) = versions.get_mut(&partition).unwrap();
         let delivery = Delivery::new(queue, checkpoint, read);
         *checkpoint = delivery.checkpoint.clone();
-        let batch = Batch::decode(partition, Partitions::default(), &polls, vec![delivery]);
+        let batch = Batch::decode(partition, Partitions::default(), &polls, vec![delivery], Vec::new());
         assert!(batch.quarantine().is_empty());
         let mut standing = BTreeMap::new();
         for (poll, voters) in batch.voters() {
@@ -158,7 +158,7 @@ fn read(partition: Partition, votes: &[Vote]) -> Read {
         votes: votes.len() as u64,
         frame: one_frame(poll(), partition, votes).bytes,
     };
-    Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), accepted: None }
+    Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), at_end: false, accepted: None }
 }
 
 /// Rows a second, each in a transaction of its own.

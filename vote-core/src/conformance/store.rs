@@ -434,7 +434,7 @@ async fn a_queue_that_was_cut_stays_so(harness: &dyn StoreHarness) {
     store.report(&[record(2, QueueState::Cut)]).await.expect("a report");
     store.report(&[record(3, QueueState::Active)]).await.expect("a report");
     let cut = QueueRecord { reason: "noticed at 2".to_owned(), ..record(3, QueueState::Cut) };
-    assert_eq!(store.queues().await.expect("queues"), [cut.clone()]);
+    assert_eq!(store.queues().await.expect("queues"), std::slice::from_ref(&cut));
     store.report(&[record(1, QueueState::Active)]).await.expect("a report");
     assert_eq!(store.queues().await.expect("queues"), [cut], "a late report changes nothing");
 }

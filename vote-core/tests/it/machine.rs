@@ -7,14 +7,13 @@ use proptest::{collection::vec, prelude::*};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use tokio::runtime::{Builder, Runtime};
 use vote_core::{
-    Keep, Lane, Partition, Poll, Polls, Queue, QueueId, Store, StoreReader, Timestamp, Vote, VoterKey,
-    audit,
+    Keep, Lane, Partition, Poll, Polls, Queue, QueueId, Store, StoreReader, Timestamp, Vote, VoterKey, audit,
     conformance::{self, frames, layout, poll},
     dedup::{Batch, Delivery},
     queue::MemoryQueue,
     store::{
-        Acquired, Ballot, Checkpoint, CommitPlan, Lookup, MemoryStore, QueueRecord, QueueState, RegisteredPoll,
-        StoreError,
+        Acquired, Ballot, Checkpoint, CommitPlan, Lookup, MemoryStore, QueueRecord, QueueState,
+        RegisteredPoll, StoreError,
     },
 };
 
@@ -53,11 +52,12 @@ struct Model {
 const PARTITIONS: [u16; 3] = [0, 5, 11];
 
 fn votes(of: &[(u64, u8, i64)]) -> Vec<Vote> {
-    let in_them = |voter: &u64| {
-        PARTITIONS.contains(&layout().partitions.of(conformance::vote(*voter, 0, 0).voter).0)
-    };
+    let in_them =
+        |voter: &u64| PARTITIONS.contains(&layout().partitions.of(conformance::vote(*voter, 0, 0).voter).0);
     let voters: Vec<u64> = (0..200).filter(in_them).collect();
-    of.iter().map(|(voter, option, at)| conformance::vote(voters[*voter as usize % 12], *option, *at)).collect()
+    of.iter()
+        .map(|(voter, option, at)| conformance::vote(voters[*voter as usize % 12], *option, *at))
+        .collect()
 }
 
 fn read() -> impl Strategy<Value = Read> {
@@ -275,7 +275,11 @@ impl StateMachineTest for System {
         system.runtime.block_on(async {
             system.drain().await;
             for (_, queue) in &system.queues {
-                assert_eq!(queue.status().await.unwrap().unwrap().remains, [], "all of it was read and trimmed");
+                assert_eq!(
+                    queue.status().await.unwrap().unwrap().remains,
+                    [],
+                    "all of it was read and trimmed"
+                );
             }
             let mut snapshot = system.store.snapshot().await.unwrap();
             let ballots = snapshot.ballots(poll(), None, usize::MAX).await.unwrap();
