@@ -1,6 +1,7 @@
 //! The whole pipeline, of real processes: what an operator runs, on a real Redis and a real Postgres.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Helpers of tests fail by panics, too.
 
+mod checker;
 mod closing;
 mod cut;
 mod embedded;

@@ -1,0 +1,91 @@
+//! A worker that breaks one rule, for tests of whatever is to notice: `vote-worker`, wired as its `main.rs` does, over
+//! a queue or a store that is not what it says.
+//!
+//! Which rule, the variable `FAULTY_WORKER` says; see [`fault::Fault`]. All else is as for `vote-worker`.
+
+mod fault;
+mod queue;
+mod store;
+
+use std::{process::ExitCode, sync::Arc};
+
+use vote_core::SystemClock;
+use vote_service::{BoxError, Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
+use vote_worker::{
+    Health, Options, Parts, Source,
+    config::{self, Config},
+};
+
+use crate::{fault::Fault, queue::FaultyQueue, store::FaultyStore};
+
+fn main() -> ExitCode {
+    let fault = match Fault::from_env() {
+        Ok(fault) => fault,
+        Err(e) => return fail(&e, EX_CONFIG),
+    };
+    let config = match config::parse() {
+        Ok(parsed) => Config::from_settings(parsed.settings),
+        Err(exit) => return exit.exit(),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(e) => return fail(&e, EX_CONFIG),
+    };
+    if let Err(e) = telemetry::init(&config.log, config.log_format) {
+        return fail(&e, EX_CONFIG);
+    }
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(BoxError::from)
+        .and_then(|runtime| Ok((runtime, shutdown::on_signals()?)))
+        .and_then(|(runtime, shutdown)| runtime.block_on(run(fault, config, shutdown)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&e, 1),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("faulty-worker: {error}");
+    ExitCode::from(code)
+}
+
+async fn run(fault: Fault, config: Config, shutdown: Shutdown) -> Result<(), BoxError> {
+    admin::metrics_handle();
+    vote_worker::metrics::describe();
+    let mut sources = Vec::new();
+    for queues in &config.queues {
+        sources.push(match queues.open(&config.queue_prefix).await? {
+            Source::Queue(queue) => Source::Queue(Arc::new(FaultyQueue::new(queue, fault))),
+            Source::Name { .. } => {
+                return Err("name the queues: what a name leads to would not be faulty".into());
+            }
+        });
+    }
+    let health = Health::default();
+    let admin = tokio::net::TcpListener::from_std(vote_service::listen::listen(config.admin_listen, false)?)?;
+    let ready = health.clone();
+    let ended = Shutdown::new();
+    let admin = tokio::spawn(admin::serve_admin(admin, move || ready.ready(), ended.clone()));
+    let store = vote_worker::open_store(&config, &health, &shutdown).await?;
+    let options = Options {
+        lanes: config.lanes,
+        partitions: config.partitions,
+        fingerprint: config.pepper.fingerprint(),
+        trim_delay: config.trim_delay,
+        close_grace: config.close_grace,
+        allow_volatile: config.allow_volatile,
+    };
+    let parts = Parts {
+        store: Arc::new(FaultyStore::new(store, fault)),
+        sources,
+        polls: config.polls,
+        clock: Arc::new(SystemClock),
+        health,
+    };
+    let result = vote_worker::run(parts, options, shutdown.clone()).await;
+    ended.trigger();
+    admin.await??;
+    Ok(result?)
+}

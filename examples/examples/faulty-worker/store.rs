@@ -1,0 +1,179 @@
+//! A store whose commits leave something out, or whose partitions belong to all.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use vote_core::{
+    Lane, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Store, StoreReader, Timestamp, VoterKey,
+    queue::Layout,
+    store::{
+        Acquired, Ballot, CommitPlan, Decision, Lookup, QuarantineKey, QuarantineRow, QuarantinedFrame,
+        QueueRecord, RegisteredPoll, SealRecord, Snapshot, StoreError,
+    },
+};
+
+use crate::fault::Fault;
+
+/// The store inside, with a fault.
+#[derive(Debug)]
+pub(crate) struct FaultyStore {
+    inner: Arc<dyn Store>,
+    fault: Fault,
+}
+
+impl FaultyStore {
+    pub(crate) fn new(inner: Arc<dyn Store>, fault: Fault) -> Self {
+        Self { inner, fault }
+    }
+}
+
+#[async_trait]
+impl StoreReader for FaultyStore {
+    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
+        self.inner.layout().await
+    }
+    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
+        self.inner.polls().await
+    }
+    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
+        self.inner.tally(poll).await
+    }
+    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
+        self.inner.ballot(poll, voter).await
+    }
+    async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
+        self.inner.position(queue, partition).await
+    }
+    async fn quarantined(
+        &self,
+        queue: QueueId,
+        partition: Partition,
+        position: Position,
+    ) -> Result<Option<String>, StoreError> {
+        self.inner.quarantined(queue, partition, position).await
+    }
+    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+        self.inner.positions(queue).await
+    }
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        self.inner.queues().await
+    }
+    async fn quarantine(
+        &self,
+        after: Option<QuarantineKey>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineRow>, StoreError> {
+        self.inner.quarantine(after, limit).await
+    }
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.inner.snapshot().await
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn prepare(&self, layout: Layout) -> Result<(), StoreError> {
+        self.inner.prepare(layout).await
+    }
+    async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
+        self.inner.register_poll(poll).await
+    }
+    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+        self.inner.close_poll(poll, at).await
+    }
+    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
+        self.inner.note_seal(seal).await
+    }
+    async fn finish_poll(
+        &self,
+        poll: PollSlug,
+        versions: &BTreeMap<Partition, u64>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.inner.finish_poll(poll, versions, at).await
+    }
+    async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
+        self.inner.report(queues).await
+    }
+    async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
+        self.inner.retire(queue, reason).await
+    }
+    async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
+        self.inner.decide(frames, decision).await
+    }
+    async fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.check().await
+    }
+    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
+        Ok(Box::new(FaultyLane { inner: self.inner.open_lane().await?, fault: self.fault }))
+    }
+}
+
+#[derive(Debug)]
+struct FaultyLane {
+    inner: Box<dyn Lane>,
+    fault: Fault,
+}
+
+impl FaultyLane {
+    /// The version that a partition has now.
+    async fn version(&mut self, partition: Partition) -> Result<Option<u64>, StoreError> {
+        Ok(self.acquire(partition).await?.map(|acquired| acquired.version))
+    }
+}
+
+#[async_trait]
+impl Lane for FaultyLane {
+    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
+        let live = self.inner.live_lanes().await?;
+        // Alone, a lane takes all partitions.
+        Ok(if self.fault.shares() { 1 } else { live })
+    }
+
+    async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {
+        let acquired = self.inner.acquire(partition).await?;
+        if self.fault.shares() && acquired.is_some() {
+            // So that the next one can have it, too.
+            self.inner.release(partition).await?;
+        }
+        Ok(acquired)
+    }
+
+    async fn release(&mut self, partition: Partition) -> Result<(), StoreError> {
+        self.inner.release(partition).await
+    }
+
+    async fn lookup(
+        &mut self,
+        partition: Partition,
+        poll: PollSlug,
+        voters: &[VoterKey],
+        lookup: Lookup,
+    ) -> Result<Vec<Ballot>, StoreError> {
+        // What a lane knows by itself of a partition holds only as long as no other commits to it.
+        let lookup = if self.fault.shares() { Lookup::Exhaustive } else { lookup };
+        self.inner.lookup(partition, poll, voters, lookup).await
+    }
+
+    async fn replays(
+        &mut self,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedFrame>, StoreError> {
+        self.inner.replays(partition, limit).await
+    }
+
+    async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {
+        let mut plan = plan.clone();
+        match self.fault {
+            Fault::ForgetPosition => plan.positions.clear(),
+            Fault::IgnoreVersion => {
+                if let Some(version) = self.version(plan.partition).await? {
+                    plan.version = version;
+                }
+            }
+            Fault::TrimFirst | Fault::SharePartitions => {}
+        }
+        self.inner.commit(&plan).await
+    }
+}
