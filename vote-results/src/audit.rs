@@ -90,7 +90,7 @@ fn verdict(text: &mut String, audit: &Audit) -> std::fmt::Result {
         writeln!(text, "OUTSTANDING  {outstanding}")?;
     }
     let meaning = match audit.verdict {
-        Verdict::Holds => "every accepted vote is accounted for, and none waits",
+        Verdict::Holds => "every accepted vote is accounted for, and none waited when its queue was last seen",
         Verdict::NotDrained => {
             "every vote that was read is accounted for; not all are read, or not all is known"
         }

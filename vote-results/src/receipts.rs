@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::{sync::Semaphore, time::timeout};
 use vote_core::{
     Keep, Polls, StoreReader, dedup,
-    store::{Ballot, StoreError},
+    store::{Ballot, QuarantinedFrame, StoreError},
 };
 use vote_service::{Problem, Receipt};
 
@@ -30,8 +30,13 @@ pub enum Fate {
     Counted,
     /// Another vote of the same voter stands, by the rule of the poll.
     Superseded,
-    /// Set aside, for a reason that may be shown.
-    Quarantined(&'static str),
+    /// Set aside.
+    Quarantined {
+        /// Why, so far as it may be shown.
+        reason: &'static str,
+        /// Somebody decided that it stays uncounted.
+        decided: bool,
+    },
     /// Its queue lost data before the vote was read.
     Lost,
     /// It was read, yet is neither counted nor set aside: a bug.
@@ -46,7 +51,7 @@ impl Fate {
             Self::Waiting => "waiting",
             Self::Counted => "counted",
             Self::Superseded => "superseded",
-            Self::Quarantined(_) => "quarantined",
+            Self::Quarantined { .. } => "quarantined",
             // To the voter it is the same.
             Self::Lost | Self::Unaccounted => "lost",
         }
@@ -62,7 +67,11 @@ impl Fate {
                 "Another vote of yours counts in this poll. Each voter has one vote, so this one does not count as well."
                     .to_owned()
             }
-            Self::Quarantined(reason) => format!(
+            Self::Quarantined { reason, decided: true } => format!(
+                "Your vote arrived, but could not be counted: {reason}. It was set aside, and the organisers decided that \
+                 it stays so; it is kept and accounted for."
+            ),
+            Self::Quarantined { reason, decided: false } => format!(
                 "Your vote arrived, but could not be counted: {reason}. It was set aside and is kept; the organisers \
                  have to decide about it before the result is final."
             ),
@@ -130,10 +139,10 @@ fn later(code: &'static str, why: &str) -> Problem {
 /// What became of the vote.
 ///
 /// # Order
-/// How far the queue was read is asked *first*, what stands *after* it. A commit moves both at once. If it falls
-/// between the two questions, the old position says "not read" and the new ballot says "counted": what is true now.
-/// The other way round, the old ballot would say "does not stand" and the new position "but was read", and a vote just
-/// counted would be called lost.
+/// How far the queue was read, and whether the frame is set aside, is asked *first*, what stands *after* it. A commit
+/// moves all at once. If it falls between the questions, the old position says "not read" and the new ballot says
+/// "counted": what is true now. The other way round, the old ballot would say "does not stand" and the new position
+/// "but was read", and a vote just counted would be called lost. The same goes for a frame that is counted later.
 ///
 /// What stands is looked at before the position is compared. That is safe, since what stands only ever gives way to
 /// what beats it: a vote that stands is counted however it was read (also from the remains of a queue that lost data),
@@ -149,6 +158,7 @@ pub async fn fate(
 ) -> Result<Fate, StoreError> {
     let Receipt { poll, queue, partition, position, voter, cast_at, option } = *receipt;
     let read_to = store.position(queue, partition).await?;
+    let set_aside = store.quarantined(queue, partition, position).await?;
     let ours = Ballot { voter, option, cast_at };
     if let Some(standing) = store.ballot(poll, voter).await? {
         if standing == ours {
@@ -158,8 +168,11 @@ pub async fn fate(
             return Ok(Fate::Superseded);
         }
     }
-    if let Some(reason) = store.quarantined(queue, partition, position).await? {
-        return Ok(Fate::Quarantined(public_reason(&reason)));
+    if let Some(reason) = set_aside {
+        return Ok(Fate::Quarantined {
+            reason: public_reason(&reason),
+            decided: reason.contains(QuarantinedFrame::REJECTED),
+        });
     }
     // Nothing more of such a queue is counted under this identity, so there is nothing to wait for.
     Ok(if cut {
@@ -181,7 +194,8 @@ async fn keep(store: &dyn StoreReader, polls: &Polls, receipt: &Receipt) -> Resu
 /// Why a frame was set aside, in words for the public. The reason itself may name an option or a voter of the frame,
 /// and a receipt tells nobody what was chosen; it is kept with the frame, for the operators.
 fn public_reason(reason: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 6] = [
+    const KNOWN: [(&str, &str); 7] = [
+        ("was final", "it came after the count was final"),
         ("is not registered", "its poll is not known to the count"),
         ("has no option", "the poll as it is counted lacks an option that was voted for"),
         ("checksum differs", "it was damaged on the way"),
@@ -211,6 +225,7 @@ mod tests {
             (FrameError::Malformed("cats".to_owned()).to_string(), "can't be read"),
             ("poll pets has no option cats".to_owned(), "lacks an option"),
             ("poll pets is not registered".to_owned(), "not known to the count"),
+            ("it came after the count of poll pets was final".to_owned(), "after the count was final"),
         ];
         for (reason, expected) in cases {
             let public = public_reason(&format!("frame: {reason}"));

@@ -433,7 +433,7 @@ impl Store for MemoryStore {
                 Decision::Replay => row.state = QuarantineState::Replay,
                 Decision::Reject(reason) => {
                     row.state = QuarantineState::Rejected;
-                    row.frame.reason = format!("{}; rejected: {reason}", row.frame.reason);
+                    row.frame.reason = format!("{}{}{reason}", row.frame.reason, QuarantinedFrame::REJECTED);
                 }
             }
             decided += 1;

@@ -13,8 +13,8 @@ use sqlx::{
 };
 
 use super::{
-    Decision, Lane, QuarantineKey, QuarantineState, QueueRecord, RegisteredPoll, SealRecord, Store,
-    StoreError, StoreReader, same_layout,
+    Decision, Lane, QuarantineKey, QuarantineState, QuarantinedFrame, QueueRecord, RegisteredPoll,
+    SealRecord, Store, StoreError, StoreReader, same_layout,
 };
 use crate::{Partition, Poll, PollSlug, Position, QueueId, Timestamp, queue::Layout};
 
@@ -315,7 +315,9 @@ impl Store for PostgresStore {
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
         let (state, reason) = match decision {
             Decision::Replay => (QuarantineState::Replay, String::new()),
-            Decision::Reject(reason) => (QuarantineState::Rejected, format!("; rejected: {reason}")),
+            Decision::Reject(reason) => {
+                (QuarantineState::Rejected, format!("{}{reason}", QuarantinedFrame::REJECTED))
+            }
         };
         self.execute(
             sqlx::query(

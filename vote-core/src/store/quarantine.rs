@@ -25,6 +25,12 @@ pub struct QuarantinedFrame {
     pub frame: Bytes,
 }
 
+impl QuarantinedFrame {
+    /// What stands in [`reason`](Self::reason) between why the frame was set aside and why somebody decided that it
+    /// [stays uncounted](Decision::Reject).
+    pub const REJECTED: &str = "; rejected: ";
+}
+
 /// What became of a frame that was set aside and tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {

@@ -93,9 +93,9 @@ pub(super) async fn decide(
                 None,
             ),
             Decision::Reject(reason) => (
-                "UPDATE quarantine SET state = 'rejected', reason = reason || '; rejected: ' || ?4
+                "UPDATE quarantine SET state = 'rejected', reason = reason || ?4
                  WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay')",
-                Some(reason),
+                Some(format!("{}{reason}", QuarantinedFrame::REJECTED)),
             ),
         };
         let mut update =
