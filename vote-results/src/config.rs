@@ -1,6 +1,6 @@
 //! The settings of the service. The only place that reads its command line and environment.
 
-use std::{env, ffi::OsString, net::SocketAddr};
+use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use vote_core::{PollSlug, Polls, StoreAddress};
 use vote_service::{
@@ -9,7 +9,7 @@ use vote_service::{
     telemetry,
 };
 
-use crate::{Serving, store as open};
+use crate::{Serving, certificate::key, store as open};
 
 const SETTINGS: &[&Setting] = &[
     &settings::STORE,
@@ -64,7 +64,15 @@ pub enum Command {
     Healthcheck(SocketAddr),
     /// Audit the store.
     Audit(AuditConfig),
+    /// Certify the result of a poll.
+    Certify(Box<CertifyConfig>),
+    /// Check a certificate.
+    Verify(VerifyConfig),
 }
+
+/// The commit that the program is built from, if the variable was set when it was compiled. Its name does not begin as
+/// those of the settings do: it is none.
+pub const BUILD_COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
 
 /// What an audit is told.
 #[derive(Debug, Clone)]
@@ -77,6 +85,34 @@ pub struct AuditConfig {
     pub poll: Option<PollSlug>,
     /// As JSON.
     pub json: bool,
+}
+
+/// What is to be certified.
+#[derive(Debug, Clone)]
+pub struct CertifyConfig {
+    /// Where the store is.
+    pub store: StoreAddress,
+    /// Where its tables are, in a Postgres.
+    pub store_schema: String,
+    /// Titles and labels.
+    pub polls: Polls,
+    /// The poll.
+    pub poll: PollSlug,
+    /// The folder to write.
+    pub out: PathBuf,
+    /// The file with the private key.
+    pub key: PathBuf,
+    /// Also if votes are outstanding.
+    pub force: bool,
+}
+
+/// What is to be checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyConfig {
+    /// The folder with the certificate.
+    pub dir: PathBuf,
+    /// The file with the public key.
+    pub public_key: PathBuf,
 }
 
 /// What the program was told on its command line and in its environment.
@@ -102,15 +138,15 @@ pub fn parse(
         .default_value(&settings::LISTEN, "127.0.0.1:8081")
         .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9083")
         .command(audit_command())
+        .command(certify_command())
+        .command(verify_command())
         .parse(args, env)?;
     let mut settings = parsed.settings;
-    if let Some((AUDIT, matches)) = parsed.command.as_ref().map(|(name, matches)| (name.as_str(), matches)) {
-        let poll = matches.get_one::<PollSlug>("poll").copied();
-        let json = matches.get_flag("json");
-        let (store, store_schema) = (store(&mut settings), schema(&mut settings));
-        let config =
-            || Some(Command::Audit(AuditConfig { store: store?, store_schema: store_schema?, poll, json }));
-        return settings.finish_with(config()).map_err(refused);
+    match parsed.command.as_ref().map(|(name, matches)| (name.as_str(), matches)) {
+        Some((AUDIT, matches)) => return audit(settings, matches),
+        Some((CERTIFY, matches)) => return certify(settings, matches),
+        Some((VERIFY, matches)) => return Ok(Command::Verify(verify(matches))),
+        _ => {}
     }
     let command = parsed.command.map(|(name, _)| name);
     if command.as_deref() == Some(cli::HEALTHCHECK) {
@@ -126,6 +162,89 @@ pub fn parse(
 }
 
 const AUDIT: &str = "audit";
+const CERTIFY: &str = "certify";
+const VERIFY: &str = "verify";
+
+fn audit(mut settings: Settings, matches: &clap::ArgMatches) -> Result<Command, CliExit> {
+    let poll = matches.get_one::<PollSlug>("poll").copied();
+    let json = matches.get_flag("json");
+    let (store, store_schema) = (store(&mut settings), schema(&mut settings));
+    let config =
+        || Some(Command::Audit(AuditConfig { store: store?, store_schema: store_schema?, poll, json }));
+    settings.finish_with(config()).map_err(refused)
+}
+
+fn certify(mut settings: Settings, matches: &clap::ArgMatches) -> Result<Command, CliExit> {
+    let poll = matches.get_one::<PollSlug>("poll").copied();
+    let out = matches.get_one::<PathBuf>("out").cloned();
+    let key = matches.get_one::<PathBuf>("key").cloned();
+    let force = matches.get_flag("force");
+    let (store, store_schema) = (store(&mut settings), schema(&mut settings));
+    let polls = settings.polls();
+    let Some(key) = key else {
+        let text = format!(
+            "--key: is required, since a certificate that is not signed proves nothing; make one with: {}",
+            key::HOW_TO_MAKE
+        );
+        let others = settings.finish().map_or_else(|e| format!("\n{e}"), |()| String::new());
+        return Err(refused(text + &others));
+    };
+    let config = || {
+        Some(Command::Certify(Box::new(CertifyConfig {
+            store: store?,
+            store_schema: store_schema?,
+            polls: polls?,
+            poll: poll?,
+            out: out?,
+            key,
+            force,
+        })))
+    };
+    settings.finish_with(config()).map_err(refused)
+}
+
+fn verify(matches: &clap::ArgMatches) -> VerifyConfig {
+    // Both are required, so clap has seen to it that they are there.
+    let path = |name| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+    VerifyConfig { dir: path("dir"), public_key: path("public-key") }
+}
+
+fn certify_command() -> clap::Command {
+    clap::Command::new(CERTIFY)
+        .about(
+            "Write the signed result of a poll, with all its ballots and its audit, into a new folder: exit 0 if so, 2 \
+             if votes are outstanding, 1 if the audit is broken, 69 if the store can't be read, 73 if the folder can't \
+             be written, 78 without a usable key",
+        )
+        .arg(poll_argument().required(true).help("The poll"))
+        .arg(path_argument("out", "DIR").long("out").required(true).help("The folder, which must not be there yet"))
+        .arg(path_argument("key", "FILE").long("key").help(format!(
+            "The Ed25519 private key to sign with, PKCS#8 as PEM; `{}` makes one",
+            key::HOW_TO_MAKE
+        )))
+        .arg(clap::Arg::new("force").long("force").action(clap::ArgAction::SetTrue).help(
+            "Write one though votes are outstanding or the audit is broken; it says so, and that it is PROVISIONAL",
+        ))
+}
+
+fn verify_command() -> clap::Command {
+    clap::Command::new(VERIFY)
+        .about(
+            "Count the ballots of a certificate again and check its sums and signature, without a store: exit 0 if all \
+             holds and the result is final, 2 if all holds but votes were outstanding, 1 if anything is wrong, 78 \
+             without a usable key",
+        )
+        .arg(path_argument("dir", "DIR").required(true).help("The folder of the certificate"))
+        .arg(path_argument("public-key", "FILE").long("public-key").required(true).help(format!(
+            "The Ed25519 public key, from somebody you trust and not from the folder; `{}` makes it from the private \
+             one",
+            key::HOW_TO_PUBLISH
+        )))
+}
+
+fn path_argument(name: &'static str, value: &'static str) -> clap::Arg {
+    clap::Arg::new(name).value_name(value).value_parser(clap::value_parser!(PathBuf))
+}
 
 fn audit_command() -> clap::Command {
     clap::Command::new(AUDIT)
@@ -304,5 +423,35 @@ mod tests {
     fn a_healthcheck_needs_no_more_than_the_address() {
         let command = parse(&["healthcheck", "--admin-listen", "0.0.0.0:1"], &[]).unwrap();
         assert!(matches!(command, Command::Healthcheck(addr) if addr == "0.0.0.0:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_certificate_needs_a_poll_a_folder_and_a_key() {
+        let env = [("VOTE_STORE", "sqlite:votes.db")];
+        let args = ["certify", "--poll", "pets", "--out", "there", "--key", "key.pem"];
+        let Ok(Command::Certify(config)) = parse(&args, &env) else { panic!("no command") };
+        assert_eq!((config.poll.as_str(), config.out, config.force), ("pets", "there".into(), false));
+        assert_eq!(parse(&["certify", "--poll", "pets", "--key", "key.pem"], &env).unwrap_err().code, 64);
+    }
+
+    #[test]
+    fn without_a_key_nothing_is_certified_and_the_way_to_make_one_is_told() {
+        let exit = parse(&["certify", "--poll", "pets", "--out", "there"], &[]).unwrap_err();
+        assert_eq!(exit.code, EX_CONFIG);
+        for part in [
+            "--key: is required",
+            "openssl genpkey -algorithm ed25519 -out key.pem",
+            "VOTE_STORE: is required",
+        ] {
+            assert!(exit.text.contains(part), "{part} in {}", exit.text);
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_checked_without_settings() {
+        let command =
+            parse(&["verify", "there", "--public-key", "key.pem"], &[("VOTE_LISTEN", "nowhere")]).unwrap();
+        let expected = VerifyConfig { dir: "there".into(), public_key: "key.pem".into() };
+        assert!(matches!(command, Command::Verify(config) if config == expected));
     }
 }

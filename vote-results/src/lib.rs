@@ -41,6 +41,7 @@ use vote_service::{Connections, Guards, Limits, ReceiptKey, Shutdown, admin, lay
 pub mod app;
 pub mod audit;
 pub mod caching;
+pub mod certificate;
 pub mod config;
 pub mod csv;
 pub mod events;

@@ -7,11 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Runtime};
 use vote_core::{Clock, SystemClock};
 use vote_results::{
     Parts, audit,
-    config::{self, AuditConfig, Command, Config},
+    certificate::command::{run_certify, run_verify},
+    config::{self, AuditConfig, CertifyConfig, Command, Config},
     run_with_admin,
     store::LateStore,
 };
@@ -26,6 +27,10 @@ fn main() -> ExitCode {
         }
         Ok(Command::Healthcheck(addr)) => admin::healthcheck(addr).map_err(io::Error::other),
         Ok(Command::Audit(config)) => return audit(config),
+        Ok(Command::Certify(config)) => return certify(*config),
+        Ok(Command::Verify(config)) => {
+            return ExitCode::from(run_verify(&config, &mut io::stdout(), &mut io::stderr()));
+        }
         Ok(Command::Run(config)) => start(*config),
     };
     done.map_or_else(fail, |()| ExitCode::SUCCESS)
@@ -39,7 +44,7 @@ fn fail(error: impl Display) -> ExitCode {
 /// Exits with what the audit found; an error is neither good nor bad news.
 fn audit(config: AuditConfig) -> ExitCode {
     let store = LateStore::new(config.store, config.store_schema);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match one_thread() {
         Ok(runtime) => runtime,
         Err(e) => return fail(e),
     };
@@ -59,6 +64,21 @@ fn audit(config: AuditConfig) -> ExitCode {
             ExitCode::from(audit::EX_UNAVAILABLE)
         }
     }
+}
+
+/// Exits with whether there is a certificate now, and why not.
+fn certify(config: CertifyConfig) -> ExitCode {
+    let store = LateStore::new(config.store.clone(), config.store_schema.clone());
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let certifying = run_certify(&config, &store, SystemClock.now(), &mut out, &mut err);
+    match one_thread() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(certifying)),
+        Err(e) => fail(e),
+    }
+}
+
+fn one_thread() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn start(config: Config) -> io::Result<()> {

@@ -1,0 +1,256 @@
+//! `certificate.html`: the certificate for people, to be printed: no scripts, nothing from elsewhere. Pure.
+
+use std::fmt::{self, Write};
+
+use vote_core::{
+    Keep,
+    audit::{Figures, PollAudit, QueueAudit},
+    store::QueueState,
+};
+use vote_service::respond::escape_html as escape;
+
+use super::{Certificate, PublicKey, Status, files, grouped};
+use crate::snapshot::Percent;
+
+const STYLE: &str = include_str!("page/print.css");
+
+/// The page of a certificate that this key signs. The same for the same certificate, whenever it is made.
+#[must_use]
+pub fn page(certificate: &Certificate, key: &PublicKey) -> String {
+    let mut page = String::new();
+    // Writing to a String can't fail.
+    let _ = write_page(&mut page, certificate, key);
+    page
+}
+
+fn write_page(page: &mut String, certificate: &Certificate, key: &PublicKey) -> fmt::Result {
+    let Certificate { poll, status, .. } = certificate;
+    let title = escape(&poll.title);
+    let (kind, class, says) = match status {
+        Status::Final => ("Certified result", "final", "FINAL"),
+        Status::Forced => ("PROVISIONAL result", "forced", "PROVISIONAL"),
+    };
+    write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <title>{kind}: {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <p>{kind} of the poll <code>{}</code></p>\n<h1>{title}</h1>\n\
+         <p><strong class=\"status {class}\">{says}</strong></p>\n",
+        poll.slug
+    )?;
+    provisional(page, certificate)?;
+    result(page, certificate)?;
+    count(page, certificate)?;
+    for poll in &certificate.audit.polls {
+        accounts(page, poll)?;
+        written_off(page, poll)?;
+    }
+    proof(page, certificate, key)?;
+    page.write_str("</main>\n</body>\n</html>\n")
+}
+
+/// Says loudly what a forced certificate lacks.
+fn provisional(page: &mut String, certificate: &Certificate) -> fmt::Result {
+    if certificate.status == Status::Final {
+        return Ok(());
+    }
+    page.write_str(
+        "<section class=\"note\" aria-labelledby=\"provisional\">\n\
+         <h2 id=\"provisional\">PROVISIONAL: the numbers on this page may still change</h2>\n\
+         <p>This certificate was forced before the count was complete.</p>\n",
+    )?;
+    for (head, texts) in
+        [("The books do not add up", &certificate.problems), ("Outstanding", &certificate.outstanding)]
+    {
+        if texts.is_empty() {
+            continue;
+        }
+        writeln!(page, "<p>{head}:</p>\n<ul>")?;
+        for text in texts {
+            writeln!(page, "<li>{}</li>", escape(text))?;
+        }
+        page.write_str("</ul>\n")?;
+    }
+    page.write_str("</section>\n")
+}
+
+fn result(page: &mut String, certificate: &Certificate) -> fmt::Result {
+    let total = certificate.result.total;
+    page.write_str(
+        "<table class=\"result\">\n<caption>Voters whose standing vote is for each option</caption>\n\
+         <thead><tr><th scope=\"col\">Option</th><th scope=\"col\" class=\"number\">Votes</th>\
+         <th scope=\"col\" class=\"number\">Share</th></tr></thead>\n<tbody>\n",
+    )?;
+    for (label, votes) in certificate.outcome() {
+        writeln!(
+            page,
+            "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{}%</td></tr>",
+            escape(label),
+            grouped(votes),
+            Percent::of(votes, total)
+        )?;
+    }
+    writeln!(
+        page,
+        "</tbody>\n<tfoot><tr><th scope=\"row\">Total</th><td class=\"number\">{}</td><td></td></tr></tfoot>\n</table>",
+        grouped(total)
+    )
+}
+
+/// When, and by which rule.
+fn count(page: &mut String, certificate: &Certificate) -> fmt::Result {
+    let rule = match certificate.poll.keep {
+        Keep::First => "the first",
+        Keep::Last => "the last",
+    };
+    writeln!(page, "<p>Of each voter one vote stands: {rule}.")?;
+    match (&certificate.closed_at, &certificate.final_at) {
+        (Some(closed), Some(last)) => writeln!(
+            page,
+            "The poll was closed at {}, and every accepted vote was counted by {}.",
+            time(closed),
+            time(last)
+        )?,
+        (Some(closed), None) => {
+            writeln!(page, "The poll was closed at {}; its count is not final.", time(closed))?
+        }
+        _ => writeln!(page, "The poll was not closed.")?,
+    }
+    writeln!(page, "The figures are those of one moment, {}.</p>", time(&certificate.created_at))
+}
+
+/// What became of every vote, queue by queue.
+fn accounts(page: &mut String, poll: &PollAudit) -> fmt::Result {
+    page.write_str(
+        "<h2>Every accepted vote is accounted for</h2>\n\
+         <p>Votes were taken in by queues. Of each, and of all together: accepted = new voters + superseded + \
+         quarantined. A vote is <em>superseded</em> when its voter had one already, and <em>quarantined</em> when it \
+         could not be counted and was set aside. <em>Reread</em> votes come from what was left of a queue that lost \
+         data, and may have been counted before; <em>of them new</em> are those of voters who had no vote yet.</p>\n\
+         <table class=\"accounts\">\n<caption>Votes by what became of them</caption>\n\
+         <thead><tr><th scope=\"col\">Queue</th>",
+    )?;
+    for column in
+        ["Accepted", "New voters", "Superseded", "Quarantined", "Reread", "Of them new", "Still queued"]
+    {
+        write!(page, "<th scope=\"col\" class=\"number\">{column}</th>")?;
+    }
+    page.write_str("</tr></thead>\n<tbody>\n")?;
+    for queue in &poll.queues {
+        write!(page, "<tr><th scope=\"row\"><code>{}</code></th>", escape(&queue.queue))?;
+        cells(page, &queue.figures)?;
+    }
+    page.write_str("</tbody>\n<tfoot><tr><th scope=\"row\">Together</th>")?;
+    cells(page, &poll.total)?;
+    let Figures { new_voters, reread_new, .. } = poll.total;
+    let standing = new_voters.saturating_add(reread_new);
+    writeln!(
+        page,
+        "</tfoot>\n</table>\n<p>{} new voters + {} of them new = {} standing votes; {} by the tally; {} counted row by row.</p>",
+        grouped(new_voters),
+        grouped(reread_new),
+        grouped(standing),
+        poll.tally,
+        poll.rows.map_or_else(|| "not".to_owned(), grouped),
+    )
+}
+
+fn cells(page: &mut String, figures: &Figures) -> fmt::Result {
+    let Figures { accepted, new_voters, superseded, quarantined, queued, reread, reread_new } = figures;
+    let quarantined = u64::try_from(*quarantined).map_or_else(|_| quarantined.to_string(), grouped);
+    for cell in [
+        grouped(*accepted),
+        grouped(*new_voters),
+        grouped(*superseded),
+        quarantined,
+        grouped(*reread),
+        grouped(*reread_new),
+        grouped(*queued),
+    ] {
+        write!(page, "<td class=\"number\">{cell}</td>")?;
+    }
+    page.write_str("</tr>\n")
+}
+
+/// What is known not to be counted, and why.
+fn written_off(page: &mut String, poll: &PollAudit) -> fmt::Result {
+    page.write_str("<h2>What was written off</h2>\n")?;
+    let over: Vec<&QueueAudit> =
+        poll.queues.iter().filter(|queue| queue.state != QueueState::Active.as_str()).collect();
+    if poll.total.quarantined != 0 {
+        writeln!(
+            page,
+            "<p>{} votes could not be counted and were set aside, with their reasons, in the quarantine of the store.</p>",
+            poll.total.quarantined
+        )?;
+    }
+    if over.is_empty() {
+        return page.write_str("<p>No queue was written off.</p>\n");
+    }
+    page.write_str("<dl>\n")?;
+    for queue in over {
+        let state = match queue.state.as_str() {
+            state if state == QueueState::Retired.as_str() => "was written off",
+            _ => "lost data",
+        };
+        writeln!(
+            page,
+            "<dt>Queue <code>{}</code> at {} {state}</dt>\n<dd>{}<br>It had reported {} accepted votes of this poll; {} \
+             were read of it in order, and {} of what was left.</dd>",
+            escape(&queue.queue),
+            escape(&queue.address),
+            escape(&queue.reason),
+            grouped(queue.reported),
+            grouped(queue.figures.accepted),
+            grouped(queue.figures.reread),
+        )?;
+    }
+    page.write_str("</dl>\n")
+}
+
+/// What is signed, and how to check it.
+fn proof(page: &mut String, certificate: &Certificate, key: &PublicKey) -> fmt::Result {
+    let software = &certificate.software;
+    let commit =
+        software.commit.as_ref().map_or_else(String::new, |commit| format!(", commit {}", escape(commit)));
+    writeln!(
+        page,
+        "<h2>How to check this</h2>\n\
+         <p>The file <code>{ballots}</code> lists all {count} standing ballots, by keys that do not tell who the voters \
+         are. Its SHA-256 is</p>\n<pre>{sha256}</pre>\n\
+         <p>and stands in <code>{json}</code>, which is signed with the Ed25519 key of the fingerprint (SHA-256)</p>\n\
+         <pre>{fingerprint}</pre>\n\
+         <p>With these files, and the public key from a source that you trust, this counts the ballots again and checks \
+         every sum and the signature:</p>\n<pre>vote-results verify DIR --public-key FILE</pre>\n\
+         <p>And this does so without our program:</p>\n\
+         <pre>sha256sum {ballots}\n\
+         openssl pkey -pubin -in {public} -outform DER | sha256sum\n\
+         tail -n +2 {ballots} | cut -d, -f1 | LC_ALL=C sort -c -u &amp;&amp; echo 'each voter once'\n\
+         tail -n +2 {ballots} | cut -d, -f2 | LC_ALL=C sort | uniq -c\n\
+         xxd -r -p {sig} signature.bin\n\
+         openssl pkeyutl -verify -pubin -inkey {public} -rawin -in {json} -sigfile signature.bin</pre>\n\
+         <p>Written by {name} {version}{commit} at {created}.</p>",
+        ballots = files::BALLOTS,
+        json = files::CERTIFICATE,
+        public = files::PUBLIC_KEY,
+        sig = files::SIGNATURE,
+        count = grouped(certificate.ballots.count),
+        sha256 = escape(&certificate.ballots.sha256),
+        fingerprint = key.fingerprint(),
+        name = escape(&software.name),
+        version = escape(&software.version),
+        created = time(&certificate.created_at),
+    )
+}
+
+/// A moment, for people to the second.
+fn time(exact: &str) -> String {
+    let exact = escape(exact);
+    let shown = exact.get(..19).unwrap_or(&exact).replace('T', " ");
+    format!("<time datetime=\"{exact}\">{shown} UTC</time>")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,537 @@
+//! `certify` and `verify`: the library, and the program itself.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+use vote_core::{
+    Clock, Polls, Queue, Store,
+    conformance::poll,
+    store::{PostgresStore, QueueState, SealRecord, SqliteStore},
+};
+use vote_results::certificate::{
+    Build, Certificate, CertifyError, PrivateKey, PublicKey, Request, Status, certify, files, verify,
+};
+use vote_testkit::Postgres;
+
+use crate::world::{World, vote};
+
+// The first key pair of RFC 8032, section 7.1, as openssl writes it.
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
+                       -----END PRIVATE KEY-----\n";
+const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
+                      -----END PUBLIC KEY-----\n";
+// The second.
+const OTHER_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAPUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=\n\
+                            -----END PUBLIC KEY-----\n";
+
+const ALL: [&str; 5] = [files::BALLOTS, files::CERTIFICATE, files::PAGE, files::SIGNATURE, files::PUBLIC_KEY];
+
+/// A folder of a test, with keys in it and a place for a certificate.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, pem) in [("key.pem", PRIVATE), ("trusted.pem", PUBLIC), ("other.pem", OTHER_PUBLIC)] {
+            fs::write(dir.path().join(name), pem).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn out(&self) -> PathBuf {
+        self.path("out")
+    }
+
+    /// The names in it, but for the keys.
+    fn made(&self) -> Vec<String> {
+        let names = fs::read_dir(self.dir.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.ends_with(".pem") && !name.starts_with("votes.db")).collect()
+    }
+
+    fn private(&self) -> PrivateKey {
+        PrivateKey::read(&self.path("key.pem")).unwrap()
+    }
+
+    async fn certify(&self, world: &World, force: bool) -> Result<Certificate, CertifyError> {
+        let request = Request {
+            poll: poll(),
+            polls: &world.polls,
+            out: &self.out(),
+            force,
+            now: world.clock.now(),
+            build: Build { version: "1.2.3", commit: Some("abc") },
+        };
+        certify(&*world.store.inner, &request, &self.private()).await
+    }
+
+    fn verify(&self) -> Result<Certificate, String> {
+        let key = PublicKey::read(&self.path("trusted.pem")).unwrap();
+        verify(&self.out(), &key, &mut Vec::new()).map_err(|e| e.to_string())
+    }
+
+    /// Signs a certificate in which this was replaced, as a forger could who has the key.
+    fn resign(&self, from: &str, to: &str) {
+        let file = self.out().join(files::CERTIFICATE);
+        let json = fs::read_to_string(&file).unwrap();
+        assert!(json.contains(from), "{from} in {json}");
+        let json = json.replacen(from, to, 1);
+        fs::write(&file, &json).unwrap();
+        fs::write(self.out().join(files::SIGNATURE), self.private().sign(json.as_bytes())).unwrap();
+    }
+}
+
+/// 40 voters, of whom every fourth votes twice; 30 for cats.
+async fn fill(world: &World) {
+    for voter in 0..40 {
+        world.accept(vote(voter, u8::from(voter % 4 == 1), 1)).await;
+        if voter % 4 == 0 {
+            world.accept(vote(voter, 1, 2)).await;
+        }
+    }
+    world.count().await;
+    world.report(50, 0, QueueState::Active).await;
+}
+
+/// Closes the poll and seals it, as workers do.
+async fn seal(world: &World) {
+    let store = &world.store.inner;
+    store.close_poll(poll(), world.clock.now()).await.unwrap();
+    let seal = world.queue.seal(world.id, poll()).await.unwrap();
+    store.note_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
+}
+
+/// Notes that the poll is final, as a worker does.
+async fn finish(world: &World) {
+    let store = &world.store.inner;
+    let books = store.snapshot().await.unwrap().books(false).await.unwrap();
+    store.finish_poll(poll(), &books.versions, world.clock.now()).await.unwrap();
+}
+
+async fn final_world(store: Arc<dyn Store>) -> World {
+    let world = World::with(Polls::example(), store).await;
+    fill(&world).await;
+    seal(&world).await;
+    finish(&world).await;
+    world
+}
+
+async fn sqlite(place: &Place) -> (Arc<dyn Store>, String) {
+    let file = place.path("votes.db");
+    (Arc::new(SqliteStore::open(&file).await.unwrap()), format!("sqlite:{}", file.display()))
+}
+
+async fn postgres() -> (Arc<dyn Store>, String) {
+    let url = Postgres::shared().database();
+    let store = PostgresStore::connect(&url, "vote").unwrap();
+    store.migrate().await.unwrap();
+    (Arc::new(store), url)
+}
+
+fn program(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vote-results"));
+    let Output { status, stdout, stderr } =
+        command.env_clear().args(args).envs(env.iter().copied()).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+}
+
+fn run_certify(place: &Place, store: &str, more: &[&str]) -> (Option<i32>, String) {
+    let (out, key) = (place.text("out"), place.text("key.pem"));
+    let args = ["certify", "--poll", "pets", "--out", &out, "--key", &key];
+    program(&[&args[..], more].concat(), &[("VOTE_STORE", store)])
+}
+
+fn run_verify(place: &Place, key: &str) -> (Option<i32>, String) {
+    program(&["verify", &place.text("out"), "--public-key", &place.text(key)], &[])
+}
+
+async fn a_poll_is_refused_until_it_is_final(place: &Place, (store, address): (Arc<dyn Store>, String)) {
+    let world = World::with(Polls::example(), store).await;
+    fill(&world).await;
+    let (code, text) = run_certify(place, &address, &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("poll pets is not closed") && text.contains("--force"), "{text}");
+
+    world.accept(vote(99, 0, 1)).await;
+    seal(&world).await;
+    let (code, text) = run_certify(place, &address, &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains(&format!("{}", world.id)) && text.contains("not read to the seal"), "{text}");
+
+    world.count().await;
+    let (code, text) = run_certify(place, &address, &[]);
+    assert!(code == Some(2) && text.contains("is counted, but no worker has noted"), "{text}");
+    assert!(place.made().is_empty(), "{:?}", place.made());
+
+    finish(&world).await;
+    let (code, text) = run_certify(place, &address, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = run_verify(place, "trusted.pem");
+    assert_eq!(code, Some(0), "{text}");
+    for line in [
+        "ok  41 ballots, each voter once",
+        "ok  in 1 queue, accepted votes = new voters + superseded + quarantined",
+        "ok  together 51 accepted = 41 new voters + 10 superseded + 0 quarantined",
+        "FINAL result of pets: Cats or dogs?",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_in_sqlite_is_certified_once_it_is_final() {
+    let place = Place::new();
+    let store = sqlite(&place).await;
+    a_poll_is_refused_until_it_is_final(&place, store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_in_postgres_is_certified_once_it_is_final() {
+    a_poll_is_refused_until_it_is_final(&Place::new(), postgres().await).await;
+}
+
+#[tokio::test]
+async fn a_certificate_says_what_was_counted_by_whom_and_when() {
+    let place = Place::new();
+    let world = final_world(sqlite(&place).await.0).await;
+
+    let certificate = place.certify(&world, true).await.unwrap();
+
+    assert_eq!(place.verify(), Ok(certificate.clone()));
+    assert_eq!(certificate.status, Status::Final, "there was nothing to force");
+    let votes: Vec<u64> = certificate.result.options.iter().map(|option| option.votes).collect();
+    assert_eq!((certificate.result.total, votes), (40, vec![30, 10]));
+    assert_eq!(
+        (certificate.software.version.as_str(), certificate.software.commit.as_deref()),
+        ("1.2.3", Some("abc"))
+    );
+    assert_eq!(certificate.created_at, world.clock.now().to_string());
+    assert_eq!(certificate.final_at, Some(world.clock.now().to_string()));
+    let total = certificate.audit.polls[0].total;
+    assert_eq!((total.accepted, total.new_voters, total.superseded), (50, 40, 10));
+    assert_eq!(fs::read_dir(place.out()).unwrap().count(), ALL.len());
+}
+
+#[tokio::test]
+async fn a_poll_that_the_file_does_not_have_goes_by_its_slugs() {
+    let place = Place::new();
+    let world = final_world(sqlite(&place).await.0).await;
+    let other = "[[poll]]\nslug = \"snack\"\ntitle = \"?\"\n\
+                 options = [{ slug = \"a\", label = \"A\" }, { slug = \"b\", label = \"B\" }]";
+    let world = World { polls: Arc::new(Polls::from_toml("polls.toml", other).unwrap()), ..world };
+
+    let Certificate { poll, .. } = place.certify(&world, false).await.unwrap();
+
+    assert_eq!((poll.title.as_str(), poll.options[1].label.as_str()), ("pets", "dogs"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_certificate_is_valid_and_says_what_is_outstanding() {
+    let place = Place::new();
+    let (store, address) = sqlite(&place).await;
+    let world = World::with(Polls::example(), store).await;
+    fill(&world).await;
+    world.report(53, 3, QueueState::Active).await;
+
+    let (code, text) = run_certify(&place, &address, &["--force"]);
+
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("PROVISIONAL") && text.contains("poll pets is not closed"), "{text}");
+    let page = fs::read_to_string(place.out().join(files::PAGE)).unwrap();
+    assert!(page.contains("PROVISIONAL") && page.contains("poll pets is not closed"), "{page}");
+    let (code, text) = run_verify(&place, "trusted.pem");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("PROVISIONAL result of pets") && text.contains("poll pets is not closed"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn books_that_do_not_add_up_are_refused_and_if_forced_never_valid() {
+    let place = Place::new();
+    let (store, address) = sqlite(&place).await;
+    let world = World::with(Polls::example(), store).await;
+    fill(&world).await;
+    // As if a vote that the queue had accepted in some partition had never come out of it.
+    let store = &world.store.inner;
+    store.close_poll(poll(), world.clock.now()).await.unwrap();
+    let mut seal = world.queue.seal(world.id, poll()).await.unwrap();
+    seal.accepted[0] += 1;
+    store.note_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
+    finish(&world).await;
+
+    let (code, text) = run_certify(&place, &address, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("BROKEN") && place.made().is_empty(), "{text}");
+
+    assert_eq!(run_certify(&place, &address, &["--force"]).0, Some(0));
+    let (code, text) = run_verify(&place, "trusted.pem");
+    assert!(code == Some(1) && text.contains("WRONG  the books did not add up"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_of_one_moment_though_votes_are_counted_meanwhile() {
+    let place = Place::new();
+    let (store, address) = postgres().await;
+    let world = World::with(Polls::example(), store).await;
+    fill(&world).await;
+    for voter in 1000..1400 {
+        world.accept(vote(voter, 0, 3)).await;
+    }
+    let plans = world.plans().await;
+    assert!(plans.len() > 10, "one a partition");
+    let mut lane = world.store.inner.open_lane().await.unwrap();
+    let counting = async {
+        for plan in plans {
+            // The lane that planned is gone, but its session may take a moment to end.
+            while lane.acquire(plan.partition).await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            lane.commit(&plan).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let certifying = tokio::task::spawn_blocking(move || {
+        for _ in 0..5 {
+            assert_eq!(run_certify(&place, &address, &["--force"]).0, Some(0));
+            let (code, text) = run_verify(&place, "trusted.pem");
+            assert_eq!(code, Some(2), "{text}");
+            fs::remove_dir_all(place.out()).unwrap();
+        }
+    });
+    let ((), done) = tokio::join!(counting, certifying);
+    done.unwrap();
+}
+
+/// A certificate that the tests of one process share; they don't change it.
+fn shared() -> &'static Place {
+    static PLACE: OnceLock<Place> = OnceLock::new();
+    PLACE.get_or_init(|| {
+        let place = Place::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = final_world(sqlite(&place).await.0).await;
+            place.certify(&world, false).await.unwrap();
+        });
+        place
+    })
+}
+
+/// A copy of it.
+fn copied() -> Place {
+    let place = Place::new();
+    fs::create_dir(place.out()).unwrap();
+    for name in ALL {
+        fs::copy(shared().out().join(name), place.out().join(name)).unwrap();
+    }
+    place
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn no_byte_of_any_file_can_be_another(file in 0..ALL.len(), at in any::<prop::sample::Index>(), flip in 1_u8..) {
+        let place = copied();
+        let path = place.out().join(ALL[file]);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        fs::write(&path, bytes).unwrap();
+        let e = place.verify().unwrap_err();
+        // Not every file is named: the signature is that of certificate.json, whichever of the two was changed.
+        prop_assert!(e.contains(ALL[file]), "byte {at} of {}: {e}", ALL[file]);
+    }
+}
+
+#[test]
+fn no_file_can_be_missing_or_cut_or_longer() {
+    for name in ALL {
+        let place = copied();
+        let path = place.out().join(name);
+        let whole = fs::read(&path).unwrap();
+        for other in [&whole[..whole.len() - 1], &[], &[&whole[..], b"\n"].concat()] {
+            fs::write(&path, other).unwrap();
+            assert!(place.verify().unwrap_err().contains(name), "{name}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(place.verify().unwrap_err().starts_with(&format!("{name}: can't be read")), "{name}");
+        fs::create_dir(&path).unwrap();
+        assert!(place.verify().unwrap_err().contains("is no file"), "{name}");
+    }
+}
+
+#[test]
+fn huge_files_are_not_read_to_their_end() {
+    for name in ALL {
+        let place = copied();
+        // A hole: it takes no room on disk, and would take 64 GB of memory.
+        let file = fs::File::options().write(true).open(place.out().join(name)).unwrap();
+        file.set_len(64 << 30).unwrap();
+        let e = place.verify().unwrap_err();
+        assert!(e.contains("is longer than"), "{name}: {e}");
+    }
+}
+
+#[test]
+fn another_key_does_not_verify() {
+    let (code, text) = run_verify(shared(), "other.pem");
+    assert!(code == Some(1) && text.contains("WRONG  certificate.sig: is not the signature"), "{text}");
+}
+
+#[test]
+fn what_is_no_key_is_78() {
+    for name in ["key.pem", "nothing.pem"] {
+        let (code, text) = run_verify(shared(), name);
+        assert!(code == Some(78) && text.contains("openssl pkey -in key.pem -pubout"), "{text}");
+    }
+}
+
+#[test]
+fn who_has_the_key_can_not_sign_what_contradicts_the_ballots() {
+    let count = r#""count": 40"#;
+    for (from, to, found) in [
+        (r#""votes": 30"#, r#""votes": 31"#, "ballots for cats: 30, where the certificate says 31"),
+        (count, r#""count": 41"#, "ballots.csv: ballots: 40, where the certificate says 41"),
+        (r#""superseded": 10"#, r#""superseded": 9"#, "are not 40 new voters + 9 superseded"),
+        (r#""slug": "dogs""#, r#""slug": "birds""#, "not those of the poll"),
+        (r#""verdict": "holds""#, r#""verdict": "broken""#, "its audit does not"),
+        (r#""format": 1"#, r#""format": 2"#, "is of format 2"),
+        (r#""format": 1"#, r#""format": 1, "note": "x""#, "unknown field `note`"),
+        (r#""reread": 0"#, r#""reread": 0, "note": "x""#, "note is not known to format 1"),
+    ] {
+        let place = copied();
+        place.resign(from, to);
+        let e = place.verify().unwrap_err();
+        assert!(e.contains(found), "{to}: {e}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_never_overwritten() {
+    let place = Place::new();
+    let world = final_world(sqlite(&place).await.0).await;
+    fs::create_dir(place.out()).unwrap();
+    fs::write(place.out().join("notes"), "x").unwrap();
+    let e = place.certify(&world, false).await.unwrap_err();
+    assert!(e.exit_code() == 73 && e.to_string().contains("never overwritten"), "{e}");
+    fs::remove_file(place.out().join("notes")).unwrap();
+    place.certify(&world, false).await.unwrap();
+    assert!(place.certify(&world, false).await.is_err());
+    assert_eq!(place.made(), ["out"]);
+}
+
+#[tokio::test]
+async fn an_unknown_poll_and_a_store_out_of_reach_are_no_news() {
+    let place = Place::new();
+    let world = final_world(sqlite(&place).await.0).await;
+    drop(world);
+    let store = format!("sqlite:{}", place.text("votes.db"));
+    let (out, key) = (place.text("out"), place.text("key.pem"));
+    for (poll, store) in
+        [("snack", store.as_str()), ("pets", "postgres://127.0.0.1:1/votes"), ("pets", "sqlite:/none")]
+    {
+        let args = ["certify", "--poll", poll, "--out", &out, "--key", &key];
+        let (code, text) = program(&args, &[("VOTE_STORE", store)]);
+        assert_eq!(code, Some(69), "{text}");
+    }
+    assert!(place.made().is_empty());
+}
+
+#[test]
+fn a_key_that_can_not_be_used_is_told_before_the_store_is_asked() {
+    let place = Place::new();
+    let (out, store) = (place.text("out"), "postgres://127.0.0.1:1/votes");
+    for key in ["nothing.pem", "trusted.pem"] {
+        let args = ["certify", "--poll", "pets", "--out", &out, "--key", &place.text(key)];
+        let (code, text) = program(&args, &[("VOTE_STORE", store)]);
+        assert!(
+            code == Some(78) && text.contains("openssl genpkey -algorithm ed25519 -out key.pem"),
+            "{text}"
+        );
+    }
+    let (code, text) = program(&["certify", "--poll", "pets", "--out", &out], &[("VOTE_STORE", store)]);
+    assert!(code == Some(78) && text.contains("openssl genpkey"), "{text}");
+}
+
+/// Runs a line of shell in the folder of the certificate.
+fn shell(place: &Place, line: &str) -> String {
+    let mut shell = Command::new("sh")
+        .args(["-c", line])
+        .current_dir(place.out())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = shell.wait().unwrap();
+    let output = shell.wait_with_output().unwrap();
+    assert!(status.success(), "{line}: {status}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_tools_of_any_system_agree() {
+    let place = copied();
+    let certificate = place.verify().unwrap();
+    assert_eq!(
+        shell(&place, "sha256sum ballots.csv"),
+        format!("{}  ballots.csv\n", certificate.ballots.sha256)
+    );
+    shell(&place, "tail -n +2 ballots.csv | cut -d, -f1 | LC_ALL=C sort -c -u");
+    let counted = shell(&place, "tail -n +2 ballots.csv | cut -d, -f2 | LC_ALL=C sort | uniq -c");
+    let words: Vec<&str> = counted.split_whitespace().collect();
+    assert_eq!(words, ["30", "cats", "10", "dogs"]);
+    assert_eq!(shell(&place, "head -n 1 ballots.csv"), "voter,option\n");
+}
+
+#[test]
+fn openssl_agrees_on_signature_and_fingerprint() {
+    if !Command::new("openssl").arg("version").output().is_ok_and(|output| output.status.success()) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "NOT TESTED: openssl is not installed, so nobody else checked a signature"
+        );
+        return;
+    }
+    let place = copied();
+    let signature = fs::read_to_string(place.out().join(files::SIGNATURE)).unwrap();
+    let bytes: Vec<u8> =
+        (0..64).map(|i| u8::from_str_radix(&signature[2 * i..2 * i + 2], 16).unwrap()).collect();
+    fs::write(place.out().join("signature.bin"), bytes).unwrap();
+    let line = "openssl pkeyutl -verify -pubin -inkey public-key.pem -rawin -in certificate.json -sigfile signature.bin";
+    assert_eq!(shell(&place, line), "Signature Verified Successfully\n");
+    let fingerprint = shell(&place, "openssl pkey -pubin -in public-key.pem -outform DER | sha256sum");
+    assert_eq!(fingerprint, format!("{}  -\n", place.private().public().fingerprint()));
+    // And a key that openssl makes is one that we take.
+    shell(
+        &place,
+        "openssl genpkey -algorithm ed25519 -out ../made.pem && openssl pkey -in ../made.pem -pubout -out ../made-public.pem",
+    );
+    let made = PrivateKey::read(&place.path("made.pem")).unwrap().public();
+    assert_eq!(made, PublicKey::read(&place.path("made-public.pem")).unwrap());
+}
+
+#[test]
+fn a_key_without_a_certificate_proves_nothing() {
+    let place = Place::new();
+    let e =
+        verify(Path::new("/nowhere"), &place.private().public(), &mut Vec::new()).unwrap_err().to_string();
+    assert!(e.starts_with("certificate.json: can't be read"), "{e}");
+}
