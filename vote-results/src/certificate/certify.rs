@@ -22,7 +22,7 @@ use super::{
     verdict::{self, Verdict},
 };
 
-/// How many ballots are read at a time. More were no faster; one takes some 300 bytes on its way.
+/// How many ballots are read at a time. One takes some 300 bytes on its way from Postgres.
 const PAGE: usize = 50_000;
 
 /// What is to be certified, and where.

@@ -109,7 +109,7 @@ fn count(page: &mut String, certificate: &Certificate) -> fmt::Result {
     match (&certificate.closed_at, &certificate.final_at) {
         (Some(closed), Some(last)) => writeln!(
             page,
-            "The poll was closed at {}, and every accepted vote was counted by {}.",
+            "The poll was closed at {}, and its count is final since {}.",
             time(closed),
             time(last)
         )?,
@@ -182,7 +182,7 @@ fn written_off(page: &mut String, poll: &PollAudit) -> fmt::Result {
     if poll.total.quarantined != 0 {
         writeln!(
             page,
-            "<p>{} votes could not be counted and were set aside, with their reasons, in the quarantine of the store.</p>",
+            "<p>Votes that could not be counted and were set aside, with their reasons, in the quarantine of the store: {}.</p>",
             poll.total.quarantined
         )?;
     }

@@ -38,7 +38,7 @@ fn a_page_shows_result_accounts_hash_and_key() {
 #[test]
 fn a_page_says_what_was_written_off_and_why() {
     let page = rendered(&certificate());
-    for part in ["node 2 burnt down", "had reported 9 accepted votes", "1 votes could not be counted"] {
+    for part in ["node 2 burnt down", "had reported 9 accepted votes", "in the quarantine of the store: 1."] {
         assert!(page.contains(part), "{part} in {page}");
     }
 }
