@@ -23,8 +23,9 @@ use crate::{
     store::{Books, LedgerRow, QueueRecord, QueueState, SealRecord},
 };
 
-/// A queue that no worker reported for this long is one not heard of. They report every 2 s.
-pub const NOT_HEARD_OF_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
+/// A queue that no worker reported for this long is one not heard of. They report every 2 s, so what an audit says of
+/// queued votes is as old as that, at least.
+pub const NOT_HEARD_OF_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What an audit found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -124,6 +125,8 @@ pub struct Figures {
     pub reread: u64,
     /// Those among them that added a voter.
     pub reread_new: u64,
+    /// Those among them that could not be counted and are set aside: not one of them is in the tally.
+    pub reread_quarantined: i64,
 }
 
 impl Figures {
@@ -142,6 +145,7 @@ impl Figures {
         self.queued += other.queued;
         self.reread += other.reread;
         self.reread_new += other.reread_new;
+        self.reread_quarantined += other.reread_quarantined;
     }
 }
 
@@ -179,14 +183,17 @@ pub fn audit(books: &Books, now: Timestamp, only: Option<PollSlug>) -> Audit {
     for name in view.polls(only) {
         let poll = view.poll(&name);
         view.check_poll(&poll, &mut problems);
-        if let Ok(slug) = name.parse() {
-            outstanding.extend(view.outstanding(slug, &mut problems));
+        match (poll.state, name.parse()) {
+            (PollState::Closed, Ok(slug)) => outstanding.extend(obstacles(books, slug)),
+            _ => outstanding.extend(view.undecided(&name)),
         }
         polls.push(poll);
     }
+    view.check_queues(only, &mut problems, &mut outstanding);
     // A queue is named once, however many polls it is about.
     let mut told = BTreeSet::new();
     problems.retain(|text| told.insert(text.clone()));
+    // What keeps a closed poll from being final may be a problem already told.
     outstanding.retain(|text| told.insert(text.clone()));
     let verdict = match (problems.is_empty(), outstanding.is_empty()) {
         (false, _) => Verdict::Broken,
@@ -219,24 +226,24 @@ pub fn obstacles(books: &Books, poll: PollSlug) -> Vec<String> {
             }
             Some(_) => {}
             None => match view.seals.get(&(id, poll)) {
-                None if queue.state == QueueState::Cut => obstacles.push(cut(queue)),
+                Some(seal) if view.is_read_to(id, &seal.seal.ends) => {}
+                _ if queue.state == QueueState::Cut => obstacles.push(cut(queue)),
                 None => obstacles.push(format!("queue {id} at {at} is not sealed for poll {poll} yet")),
-                Some(seal) if !view.is_read_to(id, &seal.seal.ends) => {
+                Some(_) => {
                     obstacles.push(format!("queue {id} at {at} is not read to the seal of poll {poll}"));
                 }
-                Some(_) => {}
             },
         }
     }
-    let pending: u64 =
-        books.quarantine.iter().filter(|total| total.poll == poll.as_str()).map(|total| total.pending).sum();
-    if pending > 0 {
-        obstacles.push(format!(
-            "{pending} frames of poll {poll} are in quarantine undecided: see `vote-worker quarantine list`, then replay \
-             or reject them"
-        ));
-    }
+    obstacles.extend(view.undecided(poll.as_str()));
     obstacles
+}
+
+/// Whether all that was last reported of a queue, or of remains, is read. One that was never looked at holds nobody
+/// knows what.
+#[must_use]
+pub fn is_read_to_the_end(books: &Books, queue: &QueueRecord) -> bool {
+    View::new(books, Timestamp::MAX).is_read_to_the_end(queue)
 }
 
 fn cut(queue: &QueueRecord) -> String {
@@ -295,7 +302,6 @@ impl<'a> View<'a> {
         })
     }
 
-    /// By its last report. One that was never looked at holds nobody knows what.
     fn is_read_to_the_end(&self, queue: &QueueRecord) -> bool {
         !queue.ends.is_empty() && self.is_read_to(queue.id, &queue.ends)
     }
@@ -331,7 +337,12 @@ impl<'a> View<'a> {
             let of = remains.get(&entry.queue);
             let Some(queue) = queues.get_mut(of.unwrap_or(&entry.queue)) else { continue };
             queue.figures.add(&if of.is_some() {
-                Figures { reread: entry.accepted, reread_new: entry.new_voters, ..Figures::default() }
+                Figures {
+                    reread: entry.accepted,
+                    reread_new: entry.new_voters,
+                    reread_quarantined: entry.quarantined,
+                    ..Figures::default()
+                }
             } else {
                 Figures {
                     accepted: entry.accepted,
@@ -412,7 +423,11 @@ impl<'a> View<'a> {
     fn check_row(&self, row: &LedgerRow, problems: &mut Vec<String>) {
         let LedgerRow { partition, entry } = row;
         let place = format!("queue {}, partition {partition}, poll {}", entry.queue, entry.poll);
-        if !entry.is_conserved() {
+        // What is missing of a queue that was written off is known to be missing.
+        let accounted =
+            i128::from(entry.new_voters) + i128::from(entry.superseded) + i128::from(entry.quarantined);
+        let missing_is_known = self.is_retired(entry.queue) && i128::from(entry.accepted) > accounted;
+        if !entry.is_conserved() && !missing_is_known {
             problems.push(format!(
                 "{place}: {} votes were accepted, but {} new voters, {} superseded and {} quarantined were read",
                 entry.accepted, entry.new_voters, entry.superseded, entry.quarantined
@@ -445,7 +460,7 @@ impl<'a> View<'a> {
             };
             let booked = self.books.ledger.iter().find(of_place).map_or(0, |row| row.entry.accepted);
             let read = self.books.positions.get(&(*queue, partition)).copied().unwrap_or_default();
-            if booked > *accepted || (read >= *end && booked < *accepted) {
+            if booked > *accepted || (read >= *end && booked < *accepted && !self.is_retired(*queue)) {
                 problems.push(format!(
                     "queue {queue}, partition {partition}, poll {poll}: {accepted} votes were accepted when the poll \
                      was sealed, {booked} were read"
@@ -454,19 +469,47 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What is still to come for a poll; what can't come any more because it was lost is a problem.
-    fn outstanding(&self, poll: PollSlug, problems: &mut Vec<String>) -> Vec<String> {
-        let mut outstanding = Vec::new();
-        if self.state(poll.as_str()) == PollState::Final {
-            return outstanding;
-        }
+    fn is_retired(&self, queue: QueueId) -> bool {
+        self.books.queues.iter().any(|record| record.id == queue && record.state == QueueState::Retired)
+    }
+
+    /// Frames of a poll about which nobody has decided.
+    fn undecided(&self, poll: &str) -> Option<String> {
+        let of_poll = self.books.quarantine.iter().filter(|total| total.poll == poll);
+        let pending: u64 = of_poll.map(|total| total.pending).sum();
+        (pending > 0).then(|| {
+            format!(
+                "{pending} frames of poll {} are in quarantine undecided: see `vote-worker quarantine list`, then replay \
+                 or reject them",
+                poll.escape_debug()
+            )
+        })
+    }
+
+    /// Whether something of the polls that are asked for can still come from a queue.
+    fn can_bring(&self, queue: &QueueRecord, only: Option<PollSlug>) -> bool {
+        let registered = &self.books.polls;
+        let mut asked = registered.iter().filter(|poll| only.is_none_or(|only| only == poll.slug));
+        let some = asked.any(|poll| poll.final_at.is_none() && !self.is_complete(queue, poll.slug));
+        let is_known = |name: &String| registered.iter().any(|poll| poll.slug.as_str() == name);
+        let of_no_poll = only.is_none() && !queue.accepted.keys().all(is_known);
+        some || of_no_poll || registered.is_empty()
+    }
+
+    /// What may still come from queues; what can't come any more because it was lost is a problem.
+    fn check_queues(
+        &self,
+        only: Option<PollSlug>,
+        problems: &mut Vec<String>,
+        outstanding: &mut Vec<String>,
+    ) {
         for queue in &self.books.queues {
-            if queue.state == QueueState::Retired || self.is_complete(queue, poll) {
+            if queue.state == QueueState::Retired || !self.can_bring(queue, only) {
                 continue;
             }
             let (id, at) = (queue.id, &queue.address);
-            let late =
-                self.now.as_micros() - queue.seen_at.as_micros() > NOT_HEARD_OF_AFTER.as_micros() as i64;
+            let age = self.now.as_micros() - queue.seen_at.as_micros();
+            let late = age > NOT_HEARD_OF_AFTER.as_micros() as i64;
             let drained = self.is_read_to_the_end(queue);
             match queue.remains_of {
                 None if queue.state == QueueState::Cut => problems.push(cut(queue)),
@@ -490,7 +533,6 @@ impl<'a> View<'a> {
                 None => {}
             }
         }
-        outstanding
     }
 }
 

@@ -120,7 +120,10 @@ impl Intake {
     pub(crate) fn acknowledged(&self, id: QueueId, partition: Partition, position: Position) {
         let mut seen = lock(&self.seen);
         match &mut seen.acknowledged {
-            Some((of, last)) if *of == id => drop(last.insert(partition, position)),
+            Some((of, last)) if *of == id => {
+                let last = last.entry(partition).or_insert(position);
+                *last = position.max(*last);
+            }
             other => *other = Some((id, [(partition, position)].into())),
         }
     }

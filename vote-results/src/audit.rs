@@ -41,8 +41,17 @@ pub fn table(audit: &Audit) -> String {
     text
 }
 
-const COLUMNS: [&str; 8] =
-    ["accepted", "new voters", "superseded", "quarantined", "queued", "reread", "of them new", "reported"];
+const COLUMNS: [&str; 9] = [
+    "accepted",
+    "new voters",
+    "superseded",
+    "quarantined",
+    "queued",
+    "reread",
+    "of them new",
+    "set aside",
+    "reported",
+];
 
 fn write_poll(text: &mut String, poll: &PollAudit) -> std::fmt::Result {
     let state = match poll.state {
@@ -66,9 +75,8 @@ fn write_poll(text: &mut String, poll: &PollAudit) -> std::fmt::Result {
             write!(text, "  {cell:>12}")?;
         }
         write!(text, "  {:>12}  {queued:>12}", f.quarantined)?;
-        for cell in [f.reread, f.reread_new, queue.reported] {
-            write!(text, "  {cell:>12}")?;
-        }
+        write!(text, "  {:>12}  {:>12}", f.reread, f.reread_new)?;
+        write!(text, "  {:>12}  {:>12}", f.reread_quarantined, queue.reported)?;
         let complete = if queue.complete { ", sealed and read to the seal" } else { "" };
         let reason = if queue.reason.is_empty() { String::new() } else { format!(": {}", queue.reason) };
         writeln!(text, "  {} at {}, seen {}{complete}{reason}", queue.state, queue.address, queue.seen_at)?;
@@ -77,7 +85,7 @@ fn write_poll(text: &mut String, poll: &PollAudit) -> std::fmt::Result {
     let reported: u64 = poll.queues.iter().map(|queue| queue.reported).sum();
     write!(text, "  {:<32}  {:>12}  {:>12}  {:>12}", "together", f.accepted, f.new_voters, f.superseded)?;
     write!(text, "  {:>12}  {:>12}  {:>12}", f.quarantined, f.queued, f.reread)?;
-    writeln!(text, "  {:>12}  {reported:>12}", f.reread_new)?;
+    writeln!(text, "  {:>12}  {:>12}  {reported:>12}", f.reread_new, f.reread_quarantined)?;
     let rows = poll.rows.map_or_else(|| "not counted".to_owned(), |rows| rows.to_string());
     writeln!(text, "  standing votes: {rows} rows, {} by the tally\n", poll.tally)
 }
@@ -90,7 +98,9 @@ fn verdict(text: &mut String, audit: &Audit) -> std::fmt::Result {
         writeln!(text, "OUTSTANDING  {outstanding}")?;
     }
     let meaning = match audit.verdict {
-        Verdict::Holds => "every accepted vote is accounted for, and none waited when its queue was last seen",
+        Verdict::Holds => {
+            "every accepted vote is accounted for, and none waited when its queue was last seen"
+        }
         Verdict::NotDrained => {
             "every vote that was read is accounted for; not all are read, or not all is known"
         }

@@ -120,7 +120,8 @@ impl Pipeline {
                 queued: number(record.queued.values().sum()),
                 drained: record.queued.values().all(|votes| *votes == 0),
                 state: record.state,
-                reason: record.reason.clone(),
+                // It may name figures.
+                reason: if withheld { String::new() } else { record.reason.clone() },
             })
             .collect();
         queues.sort_by_key(|line| line.queue);

@@ -26,6 +26,7 @@ const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// commit so fast that the books move before the decision is noted.
 const DECIDE_EVERY: Duration = Duration::from_secs(2);
 const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(7);
 /// How often the store is asked whether it still is durable.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
@@ -80,7 +81,11 @@ async fn look(
             tracing::info!(poll = %poll.slug, "the poll is closed: its queues are sealed, and what is in them is counted");
         }
         if decide && poll.closed_at.is_some() && poll.final_at.is_none() {
-            let obstacles = finish(parts, poll.slug).await?;
+            let obstacles = match finish(parts, poll.slug).await {
+                Ok(obstacles) => obstacles,
+                // Tried again soon, and the other polls now.
+                Err(e) => vec![e.to_string()],
+            };
             if obstacles.is_empty() {
                 tracing::info!(poll = %poll.slug, "the poll is final");
             } else if told.get(&poll.slug) != Some(&obstacles) {
@@ -112,7 +117,10 @@ async fn finish(parts: &ClosingParts, poll: PollSlug) -> Result<Vec<String>, Sto
         tries += 1;
         match parts.store.finish_poll(poll, &books.versions, parts.clock.now()).await {
             // A lane committed meanwhile, most likely for another poll: the books are read anew.
-            Err(StoreError::StaleVersion(_)) if tries < TRIES => {}
+            Err(StoreError::StaleVersion(_)) if tries < TRIES => {
+                // Commits come in bursts; a later moment may fall between two.
+                tokio::time::sleep(PAUSE * (tries % 7)).await;
+            }
             other => return other.map(|()| Vec::new()),
         }
     }

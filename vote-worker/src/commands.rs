@@ -1,16 +1,18 @@
 //! What an operator decides: polls to close, queues to write off, frames in quarantine. All of it is noted in the store;
 //! the workers do the rest.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use vote_core::{
     Clock, PollSlug, Position, QueueId, Store, SystemClock, audit, frame,
-    store::{Decision, QuarantineKey, QuarantineRow, QueueRecord, QueueState, StoreError},
+    store::{Books, Decision, QuarantineKey, QuarantineRow, QueueRecord, QueueState, StoreError},
 };
 
 use crate::config::StoreConfig;
 
+/// A queue that was seen that long ago is not written off.
+const SEEN_LATELY: Duration = Duration::from_secs(30);
 /// How many rows of the quarantine are read at a time.
 const PAGE: usize = 500;
 
@@ -198,22 +200,36 @@ async fn retire(store: &dyn Store, matches: &ArgMatches) -> Done {
     let unknown = || format!("there is no queue {id}; `vote-worker queues list` names them");
     let queues = store.queues().await?;
     let queue = queues.iter().find(|queue| queue.id == *id).ok_or_else(unknown)?;
-    if is_alive(queue) {
-        return Err(format!(
-            "queue {id} at {} is alive: it was seen at {}. Stop its frontend and its server first, or votes would be \
-             acknowledged that are never counted",
-            queue.address, queue.seen_at
-        )
-        .into());
+    let books = store.snapshot().await?.books(false).await?;
+    if let Some(reason) = not_yet(queue, &books) {
+        return Err(format!("queue {id} at {}: {reason}", queue.address).into());
     }
     store.retire(*id, &text(matches, "reason")).await?;
     println!("queue {id} is written off");
     Ok(())
 }
 
-fn is_alive(queue: &QueueRecord) -> bool {
+/// Why a queue is not to be written off now.
+fn not_yet(queue: &QueueRecord, books: &Books) -> Option<String> {
     let age = SystemClock.now().as_micros() - queue.seen_at.as_micros();
-    queue.state == QueueState::Active && age < audit::NOT_HEARD_OF_AFTER.as_micros() as i64
+    let seen_lately = age < SEEN_LATELY.as_micros() as i64;
+    let mut remains = books.queues.iter().filter(|record| record.remains_of == Some(queue.id)).peekable();
+    match queue.state {
+        QueueState::Retired => None,
+        QueueState::Active => seen_lately.then(|| {
+            format!(
+                "it is alive: it was seen at {}. Stop its frontend and its server first, or votes would be acknowledged \
+                 that are never counted",
+                queue.seen_at
+            )
+        }),
+        QueueState::Cut if remains.peek().is_none() => seen_lately.then(|| {
+            "it was cut just now. Wait for what is left of it to be read; where nothing is, half a minute".to_owned()
+        }),
+        QueueState::Cut => remains
+            .any(|record| !audit::is_read_to_the_end(books, record))
+            .then(|| "what is left of it is still being read: wait until it is counted".to_owned()),
+    }
 }
 
 /// Calls `with` for every frame that was set aside.

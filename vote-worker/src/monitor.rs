@@ -2,14 +2,14 @@
 //! it lost data.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, watch};
 use vote_core::{
-    Clock, Partition, PollSlug, Queue, QueueId, Store, dedup,
+    Clock, Partition, PollSlug, Queue, QueueId, Store, Timestamp, dedup,
     queue::{Counters, LAYOUT_VERSION, Layout, QueueError, QueueStatus, Remains},
     store::{SealRecord, StoreError},
 };
@@ -22,7 +22,7 @@ mod loss;
 mod report;
 
 pub(crate) use claims::Claims;
-use claims::Taken;
+use claims::{Claim, Taken};
 
 /// How often a queue is asked what is new. One small script for all partitions.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -81,6 +81,8 @@ impl Monitored {
             accepted: BTreeMap::new(),
             sealed: BTreeSet::new(),
             cut: None,
+            conflict: None,
+            missing: HashMap::new(),
         };
         tokio::spawn(monitor.run(send, reported_cuts, shutdown));
         Self { queue, view, cuts }
@@ -114,6 +116,17 @@ struct Monitor {
     sealed: BTreeSet<PollSlug>,
     /// The box here that lost data, and how that was noticed, until it is replaced.
     cut: Option<(QueueId, String)>,
+    /// The box here that another server had, and when this one first said that it has it.
+    conflict: Option<(QueueId, Instant)>,
+    /// Boxes last reported from this address that are not here: what was reported, and since when it is.
+    missing: HashMap<QueueId, (Timestamp, Instant)>,
+}
+
+/// When a look began.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Timestamp,
+    since: Instant,
 }
 
 /// Why a queue is not read now.
@@ -177,7 +190,9 @@ impl Monitor {
     }
 
     async fn look(&mut self) -> Result<View, Shut> {
+        let asked = Asked { at: self.parts.clock.now(), since: Instant::now() };
         let mut status = self.status().await?;
+        let answered = Instant::now();
         self.compatible(&status)?;
         let seen = (status.id, status.server.clone());
         if self.last.as_ref() != Some(&seen) {
@@ -192,7 +207,8 @@ impl Monitor {
         if due {
             self.see_others(&status).await?;
         }
-        if let Some((id, reason)) = self.cut.take_if(|(id, _)| *id == status.id) {
+        // What was said of a box that is not here any more was done by others.
+        if let Some((id, reason)) = self.cut.take().filter(|(id, _)| *id == status.id) {
             let replaced = self.replace(&status, &reason).await;
             if replaced.is_err() {
                 self.cut = Some((id, reason));
@@ -200,11 +216,20 @@ impl Monitor {
             replaced?;
             return Err(Shut::Because("its box lost data and was replaced".to_owned()));
         }
-        match self.parts.claims.claim(status.id, self.number, &self.address, &status.server) {
-            Ok(()) => {}
+        let claim = Claim { monitor: self.number, address: &self.address, server: &status.server };
+        match self.parts.claims.claim(status.id, claim, asked.since, self.conflict.map(|(_, since)| since)) {
+            Ok(()) => self.conflict = None,
             Err(Taken::Here(other)) => {
                 return Err(Shut::Because(format!(
                     "it is the same queue as at {other}, where it is read already"
+                )));
+            }
+            Err(Taken::Unclear(other)) => {
+                if self.conflict.is_none_or(|(id, _)| id != status.id) {
+                    self.conflict = Some((status.id, answered));
+                }
+                return Err(Shut::Because(format!(
+                    "another server at {other} had the same box a moment ago: waiting whether it still has"
                 )));
             }
             Err(Taken::Copy(other)) => {
@@ -218,15 +243,19 @@ impl Monitor {
         if !status.registered {
             // In this order, or there would be a box that takes votes and that nobody knows of, or one that takes
             // votes for a poll whose count is final.
-            self.report(&status).await?;
+            self.report(&status, asked.at).await?;
             self.parts.registry.refresh().await?;
             self.seal(status.id).await?;
             self.queue.register(status.id).await?;
             tracing::info!(address = %self.address, queue = %status.id, "registered a queue");
         } else {
-            self.seal(status.id).await?;
-            if due {
-                self.report(&status).await?;
+            // It is read all the same: a seal that fails is tried again.
+            if let Err(e) = self.seal(status.id).await {
+                tracing::debug!(address = %self.address, "the queue can't be sealed now: {e}");
+            }
+            // What took long to find out may be old news by now, and must not pass for the latest.
+            if due && asked.since.elapsed() < REPORT_EVERY {
+                self.report(&status, asked.at).await?;
             }
         }
         let accepted =
@@ -262,7 +291,9 @@ impl Monitor {
     async fn see_others(&mut self, status: &QueueStatus) -> Result<(), Shut> {
         let known = self.parts.registry.queues();
         if let Some(record) = known.get(&status.id).filter(|record| record.state.is_over()) {
-            self.cut.get_or_insert_with(|| (status.id, record.reason.clone()));
+            if self.cut.as_ref().is_none_or(|(id, _)| *id != status.id) {
+                self.cut = Some((status.id, record.reason.clone()));
+            }
         }
         for record in self.vanished(status) {
             self.report_cut(record, &format!("its server came back with another box, {}", status.id)).await?;

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use tokio::sync::Mutex;
 use vote_core::{
     PollSlug, Polls, QueueId, Store,
     dedup::Delivery,
@@ -17,6 +18,8 @@ use vote_core::{
 pub(crate) struct Registry {
     store: Arc<dyn Store>,
     known: Arc<RwLock<Known>>,
+    /// One reading at a time, so that none overtakes another: what is known never gets older.
+    reading: Arc<Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,13 +45,14 @@ impl Registry {
                 tracing::warn!(poll = %poll.slug, "the poll is closed: its closing time does not change any more");
             }
         }
-        let registry = Self { store, known: Arc::default() };
+        let registry = Self { store, known: Arc::default(), reading: Arc::default() };
         registry.refresh().await?;
         Ok(registry)
     }
 
     /// Reads it anew.
     pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+        let _reading = self.reading.lock().await;
         let polls = self.store.polls().await?;
         let queues = self.store.queues().await?;
         let queues = queues.into_iter().map(|record| (record.id, record)).collect();

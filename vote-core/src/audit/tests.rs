@@ -273,6 +273,48 @@ fn a_poll_is_not_final_while_frames_of_it_are_undecided() {
 }
 
 #[test]
+fn frames_that_nobody_decided_about_are_outstanding() {
+    let mut books = books();
+    books.ledger[0] = ledger(A, [10, 8, 0, 2]);
+    let poll = "pets".to_owned();
+    books.quarantine =
+        vec![QuarantineTotal { queue: A, partition: Partition(0), poll, votes: 2, pending: 1 }];
+    assert_eq!(audited(&books).verdict, Verdict::NotDrained);
+    books.polls[0].closed_at = Some(second(90));
+    books.polls[0].final_at = Some(second(100));
+    assert_eq!(audited(&books).verdict, Verdict::NotDrained, "votes that came too late are not forgotten");
+    books.quarantine[0].pending = 0;
+    assert_eq!(audited(&books).verdict, Verdict::Holds);
+}
+
+#[test]
+fn a_closed_poll_does_not_hold_before_it_could_be_final() {
+    let mut books = closed(books());
+    assert_eq!(audited(&books).verdict, Verdict::Holds);
+    books.seals.pop();
+    let audit = audited(&books);
+    assert_eq!(audit.verdict, Verdict::NotDrained);
+    assert!(audit.outstanding[0].contains("is not sealed for poll pets"), "{:?}", audit.outstanding);
+}
+
+#[test]
+fn queues_are_looked_at_also_where_no_poll_is_registered() {
+    let queues = vec![QueueRecord { state: QueueState::Cut, ..record(A, 100, 0) }, record(B, 100, 0)];
+    let audit = audited(&Books { queues, ..Books::default() });
+    assert_eq!((audit.verdict, audit.problems.len(), audit.outstanding.len()), (Verdict::Broken, 1, 1));
+}
+
+#[test]
+fn what_is_missing_of_a_queue_that_was_written_off_is_known_and_what_is_too_much_is_not() {
+    let mut books = books();
+    books.queues[0].state = QueueState::Retired;
+    books.ledger[0].entry.accepted = 12;
+    assert_eq!(audited(&books).verdict, Verdict::Holds);
+    books.ledger[0].entry.accepted = 9;
+    assert_eq!(audited(&books).verdict, Verdict::Broken);
+}
+
+#[test]
 fn a_final_poll_awaits_nothing() {
     let mut books = closed(books());
     books.polls[0].final_at = Some(second(100));

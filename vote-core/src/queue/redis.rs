@@ -98,9 +98,16 @@ impl RedisQueue {
         let unreadable =
             |e: Error| QueueError::Incompatible(format!("the address of the queue: {}", e.details()));
         let mut config = Config::from_url(url).map_err(unreadable)?;
+        // Two databases of one server are two queues.
+        let database = config.database.filter(|number| *number > 0);
+        let database = database.map(|number| format!("/{number}")).unwrap_or_default();
         let address = match &config.server {
-            ServerConfig::Centralized { server } => format!("redis://{}:{}", server.host, server.port),
-            ServerConfig::Unix { path } => format!("redis+unix://{}", path.display()),
+            ServerConfig::Centralized { server } => {
+                format!("redis://{}:{}{database}", server.host, server.port)
+            }
+            ServerConfig::Unix { path } => {
+                format!("redis+unix://{}{}", path.display(), database.replace('/', "#"))
+            }
             _ => return Err(QueueError::Incompatible("clusters and sentinels are not supported".to_owned())),
         };
         // The first connection is tried again like any other, so that services start in any order.
@@ -367,7 +374,8 @@ fn entry(position: Position, fields: &[Value]) -> Entry {
             Some(b"p") => {
                 entry.poll = poll_name(&String::from_utf8_lossy(pair[1].as_bytes().unwrap_or_default()))
             }
-            Some(b"n") => entry.votes = pair[1].as_u64().unwrap_or_default(),
+            // No frame has nearly as many; what damage made of the number must not overflow sums.
+            Some(b"n") => entry.votes = pair[1].as_u64().unwrap_or_default().min(u64::from(u32::MAX)),
             Some(b"f") => entry.frame = pair[1].clone().into_bytes().unwrap_or_default(),
             _ => {}
         }

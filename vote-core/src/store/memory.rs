@@ -417,7 +417,7 @@ impl Store for MemoryStore {
         let Some(record) = data.queues.get_mut(&queue) else { return Ok(false) };
         if record.state != QueueState::Retired {
             record.state = QueueState::Retired;
-            reason.clone_into(&mut record.reason);
+            record.reason = QueueRecord::written_off(&record.reason, reason);
         }
         Ok(true)
     }

@@ -88,6 +88,12 @@ impl QueueRecord {
         self.accepted.values().sum()
     }
 
+    /// The reason of a queue that is written off: why it was cut, if it was, and why it is given up.
+    #[must_use]
+    pub fn written_off(cut: &str, reason: &str) -> String {
+        if cut.is_empty() { reason.to_owned() } else { format!("{cut}; written off: {reason}") }
+    }
+
     /// What stands after another report: the later of the two says what was seen, and a state is never taken back.
     #[must_use]
     pub fn merged(self, reported: Self) -> Self {

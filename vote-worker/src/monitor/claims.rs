@@ -3,19 +3,30 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use vote_core::QueueId;
 
 /// Boxes, and by whom they are read. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Claims(Arc<Mutex<HashMap<QueueId, Claim>>>);
+pub(crate) struct Claims(Arc<Mutex<HashMap<QueueId, Held>>>);
 
 #[derive(Debug)]
-struct Claim {
+struct Held {
     monitor: u64,
     address: String,
     server: String,
+    /// When the monitor last asked its server, which then still had the box.
+    asked: Instant,
+}
+
+/// Who claims a box.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim<'a> {
+    pub(super) monitor: u64,
+    pub(super) address: &'a str,
+    pub(super) server: &'a str,
 }
 
 /// Why a box can't be claimed.
@@ -23,61 +34,99 @@ struct Claim {
 pub(super) enum Taken {
     /// It is read by this address already: the same server.
     Here(String),
-    /// The server at this address has a box of the same identity: one is a copy of the other.
+    /// Another server at this address had it. It may have been started again at the new address.
+    Unclear(String),
+    /// The server at this address still has it: one is a copy of the other.
     Copy(String),
 }
 
 impl Claims {
-    pub(super) fn claim(&self, id: QueueId, monitor: u64, address: &str, server: &str) -> Result<(), Taken> {
+    /// Claims a box whose server was asked at a moment. `conflict` is when the server first said that it has it, while
+    /// another one had it: if that one was asked later than this, and still had it, there are two.
+    pub(super) fn claim(
+        &self,
+        id: QueueId,
+        by: Claim<'_>,
+        asked: Instant,
+        conflict: Option<Instant>,
+    ) -> Result<(), Taken> {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let claim = claims.entry(id).or_insert_with(|| Claim {
-            monitor,
-            address: address.to_owned(),
-            server: server.to_owned(),
+        let held = claims.entry(id).or_insert_with(|| Held {
+            monitor: by.monitor,
+            address: by.address.to_owned(),
+            server: by.server.to_owned(),
+            asked,
         });
-        if claim.monitor == monitor {
+        if held.monitor == by.monitor {
             // It may have been started again.
-            server.clone_into(&mut claim.server);
+            by.server.clone_into(&mut held.server);
+            held.asked = asked;
             Ok(())
-        } else if claim.server == server {
-            Err(Taken::Here(claim.address.clone()))
+        } else if held.server == by.server {
+            Err(Taken::Here(held.address.clone()))
+        } else if conflict.is_some_and(|conflict| held.asked > conflict) {
+            Err(Taken::Copy(held.address.clone()))
         } else {
-            Err(Taken::Copy(claim.address.clone()))
+            Err(Taken::Unclear(held.address.clone()))
         }
     }
 
     /// Whether the box is read by another monitor.
     pub(super) fn is_elsewhere(&self, id: QueueId, monitor: u64) -> bool {
         let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.get(&id).is_some_and(|claim| claim.monitor != monitor)
+        claims.get(&id).is_some_and(|held| held.monitor != monitor)
     }
 
     pub(super) fn give_up(&self, monitor: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, claim| claim.monitor != monitor);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, held| held.monitor != monitor);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const BOX: QueueId = QueueId([1; 16]);
 
-    #[test]
-    fn one_server_with_two_addresses_is_read_by_one_of_them() {
-        let claims = Claims::default();
-        assert_eq!(claims.claim(BOX, 1, "a", "server"), Ok(()));
-        assert_eq!(claims.claim(BOX, 2, "b", "server"), Err(Taken::Here("a".to_owned())));
-        assert!(claims.is_elsewhere(BOX, 2) && !claims.is_elsewhere(BOX, 1));
-        claims.give_up(1);
-        assert_eq!(claims.claim(BOX, 2, "b", "server"), Ok(()));
+    fn by(monitor: u64, address: &'static str, server: &'static str) -> Claim<'static> {
+        Claim { monitor, address, server }
     }
 
     #[test]
-    fn two_servers_with_one_box_are_copies_and_a_restarted_server_is_not() {
-        let claims = Claims::default();
-        assert_eq!(claims.claim(BOX, 1, "a", "server"), Ok(()));
-        assert_eq!(claims.claim(BOX, 1, "a", "server, restarted"), Ok(()));
-        assert_eq!(claims.claim(BOX, 2, "b", "server"), Err(Taken::Copy("a".to_owned())));
+    fn one_server_with_two_addresses_is_read_by_one_of_them() {
+        let (claims, now) = (Claims::default(), Instant::now());
+        assert_eq!(claims.claim(BOX, by(1, "a", "server"), now, None), Ok(()));
+        assert_eq!(claims.claim(BOX, by(2, "b", "server"), now, None), Err(Taken::Here("a".to_owned())));
+        assert!(claims.is_elsewhere(BOX, 2) && !claims.is_elsewhere(BOX, 1));
+        claims.give_up(1);
+        assert_eq!(claims.claim(BOX, by(2, "b", "server"), now, None), Ok(()));
+    }
+
+    #[test]
+    fn a_second_server_is_a_copy_when_the_first_still_has_the_box_after_it() {
+        let (claims, start) = (Claims::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(claims.claim(BOX, by(1, "a", "one"), at(0), None), Ok(()));
+        assert_eq!(claims.claim(BOX, by(2, "b", "two"), at(1), None), Err(Taken::Unclear("a".to_owned())));
+        let answered = Some(at(2));
+        assert_eq!(
+            claims.claim(BOX, by(2, "b", "two"), at(3), answered),
+            Err(Taken::Unclear("a".to_owned()))
+        );
+        assert_eq!(claims.claim(BOX, by(1, "a", "one"), at(4), None), Ok(()), "the first one is asked again");
+        assert_eq!(claims.claim(BOX, by(2, "b", "two"), at(5), answered), Err(Taken::Copy("a".to_owned())));
+    }
+
+    #[test]
+    fn a_server_that_was_started_again_elsewhere_is_no_copy() {
+        let (claims, now) = (Claims::default(), Instant::now());
+        assert_eq!(claims.claim(BOX, by(1, "a", "one"), now, None), Ok(()));
+        assert_eq!(claims.claim(BOX, by(1, "a", "one, again"), now, None), Ok(()), "nor at the same place");
+        assert_eq!(claims.claim(BOX, by(2, "b", "two"), now, None), Err(Taken::Unclear("a".to_owned())));
+        // The first address no longer answers.
+        claims.give_up(1);
+        assert_eq!(claims.claim(BOX, by(2, "b", "two"), now, Some(now)), Ok(()));
     }
 }

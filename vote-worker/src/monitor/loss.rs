@@ -4,13 +4,15 @@
 //! one does, the server lost data, or came back with an older copy of it: its box is *cut*. Nothing more is booked under
 //! its identity; the server gets a box with a new one, and what is left of the old one is read as remains.
 
+use std::time::Instant;
+
 use vote_core::{
     Partition, Position, QueueId,
     queue::{QueueError, QueueStatus},
     store::{QueueRecord, QueueState},
 };
 
-use super::{Monitor, Shut, accepted_by};
+use super::{Monitor, PATIENCE, Shut, accepted_by};
 
 impl Monitor {
     /// What says, at the first sight of a box, or of its server since it was started again, that it lost data: it is
@@ -54,22 +56,32 @@ impl Monitor {
         Ok(None)
     }
 
-    /// Boxes that were last seen at this address and nowhere else since, and are not there: their server came back
-    /// without them. Only where the address is one of a fixed list; behind a name, servers change their addresses.
-    pub(super) fn vanished(&self, status: &QueueStatus) -> Vec<QueueRecord> {
+    /// Boxes that were last seen at this address, and that nobody has seen for some time while another one was here:
+    /// their server came back without them. Only where the address is one of a fixed list; behind a name, servers
+    /// change their addresses.
+    pub(super) fn vanished(&mut self, status: &QueueStatus) -> Vec<QueueRecord> {
         if !self.fixed {
             return Vec::new();
         }
-        let long_ago = self.parts.clock.now().saturating_add(-(super::PATIENCE.as_micros() as i64));
         let queues = self.parts.registry.queues();
-        let vanished = queues.values().filter(|record| {
+        let is_missing = |record: &&QueueRecord| {
             record.id != status.id
                 && record.state == QueueState::Active
                 && record.remains_of.is_none()
                 && record.address == self.address
-                && record.seen_at < long_ago
-        });
-        vanished.cloned().collect()
+        };
+        let missing: Vec<_> = queues.values().filter(is_missing).cloned().collect();
+        self.missing.retain(|id, _| missing.iter().any(|record| record.id == *id));
+        let mut is_gone = |record: &QueueRecord| {
+            let (seen_at, since) =
+                self.missing.entry(record.id).or_insert_with(|| (record.seen_at, Instant::now()));
+            if *seen_at != record.seen_at {
+                // Somebody saw it, wherever that was.
+                (*seen_at, *since) = (record.seen_at, Instant::now());
+            }
+            since.elapsed() >= PATIENCE
+        };
+        missing.into_iter().filter(|record| is_gone(record)).collect()
     }
 
     /// Notes in the store that nothing more is booked under the identities of boxes.
@@ -89,6 +101,7 @@ impl Monitor {
     /// Sees to it that nothing more is booked under the box's identity, and gives its server a new one, so that it can
     /// take votes again.
     pub(super) async fn replace(&mut self, status: &QueueStatus, reason: &str) -> Result<(), Shut> {
+        self.parts.registry.refresh().await?;
         let known = self.parts.registry.queues().get(&status.id).cloned();
         let record = known
             .unwrap_or_else(|| QueueRecord::new(status.id, self.address.clone(), self.parts.clock.now()));

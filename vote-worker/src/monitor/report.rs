@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use vote_core::{
-    Position,
+    Position, Timestamp,
     queue::{Counters, QueueStatus, Remains},
     store::QueueRecord,
 };
@@ -14,8 +14,8 @@ use super::{Monitor, Shut};
 const COUNTED_ENTRIES: usize = 4096;
 
 impl Monitor {
-    /// Notes what there is in the store, counted from the entries that are there.
-    pub(super) async fn report(&mut self, status: &QueueStatus) -> Result<(), Shut> {
+    /// Notes in the store what there is, counted from the entries that are there, as of when it was asked for.
+    pub(super) async fn report(&mut self, status: &QueueStatus, asked_at: Timestamp) -> Result<(), Shut> {
         let positions = self.parts.store.positions(status.id).await?;
         let partitions = status.layout.partitions;
         let after: Vec<Position> = partitions
@@ -28,7 +28,7 @@ impl Monitor {
         // One entry a partition stays as the anchor of the next read.
         let backlog = status.entries.iter().map(|entries| entries.saturating_sub(1)).sum();
         crate::metrics::queue_entries(&self.address, backlog);
-        let mut record = QueueRecord::new(status.id, self.address.clone(), self.parts.clock.now());
+        let mut record = QueueRecord::new(status.id, self.address.clone(), asked_at);
         record.accepted = sums(status.accepted.values());
         record.queued = sums(unread.iter().map(|unread| &unread.votes));
         record.queued_complete = unread.iter().all(|unread| unread.complete);

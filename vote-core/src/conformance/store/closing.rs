@@ -91,7 +91,7 @@ pub(super) async fn a_queue_that_was_written_off_stays_so(harness: &dyn StoreHar
     store.report(&[record(3, QueueState::Cut)]).await.expect("a report");
     let expected = QueueRecord {
         state: QueueState::Retired,
-        reason: "its disk burnt".to_owned(),
+        reason: "noticed at 1; written off: its disk burnt".to_owned(),
         ..record(3, QueueState::Active)
     };
     assert_eq!(store.queues().await.expect("queues"), [expected]);

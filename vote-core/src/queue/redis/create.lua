@@ -1,4 +1,6 @@
+#!lua flags=allow-oom
 -- Makes a box if there is none, or if it is the one to be replaced; returns the box that is there then.
+-- A Redis that is full must do this, too, or it could not be drained.
 -- KEYS: the key that names the current box
 -- ARGV: key prefix, the new box, the box to be replaced or '', layout version, partitions, pepper fingerprint, the
 --       name that the remains of the replaced box get

@@ -1,4 +1,6 @@
+#!lua flags=allow-oom
 -- Notes that the store knows the box.
+-- A Redis that is full must do this, too, or it could not be drained.
 -- KEYS: the key that names the current box
 -- ARGV: key prefix, box
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then

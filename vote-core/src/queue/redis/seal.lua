@@ -1,4 +1,6 @@
+#!lua flags=allow-oom
 -- Refuses votes for a poll from now on.
+-- A Redis that is full must do this, too, or it could not be drained.
 -- KEYS: the key that names the current box
 -- ARGV: key prefix, box, poll
 -- Returns for each partition its last position, or false where nothing was ever stored, and the poll's votes.

@@ -114,7 +114,10 @@ pub(super) async fn retire(tx: &mut Transaction<'_>, queue: QueueId, reason: &st
     let known = sqlx::query_as("SELECT 1 FROM queues WHERE queue = ?1").bind(&queue.0[..]);
     let known: Option<(i64,)> = tx.one(known).await?;
     let update = sqlx::query(
-        "UPDATE queues SET state = 'retired', reason = ?2 WHERE queue = ?1 AND state <> 'retired'",
+        // As in QueueRecord::written_off.
+        "UPDATE queues SET state = 'retired',
+             reason = CASE reason WHEN '' THEN ?2 ELSE reason || '; written off: ' || ?2 END
+         WHERE queue = ?1 AND state <> 'retired'",
     );
     tx.run(update.bind(&queue.0[..]).bind(reason)).await?;
     Ok(known.is_some())
