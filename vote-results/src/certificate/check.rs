@@ -2,7 +2,10 @@
 
 use std::fmt::Display;
 
-use vote_core::audit::{Figures, PollAudit, PollState, Verdict};
+use vote_core::{
+    audit::{Figures, PollAudit, PollState, Verdict},
+    store::QueueState,
+};
 
 use super::{Certificate, FORMAT, MAX_CERTIFICATE, Status, ballots::Counted, files, grouped};
 
@@ -123,10 +126,15 @@ pub fn audit(certificate: &Certificate) -> Checked {
     if poll.poll != certificate.poll.slug.as_str() {
         return Err(format!("audit: is of poll {:?}, not of {}", poll.poll, certificate.poll.slug));
     }
+    let mut written_off = 0;
     for queue in &poll.queues {
-        conserved(format_args!("queue {}", queue.queue.escape_debug()), &queue.figures)?;
+        // What is missing of a queue that was written off is known to be missing.
+        let is_over = queue.state == QueueState::Retired.as_str();
+        let known = if is_over { missing(&queue.figures).max(0) } else { 0 };
+        conserved(format_args!("queue {}", queue.queue.escape_debug()), &queue.figures, known)?;
+        written_off += known;
     }
-    conserved("all queues together", &poll.total)?;
+    conserved("all queues together", &poll.total, written_off)?;
     sums(poll)?;
     let total = &poll.total;
     let standing = u128::from(total.new_voters) + u128::from(total.reread_new);
@@ -137,10 +145,11 @@ pub fn audit(certificate: &Certificate) -> Checked {
         1 => "1 queue".to_owned(),
         n => format!("each of {n} queues"),
     };
+    let and_lost = if written_off == 0 { String::new() } else { format!(" + {written_off} written off") };
     Ok(vec![
         format!("in {queues}, accepted votes = new voters + superseded + quarantined"),
         format!(
-            "together {} accepted = {} new voters + {} superseded + {} quarantined",
+            "together {} accepted = {} new voters + {} superseded + {} quarantined{and_lost}",
             grouped(total.accepted),
             grouped(total.new_voters),
             grouped(total.superseded),
@@ -155,13 +164,22 @@ pub fn audit(certificate: &Certificate) -> Checked {
     ])
 }
 
-fn conserved(what: impl Display, figures: &Figures) -> Result<(), String> {
-    if figures.is_conserved() && figures.quarantined >= 0 {
+/// How many of the accepted votes are neither counted nor set aside.
+pub(super) fn missing(figures: &Figures) -> i128 {
+    i128::from(figures.accepted)
+        - i128::from(figures.new_voters)
+        - i128::from(figures.superseded)
+        - i128::from(figures.quarantined)
+}
+
+fn conserved(what: impl Display, figures: &Figures, known: i128) -> Result<(), String> {
+    if missing(figures) == known && figures.quarantined >= 0 {
         return Ok(());
     }
+    let Figures { accepted, new_voters, superseded, quarantined, .. } = figures;
     Err(format!(
-        "audit: {what}: {} accepted votes are not {} new voters + {} superseded + {} quarantined",
-        figures.accepted, figures.new_voters, figures.superseded, figures.quarantined
+        "audit: {what}: {accepted} accepted votes are not {new_voters} new voters + {superseded} superseded + \
+         {quarantined} quarantined + {known} written off"
     ))
 }
 

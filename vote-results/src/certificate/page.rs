@@ -9,7 +9,7 @@ use vote_core::{
 };
 use vote_service::respond::escape_html as escape;
 
-use super::{Certificate, PublicKey, Status, files, grouped};
+use super::{Certificate, PublicKey, Status, check::missing, files, grouped};
 use crate::snapshot::Percent;
 
 const STYLE: &str = include_str!("page/print.css");
@@ -158,16 +158,15 @@ fn accounts(page: &mut String, poll: &PollAudit) -> fmt::Result {
 }
 
 fn cells(page: &mut String, figures: &Figures) -> fmt::Result {
-    let Figures { accepted, new_voters, superseded, quarantined, queued, reread, reread_new } = figures;
-    let quarantined = u64::try_from(*quarantined).map_or_else(|_| quarantined.to_string(), grouped);
+    let quarantined = figures.quarantined;
     for cell in [
-        grouped(*accepted),
-        grouped(*new_voters),
-        grouped(*superseded),
-        quarantined,
-        grouped(*reread),
-        grouped(*reread_new),
-        grouped(*queued),
+        grouped(figures.accepted),
+        grouped(figures.new_voters),
+        grouped(figures.superseded),
+        u64::try_from(quarantined).map_or_else(|_| quarantined.to_string(), grouped),
+        grouped(figures.reread),
+        grouped(figures.reread_new),
+        grouped(figures.queued),
     ] {
         write!(page, "<td class=\"number\">{cell}</td>")?;
     }
@@ -197,13 +196,14 @@ fn written_off(page: &mut String, poll: &PollAudit) -> fmt::Result {
         };
         writeln!(
             page,
-            "<dt>Queue <code>{}</code> at {} {state}</dt>\n<dd>{}<br>It had reported {} accepted votes of this poll; {} \
-             were read of it in order, and {} of what was left.</dd>",
+            "<dt>Queue <code>{}</code> at {} {state}</dt>\n<dd>{}<br>It had reported {} accepted votes of this poll; of {} \
+             it was read what became of them, but for {} that are missing; {} were read of what was left.</dd>",
             escape(&queue.queue),
             escape(&queue.address),
             escape(&queue.reason),
             grouped(queue.reported),
             grouped(queue.figures.accepted),
+            missing(&queue.figures),
             grouped(queue.figures.reread),
         )?;
     }

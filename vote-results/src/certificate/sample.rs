@@ -35,9 +35,9 @@ pub(super) fn certificate() -> Certificate {
         new_voters: 5,
         superseded: 1,
         quarantined: 1,
-        queued: 0,
         reread: 4,
         reread_new: 2,
+        ..Figures::default()
     };
     let queues = vec![queue(1, "active", "", whole), queue(2, "retired", "node 2 burnt down", lost)];
     Certificate {

@@ -82,6 +82,24 @@ fn ballots_that_are_moved_from_one_queue_to_another_are_no_matter_but_lost_ones_
 }
 
 #[test]
+fn votes_may_be_missing_of_a_queue_that_was_written_off_and_of_no_other() {
+    let lose = |queue: usize| {
+        let mut certificate = certificate();
+        let poll = &mut certificate.audit.polls[0];
+        poll.queues[queue].figures.accepted += 3;
+        poll.total.accepted += 3;
+        audit(&certificate)
+    };
+    assert_eq!(
+        lose(1).unwrap()[1],
+        "together 10 accepted = 5 new voters + 1 superseded + 1 quarantined + 3 written off"
+    );
+    assert!(
+        lose(0).unwrap_err().starts_with("audit: queue 00000000000000000000000000000001: 8 accepted votes")
+    );
+}
+
+#[test]
 fn figures_too_large_to_add_are_no_crash() {
     let mut certificate = certificate();
     for queue in &mut certificate.audit.polls[0].queues {
