@@ -186,7 +186,7 @@ fn conserved(what: impl Display, figures: &Figures, known: i128) -> Result<(), S
 /// Whether the figures of the queues add up to those of the poll.
 fn sums(poll: &PollAudit) -> Result<(), String> {
     type Column = fn(&Figures) -> i128;
-    let columns: [(&str, Column); 7] = [
+    let columns: [(&str, Column); 8] = [
         ("accepted", |f| f.accepted.into()),
         ("new voters", |f| f.new_voters.into()),
         ("superseded", |f| f.superseded.into()),
@@ -194,6 +194,7 @@ fn sums(poll: &PollAudit) -> Result<(), String> {
         ("queued", |f| f.queued.into()),
         ("reread", |f| f.reread.into()),
         ("new among the reread", |f| f.reread_new.into()),
+        ("quarantined of the reread", |f| f.reread_quarantined.into()),
     ];
     for (name, column) in columns {
         let sum: i128 = poll.queues.iter().map(|queue| column(&queue.figures)).sum();

@@ -178,11 +178,11 @@ fn written_off(page: &mut String, poll: &PollAudit) -> fmt::Result {
     page.write_str("<h2>What was written off</h2>\n")?;
     let over: Vec<&QueueAudit> =
         poll.queues.iter().filter(|queue| queue.state != QueueState::Active.as_str()).collect();
-    if poll.total.quarantined != 0 {
+    let set_aside = i128::from(poll.total.quarantined) + i128::from(poll.total.reread_quarantined);
+    if set_aside != 0 {
         writeln!(
             page,
-            "<p>Votes that could not be counted and were set aside, with their reasons, in the quarantine of the store: {}.</p>",
-            poll.total.quarantined
+            "<p>Votes that could not be counted and were set aside, with their reasons, in the quarantine of the store: {set_aside}.</p>"
         )?;
     }
     if over.is_empty() {

@@ -56,6 +56,7 @@ fn any_figure_that_is_another_is_found() {
         (&format!("{poll}/accepted"), "audit: all queues together"),
         (&format!("{poll}/reread"), "audit: the sum of reread over the queues"),
         (&format!("{poll}/reread_new"), "audit: the sum of new among the reread"),
+        (&format!("{poll}/reread_quarantined"), "audit: the sum of quarantined of the reread"),
         (&format!("{poll}/queued"), "audit: the sum of queued"),
         (
             &format!("{poll}/queues/0/accepted"),
