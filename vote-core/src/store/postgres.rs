@@ -303,8 +303,10 @@ impl Store for PostgresStore {
     }
 
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
-        let update =
-            "UPDATE queues SET state = 'retired', reason = $2 WHERE queue = $1 AND state <> 'retired'";
+        // As in QueueRecord::written_off.
+        let update = "UPDATE queues SET state = 'retired',
+                 reason = CASE reason WHEN '' THEN $2 ELSE reason || '; written off: ' || $2 END
+             WHERE queue = $1 AND state <> 'retired'";
         if self.execute(sqlx::query(update).bind(Uuid(queue.0)).bind(reason)).await? > 0 {
             return Ok(true);
         }
