@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use vote_core::{
     Partition, Position, Queue, QueueId,
-    conformance::{QueueHarness, frames, layout, vote},
+    conformance::{QueueHarness, frames, layout, poll, vote},
     queue::{AppendError, QueueError, RedisQueue},
 };
 use vote_testkit::Redis;
@@ -131,6 +131,25 @@ async fn a_full_server_stores_nothing_and_can_be_trimmed() {
         queue.read(id, partition, Position::START, 1000).await.unwrap().entries.last().unwrap().position;
     queue.trim(id, partition, last).await.unwrap();
     assert_eq!(queue.status().await.unwrap().unwrap().entries[0], 1, "the anchor");
+}
+
+/// A worker does all of this before it drains a queue, so it must not need the memory that draining frees.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_can_be_sealed_and_its_box_be_replaced_registered_and_drained() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    let votes: Vec<_> = (0..2000).map(|n| vote(n, 0, 1)).collect();
+    queue.append(id, &frames(&votes)).await.unwrap();
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    let seal = queue.seal(id, poll()).await.unwrap();
+    assert_eq!(seal.accepted.iter().sum::<u64>(), 2000);
+    let next = queue.create(layout(), Some(id)).await.unwrap();
+    queue.register(next).await.unwrap();
+    let remains = queue.status().await.unwrap().unwrap().remains.remove(0);
+    for (partition, end) in (0..).map(Partition).zip(&remains.ends) {
+        queue.trim(remains.id, partition, *end).await.unwrap();
+    }
+    assert_eq!(queue.status().await.unwrap().unwrap().remains, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
