@@ -290,10 +290,10 @@ impl Monitor {
     /// that was here before and is nowhere now.
     async fn see_others(&mut self, status: &QueueStatus) -> Result<(), Shut> {
         let known = self.parts.registry.queues();
-        if let Some(record) = known.get(&status.id).filter(|record| record.state.is_over()) {
-            if self.cut.as_ref().is_none_or(|(id, _)| *id != status.id) {
-                self.cut = Some((status.id, record.reason.clone()));
-            }
+        if let Some(record) = known.get(&status.id).filter(|record| record.state.is_over())
+            && self.cut.as_ref().is_none_or(|(id, _)| *id != status.id)
+        {
+            self.cut = Some((status.id, record.reason.clone()));
         }
         for record in self.vanished(status) {
             self.report_cut(record, &format!("its server came back with another box, {}", status.id)).await?;
