@@ -226,8 +226,8 @@ impl Results {
             None => (StatusCode::NOT_FOUND, Answer::unknown()),
             Some(receipt) => {
                 let reading = self.latest().state().reading.clone();
-                let cut = reading.is_some_and(|reading| reading.pipeline.is_over(receipt.queue));
-                let fate = self.shared.lookups.fate(&**store, polls, &receipt, cut).await?;
+                let queue = reading.map(|reading| reading.pipeline.fate(receipt.queue)).unwrap_or_default();
+                let fate = self.shared.lookups.fate(&**store, polls, &receipt, &queue).await?;
                 (StatusCode::OK, Answer::of(&fate, receipt.poll))
             }
         };

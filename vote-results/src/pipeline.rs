@@ -9,6 +9,8 @@ use vote_core::{
     store::{Books, LedgerRow, QueueState, RegisteredPoll},
 };
 
+use crate::receipts::QueueFate;
+
 /// All queues and all polls. Serializes as the lists of `status.json`.
 ///
 /// While any poll withholds its numbers, so do the queues: where there is one poll, what its queues accepted is its
@@ -145,10 +147,14 @@ impl Pipeline {
         Self { queues, polls: lines.collect() }
     }
 
-    /// Whether nothing more is counted from a queue: it lost data, or was written off.
+    /// What became of a queue, as far as a vote in it is concerned.
     #[must_use]
-    pub fn is_over(&self, queue: QueueId) -> bool {
-        self.queues.iter().any(|line| line.queue == queue && line.state.is_over())
+    pub fn fate(&self, queue: QueueId) -> QueueFate {
+        let remains = self.queues.iter().filter(|line| line.remains_of == Some(queue));
+        QueueFate {
+            is_over: self.queues.iter().any(|line| line.queue == queue && line.state.is_over()),
+            remains: remains.map(|line| line.queue).collect(),
+        }
     }
 }
 
@@ -320,10 +326,13 @@ mod tests {
 
     #[test]
     fn a_cut_queue_is_known() {
-        let queues = [queue(1, 0, QueueState::Active), queue(2, 0, QueueState::Cut)];
+        let left = QueueRecord { remains_of: Some(QueueId([2; 16])), ..queue(9, 0, QueueState::Active) };
+        let queues = [queue(1, 0, QueueState::Active), queue(2, 0, QueueState::Cut), left];
         let pipeline = pipeline(&Polls::example(), &[], &queues, &[]);
-        assert!(pipeline.is_over(QueueId([2; 16])));
-        assert!(!pipeline.is_over(QueueId([1; 16])) && !pipeline.is_over(QueueId([3; 16])));
+        let cut = QueueFate { is_over: true, remains: vec![QueueId([9; 16])] };
+        assert_eq!(pipeline.fate(QueueId([2; 16])), cut);
+        assert_eq!(pipeline.fate(QueueId([1; 16])), QueueFate::default());
+        assert_eq!(pipeline.fate(QueueId([3; 16])), QueueFate::default());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::{sync::Semaphore, time::timeout};
 use vote_core::{
-    Keep, Polls, StoreReader, dedup,
+    Keep, Polls, QueueId, StoreReader, dedup,
     store::{Ballot, QuarantinedFrame, StoreError},
 };
 use vote_service::{Problem, Receipt};
@@ -89,6 +89,15 @@ impl Fate {
     }
 }
 
+/// What became of the queue of a vote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueFate {
+    /// Nothing more is counted from it: it lost data, or was written off.
+    pub is_over: bool,
+    /// What was left of it, which is read under names of its own.
+    pub remains: Vec<QueueId>,
+}
+
 /// Look-ups of a process.
 #[derive(Debug)]
 pub(crate) struct Lookups {
@@ -102,18 +111,18 @@ impl Default for Lookups {
 }
 
 impl Lookups {
-    /// What became of the vote. `cut` says whether its queue is known to have lost data.
+    /// What became of the vote. See [`fate`].
     pub(crate) async fn fate(
         &self,
         store: &dyn StoreReader,
         polls: &Polls,
         receipt: &Receipt,
-        cut: bool,
+        queue: &QueueFate,
     ) -> Result<Fate, Problem> {
         let Ok(_place) = self.free.try_acquire() else {
             return Err(later("overloaded", "Very many people look at their receipts right now."));
         };
-        let found = timeout(TIMEOUT, fate(store, polls, receipt, cut)).await;
+        let found = timeout(TIMEOUT, fate(store, polls, receipt, queue)).await;
         let error = match found {
             Ok(Ok(fate)) => {
                 if fate == Fate::Unaccounted {
@@ -154,11 +163,16 @@ pub async fn fate(
     store: &dyn StoreReader,
     polls: &Polls,
     receipt: &Receipt,
-    cut: bool,
+    of_queue: &QueueFate,
 ) -> Result<Fate, StoreError> {
     let Receipt { poll, queue, partition, position, voter, cast_at, option } = *receipt;
     let read_to = store.position(queue, partition).await?;
-    let set_aside = store.quarantined(queue, partition, position).await?;
+    let mut set_aside = store.quarantined(queue, partition, position).await?;
+    for remains in &of_queue.remains {
+        if set_aside.is_none() {
+            set_aside = store.quarantined(*remains, partition, position).await?;
+        }
+    }
     let ours = Ballot { voter, option, cast_at };
     if let Some(standing) = store.ballot(poll, voter).await? {
         if standing == ours {
@@ -175,7 +189,7 @@ pub async fn fate(
         });
     }
     // Nothing more of such a queue is counted under this identity, so there is nothing to wait for.
-    Ok(if cut {
+    Ok(if of_queue.is_over {
         Fate::Lost
     } else if read_to < position {
         Fate::Waiting

@@ -148,7 +148,7 @@ fn accounts(page: &mut String, poll: &PollAudit) -> fmt::Result {
     let standing = new_voters.saturating_add(reread_new);
     writeln!(
         page,
-        "</tfoot>\n</table>\n<p>{} new voters + {} of them new = {} standing votes; {} by the tally; {} counted row by row.</p>",
+        "</tfoot>\n</table>\n<p>{} new voters + {} new among the reread = {} standing votes; {} by the tally; {} counted row by row.</p>",
         grouped(new_voters),
         grouped(reread_new),
         grouped(standing),

@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
-use vote_core::{Polls, queue::Frame, store::QueueState};
+use vote_core::{
+    Clock, Polls, QueueId, Store, StoreReader,
+    queue::Frame,
+    store::{Decision, QueueRecord, QueueState},
+};
 use vote_service::Receipt;
 
 use crate::world::{Answer, World, pets_with, vote};
@@ -59,7 +63,8 @@ async fn the_rule_is_that_of_the_store_and_not_of_a_file_that_was_changed_later(
     world.accept(vote(1, 1, 2)).await;
     world.count().await;
 
-    let fate = vote_results::receipts::fate(&*world.store, &Polls::example(), &first, false).await.unwrap();
+    let queue = vote_results::receipts::QueueFate::default();
+    let fate = vote_results::receipts::fate(&*world.store, &Polls::example(), &first, &queue).await.unwrap();
 
     assert_eq!(fate.name(), "superseded");
 }
@@ -100,6 +105,23 @@ async fn a_frame_that_was_set_aside_is_said_to_be_so_with_the_reason() {
 
     assert_eq!(answer["state"], "quarantined");
     assert!(answer["message"].as_str().unwrap().contains("damaged on the way"), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("have to decide"), "{answer}");
+
+    let key = world.store.inner.quarantine(None, 1).await.unwrap()[0].key();
+    let decision = Decision::Reject("the voter was told".to_owned());
+    world.store.inner.decide(&[key], &decision).await.unwrap();
+    let answer = look(&world, &receipt).await.json();
+    assert!(answer["message"].as_str().unwrap().contains("decided that it stays so"), "{answer}");
+    assert!(!answer["message"].as_str().unwrap().contains("the voter was told"), "{answer}");
+
+    // The same, read from what was left of the queue of another vote.
+    let elsewhere = Receipt { queue: QueueId([7; 16]), ..receipt };
+    assert_eq!(state(&world, &elsewhere).await, "waiting");
+    let record = QueueRecord::new(world.id, "memory:".to_owned(), world.clock.now());
+    let remains = QueueRecord { remains_of: Some(elsewhere.queue), ..record };
+    world.store.inner.report(&[remains]).await.unwrap();
+    world.poller.poll().await;
+    assert_eq!(state(&world, &elsewhere).await, "quarantined");
 }
 
 #[tokio::test]
