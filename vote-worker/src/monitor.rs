@@ -217,17 +217,18 @@ impl Monitor {
             return Err(Shut::Because("its box lost data and was replaced".to_owned()));
         }
         let claim = Claim { monitor: self.number, address: &self.address, server: &status.server };
+        // One about another box says nothing of this one.
+        self.conflict.take_if(|(id, _)| *id != status.id);
         match self.parts.claims.claim(status.id, claim, asked.since, self.conflict.map(|(_, since)| since)) {
             Ok(()) => self.conflict = None,
             Err(Taken::Here(other)) => {
+                self.conflict = None;
                 return Err(Shut::Because(format!(
                     "it is the same queue as at {other}, where it is read already"
                 )));
             }
             Err(Taken::Unclear(other)) => {
-                if self.conflict.is_none_or(|(id, _)| id != status.id) {
-                    self.conflict = Some((status.id, answered));
-                }
+                self.conflict.get_or_insert((status.id, answered));
                 return Err(Shut::Because(format!(
                     "another server at {other} had the same box a moment ago: waiting whether it still has"
                 )));
