@@ -26,9 +26,9 @@ use bytes::Bytes;
 use fred::{
     clients::Client,
     error::{Error, ErrorKind},
-    interfaces::{ClientLike, ConfigInterface, LuaInterface},
+    interfaces::{ClientLike, LuaInterface},
     types::{
-        Builder, ConnectHandle, InfoKind, Value,
+        Builder, ConnectHandle, Value,
         config::{Config, Options, ReconnectPolicy, ServerConfig},
     },
 };
@@ -40,6 +40,7 @@ use super::{
 };
 use crate::{Partition, PollSlug};
 
+mod durability;
 mod reply;
 
 /// How long a command may take. A frontend's voters wait that long in the worst case.
@@ -188,24 +189,7 @@ impl RedisQueue {
     ) -> Result<Value, QueueError> {
         self.run(script, source, args).await.map_err(|e| queue_error(&e))
     }
-
-    async fn setting(&self, name: &'static str) -> Result<Option<String>, QueueError> {
-        let reply: Vec<String> = self.client.config_get(name).await.map_err(|e| queue_error(&e))?;
-        Ok(reply.into_iter().nth(1))
-    }
 }
-
-/// What an operator has to set, and why.
-const DURABLE: [(&str, &str, &str); 4] = [
-    ("appendonly", "yes", "or nothing is written to disk"),
-    ("appendfsync", "always", "or votes are acknowledged before they are on disk"),
-    (
-        "no-appendfsync-on-rewrite",
-        "no",
-        "or votes are acknowledged before they are on disk while the log is rewritten",
-    ),
-    ("maxmemory-policy", "noeviction", "or votes are thrown away when memory is full"),
-];
 
 #[async_trait]
 impl Queue for RedisQueue {
@@ -309,22 +293,7 @@ impl Queue for RedisQueue {
     }
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {
-        let mut problems = Vec::new();
-        for (name, wanted, why) in DURABLE {
-            match self.setting(name).await? {
-                Some(found) if found == wanted => {}
-                found => problems.push(format!(
-                    "Redis has {name} {}, set it to {wanted}, {why}",
-                    found.as_deref().unwrap_or("unset")
-                )),
-            }
-        }
-        let info: String =
-            self.client.info(Some(InfoKind::Persistence)).await.map_err(|e| queue_error(&e))?;
-        if info.lines().any(|line| line.trim() == "aof_last_write_status:err") {
-            problems.push("Redis could not write its append-only file: is the disk full?".to_owned());
-        }
-        Ok(problems)
+        durability::problems(&self.client, &self.prefix).await.map_err(|e| queue_error(&e))
     }
 }
 

@@ -198,7 +198,9 @@ fn write_config(dir: &Path, port: u16, settings: &[(&str, &str)]) {
 /// True once the server has loaded its data and answers; false if another process had its port.
 fn wait_ready(child: &Child, dir: &Path) -> bool {
     // Asked through the socket, since on the port a stranger might answer.
-    if child.wait_ready(READY_WITHIN, || ping(dir).is_ok_and(|answer| answer.starts_with(b"+PONG"))) {
+    // One that wants a password first is up, too.
+    let is_up = |answer: Vec<u8>| answer.starts_with(b"+PONG") || answer.starts_with(b"-NOAUTH");
+    if child.wait_ready(READY_WITHIN, || ping(dir).is_ok_and(is_up)) {
         return true;
     }
     if child.tail().contains("Address already in use") {

@@ -14,10 +14,12 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId,
-    conformance::QueueHarness,
+    conformance::{QueueHarness, frames, layout, poll, vote},
     queue::{AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, RedisQueue, Seal, Unread},
 };
 use vote_testkit::Redis;
+
+use super::eventually;
 
 /// A Redis with the users of `deploy/redis/users.acl.in`, for keys of any test.
 struct Guarded {
@@ -218,10 +220,50 @@ fn a_worker_takes_votes_out_and_can_put_none_in() {
 }
 
 #[test]
-fn who_does_not_log_in_can_ask_for_a_sign_of_life_and_nothing_else() {
+fn who_does_not_log_in_can_do_nothing() {
     let redis = Guarded::start();
-    assert_eq!(redis.redis.cli(&["PING"]).trim(), "PONG");
-    for refused in [&["GET", "test-1:id"][..], &["INFO"], &["CONFIG", "GET", "*"], &["FLUSHALL"]] {
-        assert!(redis.redis.answer(refused).contains("NOPERM"), "{refused:?}");
+    for refused in [&["PING"][..], &["GET", "test-1:id"], &["CONFIG", "GET", "*"], &["FLUSHALL"]] {
+        let answer = redis.redis.answer(refused);
+        assert!(answer.contains("NOAUTH"), "{refused:?}: {answer}");
+    }
+    let answer = redis.redis.answer(&["AUTH", "default", ""]);
+    assert!(answer.contains("WRONGPASS"), "{answer}");
+}
+
+/// With a user `default` that has no rights, everything would be gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_brings_back_all_that_was_acknowledged() {
+    let redis = Guarded::start();
+    let (frontend, worker) = (redis.connect("frontend", "test-1"), redis.connect("worker", "test-1"));
+    let id = frontend.create(layout(), None).await.unwrap();
+    worker.register(id).await.unwrap();
+    frontend.append(id, &frames(&[vote(1, 0, 1), vote(2, 0, 1)])).await.unwrap();
+    worker.seal(id, poll()).await.unwrap();
+    let before = worker.status().await.unwrap().unwrap();
+    redis.redis.kill9();
+    redis.redis.restart();
+    let after = eventually(async || worker.status().await).await.unwrap();
+    // The server is another one.
+    assert_eq!(
+        QueueStatus { server: String::new(), ..after },
+        QueueStatus { server: String::new(), ..before }
+    );
+    assert_eq!(frontend.check().await.unwrap(), [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_default_user_whose_log_would_not_be_read_again_is_named() {
+    let redis = Redis::start();
+    let queue = RedisQueue::connect(&redis.url(), "vote").unwrap();
+    assert_eq!(queue.check().await.unwrap(), [] as [String; 0]);
+    for (rules, named) in [
+        (&["-xadd"][..], "'xadd'"),
+        (&["+xadd", "-hincrby"], "'hincrby'"),
+        (&["+hincrby", "resetkeys", "~vote:id"], "vote:p:0"),
+        (&["~*", "-acl|dryrun"], "+acl|dryrun"),
+    ] {
+        redis.cli(&[&["ACL", "SETUSER", "default"], rules].concat());
+        let problems = queue.check().await.unwrap();
+        assert!(problems.len() == 1 && problems[0].contains(named), "{rules:?}: {problems:?}");
     }
 }
