@@ -44,7 +44,7 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 }
 
 fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
-    admin::metrics_handle();
+    vote_service::metrics::exported();
     vote_frontend::metrics::describe();
     let readiness = Readiness::of(config.threads);
     let options = Options {

@@ -60,7 +60,7 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 }
 
 async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::BoxError> {
-    admin::metrics_handle();
+    vote_service::metrics::exported();
     vote_worker::metrics::describe();
     let mut sources = Vec::new();
     for queues in &config.queues {
