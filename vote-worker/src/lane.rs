@@ -63,6 +63,7 @@ pub(crate) struct LaneParts {
 /// Runs a lane until shutdown, opening it again whenever the store fails.
 pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
     let name = format!("lane {number}");
+    crate::metrics::owned(number, 0);
     let mut pause = BACKOFF.0;
     let mut distrusted = HashSet::new();
     while !shutdown.is_requested() {

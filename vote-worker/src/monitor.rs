@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 use vote_core::{
-    Clock, Partition, PollSlug, Queue, QueueId, Store, Timestamp, dedup,
+    Clock, Partition, PollSlug, Position, Queue, QueueId, Store, Timestamp, dedup,
     queue::{Counters, LAYOUT_VERSION, Layout, QueueError, QueueStatus, Remains},
     store::{SealRecord, StoreError},
 };
@@ -79,6 +79,7 @@ impl Monitored {
             reported_at: None,
             last: None,
             accepted: BTreeMap::new(),
+            positions: BTreeMap::new(),
             sealed: BTreeSet::new(),
             cut: None,
             conflict: None,
@@ -112,6 +113,8 @@ struct Monitor {
     last: Option<(QueueId, String)>,
     /// What it counted when it was last looked at.
     accepted: BTreeMap<Partition, Counters>,
+    /// How far it was read when the store was last asked.
+    positions: BTreeMap<Partition, Position>,
     /// Polls whose seal in the box is noted in the store.
     sealed: BTreeSet<PollSlug>,
     /// The box here that lost data, and how that was noticed, until it is replaced.
@@ -173,7 +176,9 @@ impl Monitor {
                 }
                 Err(reason) => self.shut(&reason).await,
             };
-            let pause = if matches!(now, View::Open { .. }) { LOOK_EVERY } else { RETRY_EVERY };
+            let open = matches!(now, View::Open { .. });
+            crate::metrics::queue_up(&self.address, open);
+            let pause = if open { LOOK_EVERY } else { RETRY_EVERY };
             view.send_if_modified(|current| {
                 let changed = *current != now;
                 *current = now;
@@ -269,6 +274,7 @@ impl Monitor {
         // The box before is no longer here, whoever has it now.
         self.parts.claims.give_up(self.number);
         self.reported_at = None;
+        self.positions.clear();
         self.sealed.clear();
         self.parts.registry.refresh().await?;
         let known = self.parts.registry.queues().get(&status.id).cloned();
