@@ -20,26 +20,22 @@ const COMMIT_SECONDS: Metric =
 const COMMIT_VOTES: Metric = Metric::histogram("vote_worker_commit_votes", "Votes in a batch");
 const LIVE_LANES: Metric = Metric::gauge("vote_worker_live_lanes", "Lanes of all workers on the store");
 const PARTITIONS: Metric = Metric::gauge("vote_worker_partitions", "Partitions of the store");
-const PARTITIONS_OWNED: Metric =
-    Metric::gauge("vote_worker_partitions_owned", "Partitions that a lane owns").by("lane", &[]);
+const PARTITIONS_OWNED: Metric = Metric::gauge("vote_worker_partitions_owned", "Partitions that a lane owns");
 const QUEUE_UP: Metric =
-    Metric::gauge("vote_worker_queue_up", "Whether this worker reads the queue now, 1 or 0").by(QUEUE, &[]);
+    Metric::gauge("vote_worker_queue_up", "Whether this worker reads the queue now, 1 or 0");
 const QUEUE_ENTRIES: Metric = Metric::gauge(
     "vote_worker_queue_entries",
     "Entries a queue holds that are not committed or not trimmed yet, as of its last report",
-)
-.by(QUEUE, &[]);
+);
 const QUEUE_VOTES: Metric = Metric::gauge(
     "vote_worker_queue_votes",
     "Votes a queue holds that are not committed yet, counted from its entries; at least that many, where there are \
      thousands of entries",
-)
-.by(QUEUE, &[]);
+);
 const QUEUE_OLDEST: Metric = Metric::gauge(
     "vote_worker_queue_oldest_seconds",
     "Age of the oldest vote of a queue that is not committed yet; 0 if there is none, NaN if the queue keeps no times",
-)
-.by(QUEUE, &[]);
+);
 
 const TABLE: &[Metric] = &[
     VOTES,

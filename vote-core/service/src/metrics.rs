@@ -35,7 +35,7 @@ pub struct Metric {
     /// What it means.
     pub help: &'static str,
     kind: Kind,
-    /// The name of its label, and the values that it is known to have.
+    /// Of a counter: the name of its label, and the values shown from the start.
     label: Option<(&'static str, &'static [&'static str])>,
 }
 
@@ -65,7 +65,7 @@ impl Metric {
         Self { name, help, kind: Kind::Histogram, label: None }
     }
 
-    /// The same, told apart by a label. Of a counter, all `values` are shown from the start; there may be others.
+    /// The same counter, told apart by a label, of which these values are shown from the start.
     #[must_use]
     pub const fn by(self, label: &'static str, values: &'static [&'static str]) -> Self {
         Self { label: Some((label, values)), ..self }
@@ -103,7 +103,7 @@ pub fn describe(table: &[Metric]) {
 pub(crate) const READY: Metric =
     Metric::gauge("vote_ready", "Whether the service can do its work now: what /readyz says, 1 or 0");
 pub(crate) const BUILD_INFO: Metric =
-    Metric::gauge("vote_build_info", "Always 1; the label says which version runs").by("version", &[]);
+    Metric::gauge("vote_build_info", "Always 1; the label says which version runs");
 pub(crate) const CONNECTIONS: Metric =
     Metric::gauge("vote_http_connections", "Open connections of the public");
 pub(crate) const SHED: Metric =
