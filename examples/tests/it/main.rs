@@ -7,6 +7,7 @@ mod cut;
 mod embedded;
 mod faults;
 mod lanes;
+mod metrics;
 mod pipeline;
 mod quarantine;
 mod queues;
