@@ -1,6 +1,6 @@
 //! `vote-frontend`: wires Redis into the frontend, one thread for each core.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{fmt::Display, process::ExitCode, sync::Arc};
 
 use vote_core::SystemClock;
 use vote_frontend::{
@@ -16,6 +16,11 @@ fn main() -> ExitCode {
     let parsed = match config::parse() {
         Ok(parsed) => parsed,
         Err(exit) => return exit.exit(),
+    };
+    let format = parsed.settings.log_format();
+    let fail = |error: &dyn Display, code: u8| {
+        telemetry::say_why_it_ends("vote-frontend", format, error);
+        ExitCode::from(code)
     };
     let config = match Config::from_settings(parsed.settings) {
         Ok(config) => config,
@@ -36,11 +41,6 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&*e, 1),
     }
-}
-
-fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("vote-frontend: {error}");
-    ExitCode::from(code)
 }
 
 fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {

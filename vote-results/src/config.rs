@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use vote_core::{PollSlug, Polls, StoreAddress};
 use vote_service::{
-    Cli, CliExit, Limits, LogFormat, ReceiptKey, Setting, Settings, cli,
+    Cli, CliExit, Limits, LogFormat, Parsed, ReceiptKey, Setting, Settings, cli,
     settings::{self, EX_CONFIG},
     telemetry,
 };
@@ -141,6 +141,11 @@ pub fn parse(
         .command(certify_command())
         .command(verify_command())
         .parse(args, env)?;
+    let format = parsed.settings.log_format();
+    command(parsed).map_err(|exit| CliExit { format, ..exit })
+}
+
+fn command(parsed: Parsed) -> Result<Command, CliExit> {
     let mut settings = parsed.settings;
     match parsed.command.as_ref().map(|(name, matches)| (name.as_str(), matches)) {
         Some((AUDIT, matches)) => return audit(settings, matches),
@@ -309,7 +314,7 @@ fn read(mut settings: Settings) -> Result<Config, CliExit> {
 }
 
 fn refused(error: impl std::fmt::Display) -> CliExit {
-    CliExit { code: EX_CONFIG, text: format!("{error}\n") }
+    CliExit { code: EX_CONFIG, text: format!("{error}\n"), format: LogFormat::default() }
 }
 
 fn store_address(text: &str) -> Result<StoreAddress, String> {

@@ -31,7 +31,16 @@ fn main() -> ExitCode {
         Ok(Command::Verify(config)) => {
             return ExitCode::from(run_verify(&config, &mut io::stdout(), &mut io::stderr()));
         }
-        Ok(Command::Run(config)) => start(*config),
+        Ok(Command::Run(config)) => {
+            let format = config.log_format;
+            return start(*config).map_or_else(
+                |e| {
+                    telemetry::say_why_it_ends("vote-results", format, &e);
+                    ExitCode::FAILURE
+                },
+                |()| ExitCode::SUCCESS,
+            );
+        }
     };
     done.map_or_else(fail, |()| ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! `vote-worker`: wires Redis and Postgres into the worker.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{fmt::Display, process::ExitCode, sync::Arc};
 
 use vote_core::{SystemClock, store::StoreError};
 use vote_service::{Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
@@ -13,6 +13,11 @@ fn main() -> ExitCode {
     let parsed = match config::parse() {
         Ok(parsed) => parsed,
         Err(exit) => return exit.exit(),
+    };
+    let format = parsed.settings.log_format();
+    let fail = |error: &dyn Display, code: u8| {
+        telemetry::say_why_it_ends("vote-worker", format, error);
+        ExitCode::from(code)
     };
     let command = match parsed.command {
         Some((name, matches)) if commands::is_of(&name) => {
@@ -52,11 +57,6 @@ fn main() -> ExitCode {
             fail(&*e, if wrong_setting { EX_CONFIG } else { 1 })
         }
     }
-}
-
-fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("vote-worker: {error}");
-    ExitCode::from(code)
 }
 
 async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::BoxError> {

@@ -7,6 +7,7 @@ mod cut;
 mod embedded;
 mod faults;
 mod lanes;
+mod logs;
 mod metrics;
 mod pipeline;
 mod quarantine;

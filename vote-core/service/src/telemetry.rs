@@ -1,11 +1,16 @@
 //! Logs: to stderr, so that stdout stays free for what a command answers.
 
 use std::{
+    backtrace::Backtrace,
+    fmt,
     io::{self, IsTerminal},
+    panic,
     str::FromStr,
 };
 
+use serde_json::json;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use vote_core::{Clock, SystemClock};
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +59,28 @@ pub fn init(filter_text: &str, format: LogFormat) -> Result<(), TelemetryError> 
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     // The only error is that there is a subscriber already.
-    let _ = tracing_subscriber::registry().with(filter(filter_text)?).with(lines).try_init();
+    let is_ours = tracing_subscriber::registry().with(filter(filter_text)?).with(lines).try_init().is_ok();
+    if is_ours && format == LogFormat::Json {
+        // Else a bug would be the one thing that a collector can't read.
+        panic::set_hook(Box::new(|panic| tracing::error!(backtrace = %Backtrace::capture(), "{panic}")));
+    }
     Ok(())
+}
+
+/// Says on stderr why a program ends, in the form of the log: after the program's name, or as a JSON object of one line.
+///
+/// It is no part of the log, whose filter may leave out everything.
+pub fn say_why_it_ends(program: &str, format: LogFormat, why: &dyn fmt::Display) {
+    match format {
+        LogFormat::Text => eprintln!("{program}: {why}"),
+        LogFormat::Json => eprintln!("{}", json_line(program, &why.to_string())),
+    }
+}
+
+/// With the names that lines of the log have.
+fn json_line(program: &str, message: &str) -> serde_json::Value {
+    let timestamp = SystemClock.now().to_string();
+    json!({"timestamp": timestamp, "level": "ERROR", "message": message, "target": program})
 }
 
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
