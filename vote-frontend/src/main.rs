@@ -26,9 +26,12 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(e) => return fail(&e, EX_CONFIG),
     };
-    if let Err(e) = telemetry::init(&config.log, config.log_format) {
-        return fail(&e, EX_CONFIG);
-    }
+    let traces = config.traces.as_ref();
+    let _sending = match telemetry::init_with_traces(&config.log, config.log_format, "vote-frontend", traces)
+    {
+        Ok(sending) => sending,
+        Err(e) => return fail(&e, EX_CONFIG),
+    };
     let result = match parsed.command.as_ref().map(|(name, _)| name.as_str()) {
         Some("check-config") => {
             println!("configuration ok");

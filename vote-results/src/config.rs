@@ -7,6 +7,7 @@ use vote_service::{
     Cli, CliExit, Limits, LogFormat, Parsed, ReceiptKey, Setting, Settings, cli,
     settings::{self, EX_CONFIG},
     telemetry,
+    traces::Collector,
 };
 
 use crate::{Serving, certificate::key, store as open};
@@ -24,6 +25,8 @@ const SETTINGS: &[&Setting] = &[
     &settings::SHUTDOWN_SECONDS,
     &settings::LOG,
     &settings::LOG_FORMAT,
+    &settings::OTLP_ENDPOINT,
+    &settings::OTLP_RATIO,
 ];
 
 /// Everything the service is told. `Debug` shows no secret.
@@ -51,6 +54,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Where traces are sent, if anywhere.
+    pub traces: Option<Collector>,
 }
 
 /// What the program is to do.
@@ -292,6 +297,7 @@ fn read(mut settings: Settings) -> Result<Config, CliExit> {
     let drain = settings.required(&settings::SHUTDOWN_SECONDS, settings::seconds);
     let log = settings.required(&settings::LOG, telemetry::valid_filter);
     let log_format = settings.required(&settings::LOG_FORMAT, str::parse);
+    let traces = settings.collector();
     let config = || {
         Some(Config {
             listen: listen?,
@@ -308,6 +314,7 @@ fn read(mut settings: Settings) -> Result<Config, CliExit> {
             },
             log: log?,
             log_format: log_format?,
+            traces,
         })
     };
     settings.finish_with(config()).map_err(refused)

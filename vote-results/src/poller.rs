@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use vote_core::{
-    Clock, OptionSlug, Polls, StoreReader, Timestamp,
+    Clock, OptionSlug, Polls, StoreReader, TRACES, Timestamp,
     store::{Books, RegisteredPoll, StoreError},
 };
 use vote_service::Shutdown;
@@ -85,6 +85,7 @@ impl Poller {
     }
 
     /// Reads the store once. A store that does not answer leaves what was read before, marked as stale.
+    #[tracing::instrument(target = TRACES, level = "trace", name = "poll", skip_all)]
     pub async fn poll(&self) {
         let started = Instant::now();
         let books = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {

@@ -32,9 +32,11 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(e) => return fail(&e, EX_CONFIG),
     };
-    if let Err(e) = telemetry::init(&config.log, config.log_format) {
-        return fail(&e, EX_CONFIG);
-    }
+    let traces = config.traces.as_ref();
+    let _sending = match telemetry::init_with_traces(&config.log, config.log_format, "vote-worker", traces) {
+        Ok(sending) => sending,
+        Err(e) => return fail(&e, EX_CONFIG),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&e, 1),

@@ -10,7 +10,7 @@ use crate::world::SECRET;
 const SERVICES: [&str; 3] = ["vote-frontend", "vote-worker", "vote-results"];
 
 /// Starts a service that logs everything, on files in a folder.
-fn start(name: &str, folder: &Path, listen: &str, more: &[(&str, &str)]) -> Service {
+pub(crate) fn start(name: &str, folder: &Path, listen: &str, more: &[(&str, &str)]) -> Service {
     let (queue, store) =
         (format!("sqlite:{}/queue.db", folder.display()), format!("sqlite:{}/store.db", folder.display()));
     let admin = format!("127.0.0.1:{}", free_port());

@@ -12,4 +12,6 @@ mod metrics;
 mod pipeline;
 mod quarantine;
 mod queues;
+#[cfg(feature = "otel")]
+mod traces;
 mod world;

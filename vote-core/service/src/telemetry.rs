@@ -12,6 +12,8 @@ use serde_json::json;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use vote_core::{Clock, SystemClock};
 
+use crate::traces::{self, AnyLayer, Collector, Sending};
+
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -33,9 +35,9 @@ impl FromStr for LogFormat {
     }
 }
 
-/// A filter that can't be understood.
+/// A filter that can't be understood, or traces that can't be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}; give error, warn, info, debug or trace, or a list such as info,vote_worker=debug")]
+#[error("{0}")]
 pub struct TelemetryError(String);
 
 /// Checks a filter, for reading [`LOG`](crate::settings::LOG).
@@ -52,14 +54,36 @@ pub fn valid_filter(text: &str) -> Result<String, TelemetryError> {
 /// # Errors
 /// When the filter can't be understood.
 pub fn init(filter_text: &str, format: LogFormat) -> Result<(), TelemetryError> {
+    start(filter_text, format, Vec::new())
+}
+
+/// [`init`], and sends traces of `service` to a collector, if there is one, as long as the result lives.
+///
+/// # Errors
+/// When the filter can't be understood, or traces can't be sent from this process.
+pub fn init_with_traces(
+    filter_text: &str,
+    format: LogFormat,
+    service: &'static str,
+    collector: Option<&Collector>,
+) -> Result<Sending, TelemetryError> {
+    let Some(collector) = collector else { return init(filter_text, format).map(|()| Sending::default()) };
+    let (layer, sending) = traces::layer(service, collector).map_err(|e| TelemetryError(e.to_string()))?;
+    start(filter_text, format, vec![layer])?;
+    Ok(sending)
+}
+
+fn start(filter_text: &str, format: LogFormat, mut layers: Vec<AnyLayer>) -> Result<(), TelemetryError> {
     let lines =
         tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    // Of the log alone: spans for traces are no part of it.
+    layers.push(lines.with_filter(filter(filter_text)?).boxed());
     // The only error is that there is a subscriber already.
-    let is_ours = tracing_subscriber::registry().with(filter(filter_text)?).with(lines).try_init().is_ok();
+    let is_ours = tracing_subscriber::registry().with(layers).try_init().is_ok();
     if is_ours && format == LogFormat::Json {
         // Else a bug would be the one thing that a collector can't read.
         panic::set_hook(Box::new(|panic| tracing::error!(backtrace = %Backtrace::capture(), "{panic}")));
@@ -84,7 +108,11 @@ fn json_line(program: &str, message: &str) -> serde_json::Value {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::builder().parse(text).map_err(|e| TelemetryError(e.to_string()))
+    EnvFilter::builder().parse(text).map_err(|e| {
+        TelemetryError(format!(
+            "{e}; give error, warn, info, debug or trace, or a list such as info,vote_worker=debug"
+        ))
+    })
 }
 
 #[cfg(test)]
