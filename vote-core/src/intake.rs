@@ -15,8 +15,8 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    Partition, PollSlug, Position, Queue, QueueId,
-    queue::{LAYOUT_VERSION, Layout, QueueError, QueueStatus},
+    Partition, PollSlug, Queue, QueueId, dedup,
+    queue::{Counters, Frame, LAYOUT_VERSION, Layout, QueueError, QueueStatus},
 };
 
 /// Whether votes may be taken.
@@ -53,8 +53,32 @@ pub struct Intake {
 struct Seen {
     /// Polls that take no more votes in it.
     sealed: BTreeSet<PollSlug>,
-    /// The box that votes were acknowledged from, and the last position of each partition.
-    acknowledged: Option<(QueueId, BTreeMap<Partition, Position>)>,
+    /// The box that took votes, and how many it has accepted at least: those it counted when it was looked at, and
+    /// those acknowledged since.
+    accepted: Option<(QueueId, BTreeMap<Partition, Counters>)>,
+}
+
+impl Seen {
+    /// What the box has accepted at least; nothing where it is another box than before.
+    fn accepted_by(&mut self, id: QueueId) -> &mut BTreeMap<Partition, Counters> {
+        if self.accepted.as_ref().is_none_or(|(of, _)| *of != id) {
+            self.accepted = None;
+        }
+        &mut self.accepted.get_or_insert_with(|| (id, BTreeMap::new())).1
+    }
+
+    /// Notes what a box that lost nothing says of itself.
+    fn note(&mut self, status: &QueueStatus) {
+        self.sealed.clone_from(&status.sealed);
+        let accepted = self.accepted_by(status.id);
+        for (partition, polls) in &status.accepted {
+            let known = accepted.entry(*partition).or_default();
+            for (poll, votes) in polls {
+                let known = known.entry(poll.clone()).or_default();
+                *known = (*votes).max(*known);
+            }
+        }
+    }
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
@@ -117,14 +141,13 @@ impl Intake {
     }
 
     /// Notes that a frame was acknowledged, so that it is missed if it is ever gone.
-    pub(crate) fn acknowledged(&self, id: QueueId, partition: Partition, position: Position) {
+    pub(crate) fn acknowledged(&self, id: QueueId, frame: &Frame) {
         let mut seen = lock(&self.seen);
-        match &mut seen.acknowledged {
-            Some((of, last)) if *of == id => {
-                let last = last.entry(partition).or_insert(position);
-                *last = position.max(*last);
-            }
-            other => *other = Some((id, [(partition, position)].into())),
+        let polls = seen.accepted_by(id).entry(frame.partition).or_default();
+        let votes = u64::from(frame.votes);
+        match polls.get_mut(frame.poll.as_str()) {
+            Some(accepted) => *accepted += votes,
+            None => drop(polls.insert(frame.poll.to_string(), votes)),
         }
     }
 
@@ -166,6 +189,8 @@ async fn try_inspect(
     if !problems.is_empty() && !options.allow_volatile {
         return Ok(IntakeState::Shut(format!("the queue may lose votes: {}", problems.join("; "))));
     }
+    // From before it is asked: what is acknowledged meanwhile, its answer need not hold.
+    let accepted = lock(seen).accepted.clone();
     let status = match queue.status().await? {
         Some(status) => status,
         None => {
@@ -176,7 +201,7 @@ async fn try_inspect(
             }
         }
     };
-    if let Some(partition) = lost(queue, &status, seen).await? {
+    if let Some(partition) = lost(accepted.as_ref(), &status) {
         tracing::error!(
             address = queue.address(), queue = %status.id,
             "the queue lost votes of partition {partition} that were acknowledged: it gets a box with a new identity, \
@@ -185,7 +210,7 @@ async fn try_inspect(
         queue.create(options.layout, Some(status.id)).await?;
         return Ok(IntakeState::Shut("the queue lost votes that were acknowledged".to_owned()));
     }
-    lock(seen).sealed.clone_from(&status.sealed);
+    lock(seen).note(&status);
     Ok(if status.version != LAYOUT_VERSION {
         IntakeState::Shut(format!(
             "the queue has layout version {}, this build writes version {LAYOUT_VERSION}",
@@ -209,21 +234,15 @@ async fn try_inspect(
     })
 }
 
-/// A partition whose log ends before what was acknowledged last. The last entry is never trimmed.
-async fn lost(
-    queue: &dyn Queue,
+/// A partition that counts fewer votes than it has accepted, which a queue can't do that keeps what it acknowledged.
+fn lost(
+    accepted: Option<&(QueueId, BTreeMap<Partition, Counters>)>,
     status: &QueueStatus,
-    seen: &Mutex<Seen>,
-) -> Result<Option<Partition>, QueueError> {
-    // A copy from before the look: what is acknowledged meanwhile may be behind it.
-    let acknowledged = match &lock(seen).acknowledged {
-        Some((id, last)) if *id == status.id => last.clone(),
-        _ => return Ok(None),
+) -> Option<Partition> {
+    let (_, accepted) = accepted.filter(|(id, _)| *id == status.id)?;
+    let none = Counters::new();
+    let is_lost = |(partition, before): (&Partition, &Counters)| {
+        dedup::went_back(before, status.accepted.get(partition).unwrap_or(&none)).then_some(*partition)
     };
-    let start = vec![Position::START; usize::from(status.layout.partitions.count())];
-    let ends = queue.unread(status.id, &start, 1).await?;
-    let is_lost = |(partition, last): (&Partition, &Position)| {
-        ends.get(usize::from(partition.0)).is_none_or(|unread| unread.end < *last).then_some(*partition)
-    };
-    Ok(acknowledged.iter().find_map(is_lost))
+    accepted.iter().find_map(is_lost)
 }

@@ -184,15 +184,14 @@ pub struct QueueStatus {
 /// box and [trimmed](Queue::trim) away.
 ///
 /// It has another identity than the box since its entries may have been counted before, under the box's: what is read
-/// here is accounted for beside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// here is accounted for beside. They never grow, so the ends that [`unread`](Queue::unread) says stay the same until
+/// they are trimmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remains {
     /// The identity of the remains.
     pub id: QueueId,
     /// The box that was replaced.
     pub of: QueueId,
-    /// The last position of each partition, [`Position::START`] where nothing is left.
-    pub ends: Vec<Position>,
 }
 
 /// What lies behind a position of a partition, counted from the entries that are there.
@@ -347,7 +346,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// [status](Self::status).
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError>;
 
-    /// What the box says of itself; none if there is no box yet.
+    /// What the box says of itself; none if there is no box yet. It reads no entries, so that a frontend can do
+    /// without the right to.
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError>;
 
     /// Notes in the box that the store knows it, from when on it takes votes. Call it only after the store has it on
@@ -383,8 +383,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// the same, so far as ends of partitions that only other polls moved are concerned.
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError>;
 
-    /// What lies behind these positions, one for each partition: the ends, and the votes of up to `limit` entries a
-    /// partition. A position need not be that of an entry that is still there.
+    /// What lies behind these positions of the box, or of remains, one for each partition: the ends, and the votes of
+    /// up to `limit` entries a partition. A position need not be that of an entry that is still there.
     async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError>;
 
     /// What keeps the queue from being durable, each in words that say what to change; empty when an acknowledged

@@ -172,7 +172,7 @@ impl Flusher {
                 for ((frame, jobs), appended) in groups.into_iter().zip(appended) {
                     let answer = match appended {
                         Appended::Stored(position) => {
-                            self.intake.acknowledged(id, frame.partition, position);
+                            self.intake.acknowledged(id, &frame);
                             Ok(Stored { queue: id, partition: frame.partition, position })
                         }
                         Appended::Sealed => {

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use vote_core::{
     Clock, Partition, PollSlug, Position, Queue, QueueId, Store, Timestamp, dedup,
-    queue::{Counters, LAYOUT_VERSION, Layout, QueueError, QueueStatus, Remains},
+    queue::{Counters, LAYOUT_VERSION, Layout, QueueError, QueueStatus},
     store::{SealRecord, StoreError},
 };
 use vote_service::Shutdown;
@@ -48,9 +48,18 @@ pub(crate) struct MonitorParts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum View {
     /// To be read. Votes accepted by partition tell whether there is something new.
-    Open { id: QueueId, accepted: Arc<BTreeMap<Partition, u64>>, remains: Arc<[Remains]> },
+    Open { id: QueueId, accepted: Arc<BTreeMap<Partition, u64>>, remains: Arc<[Leftover]> },
     /// Not to be read now; `only_here` if other workers do reach it.
     Shut { only_here: bool },
+}
+
+/// Remains that are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    pub(crate) id: QueueId,
+    of: QueueId,
+    /// Where each partition ended when it was first seen here; it can only be trimmed since.
+    pub(crate) ends: Vec<Position>,
 }
 
 /// A queue that is watched. The task ends when the last clone is dropped.
@@ -80,6 +89,7 @@ impl Monitored {
             last: None,
             accepted: BTreeMap::new(),
             positions: BTreeMap::new(),
+            remains: Arc::default(),
             sealed: BTreeSet::new(),
             cut: None,
             conflict: None,
@@ -115,6 +125,8 @@ struct Monitor {
     accepted: BTreeMap<Partition, Counters>,
     /// How far it was read when the store was last asked.
     positions: BTreeMap<Partition, Position>,
+    /// What is left here of boxes that were replaced.
+    remains: Arc<[Leftover]>,
     /// Polls whose seal in the box is noted in the store.
     sealed: BTreeSet<PollSlug>,
     /// The box here that lost data, and how that was noticed, until it is replaced.
@@ -245,7 +257,8 @@ impl Monitor {
                 return Err(Shut::Because(reason));
             }
         }
-        self.report_remains(&status).await?;
+        self.see_remains(&status).await?;
+        self.report_remains().await?;
         if !status.registered {
             // In this order, or there would be a box that takes votes and that nobody knows of, or one that takes
             // votes for a poll whose count is final.
@@ -266,7 +279,7 @@ impl Monitor {
         }
         let accepted =
             status.accepted.iter().map(|(partition, polls)| (*partition, polls.values().sum())).collect();
-        Ok(View::Open { id: status.id, accepted: Arc::new(accepted), remains: status.remains.into() })
+        Ok(View::Open { id: status.id, accepted: Arc::new(accepted), remains: Arc::clone(&self.remains) })
     }
 
     /// A box that was not seen before, or whose server was started again: it is compared with what was reported of it.
@@ -325,6 +338,27 @@ impl Monitor {
             }
             self.sealed.insert(poll);
         }
+        Ok(())
+    }
+
+    /// Finds out where remains end that were not here before, and forgets those that are gone.
+    async fn see_remains(&mut self, status: &QueueStatus) -> Result<(), Shut> {
+        if self.remains.iter().map(|known| known.id).eq(status.remains.iter().map(|remains| remains.id)) {
+            return Ok(());
+        }
+        let start = vec![Position::START; usize::from(status.layout.partitions.count())];
+        let mut found = Vec::with_capacity(status.remains.len());
+        for remains in &status.remains {
+            found.push(match self.remains.iter().find(|known| known.id == remains.id) {
+                Some(known) => known.clone(),
+                None => {
+                    let unread = self.queue.unread(remains.id, &start, 1).await?;
+                    let ends = unread.iter().map(|unread| unread.end).collect();
+                    Leftover { id: remains.id, of: remains.of, ends }
+                }
+            });
+        }
+        self.remains = found.into();
         Ok(())
     }
 

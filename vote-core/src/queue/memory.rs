@@ -81,9 +81,8 @@ impl Log {
         self.partitions.get_mut(usize::from(partition.0)).ok_or(QueueError::NoPartition(partition))
     }
 
-    fn ends(&self) -> Vec<Position> {
-        let end = |log: &PartitionLog| log.entries.back().map_or(Position::START, |entry| entry.position);
-        self.partitions.iter().map(end).collect()
+    fn is_empty(&self) -> bool {
+        self.partitions.iter().all(|log| log.entries.is_empty())
     }
 }
 
@@ -116,7 +115,7 @@ impl Queue for MemoryQueue {
                 });
                 if let Some(log) = replaced {
                     data.remains.insert(remains, log);
-                    data.remains.retain(|_, log| log.ends().iter().any(|end| *end != Position::START));
+                    data.remains.retain(|_, log| !log.is_empty());
                 }
                 Ok(id)
             }
@@ -141,11 +140,7 @@ impl Queue for MemoryQueue {
                 .collect::<BTreeMap<_, _>>(),
             entries: log.partitions.iter().map(|log| log.entries.len() as u64).collect(),
             sealed: log.sealed.clone(),
-            remains: data
-                .remains
-                .iter()
-                .map(|(id, log)| Remains { id: *id, of: log.id, ends: log.ends() })
-                .collect(),
+            remains: data.remains.iter().map(|(id, log)| Remains { id: *id, of: log.id }).collect(),
         }))
     }
 
@@ -212,7 +207,7 @@ impl Queue for MemoryQueue {
         let (log, is_box) = data.log(id)?;
         let entries = &mut log.partition(partition)?.entries;
         entries.retain(|entry| entry.position > upto || (is_box && entry.position == upto));
-        data.remains.retain(|_, log| log.ends().iter().any(|end| *end != Position::START));
+        data.remains.retain(|_, log| !log.is_empty());
         Ok(())
     }
 

@@ -146,6 +146,13 @@ impl Redis {
         program::answer(&format!("redis-cli {arguments:?}"), command.output())
     }
 
+    /// As [`cli`](Self::cli), where an error that Redis answers is an answer like any other.
+    pub fn answer(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(cli_program());
+        command.arg("-s").arg(socket(&self.dir)).args(arguments);
+        program::answer(&format!("redis-cli {arguments:?}"), command.output())
+    }
+
     fn child(&self) -> MutexGuard<'_, Child> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }

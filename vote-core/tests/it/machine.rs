@@ -7,7 +7,8 @@ use proptest::{collection::vec, prelude::*};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use tokio::runtime::{Builder, Runtime};
 use vote_core::{
-    Keep, Lane, Partition, Poll, Polls, Queue, QueueId, Store, StoreReader, Timestamp, Vote, VoterKey, audit,
+    Keep, Lane, Partition, Poll, Polls, Position, Queue, QueueId, Store, StoreReader, Timestamp, Vote,
+    VoterKey, audit,
     conformance::{self, frames, layout, poll},
     dedup::{Batch, Delivery},
     queue::MemoryQueue,
@@ -178,14 +179,16 @@ impl System {
                 self.store.report(&[cut]).await.unwrap();
                 *id = queue.create(layout(), Some(*id)).await.unwrap();
                 queue.register(*id).await.unwrap();
-                let status = queue.status().await.unwrap().unwrap();
-                let remains = status.remains.iter().map(|remains| QueueRecord {
-                    remains_of: Some(remains.of),
-                    ends: remains.ends.clone(),
-                    ..record(remains.id)
-                });
-                let mut records: Vec<_> = remains.collect();
-                records.push(record(*id));
+                let start = vec![Position::START; usize::from(layout().partitions.count())];
+                let mut records = vec![record(*id)];
+                for remains in queue.status().await.unwrap().unwrap().remains {
+                    let unread = queue.unread(remains.id, &start, 1).await.unwrap();
+                    records.push(QueueRecord {
+                        remains_of: Some(remains.of),
+                        ends: unread.iter().map(|unread| unread.end).collect(),
+                        ..record(remains.id)
+                    });
+                }
                 self.store.report(&records).await.unwrap();
             }
         }

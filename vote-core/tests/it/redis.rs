@@ -36,6 +36,8 @@ impl QueueHarness for OnRedis {
     }
 }
 
+mod acl;
+
 mod conformance {
     vote_core::queue_conformance!(super::OnRedis::default());
 }
@@ -164,8 +166,10 @@ async fn a_full_server_can_be_sealed_and_its_box_be_replaced_registered_and_drai
     let next = queue.create(layout(), Some(id)).await.unwrap();
     queue.register(next).await.unwrap();
     let remains = queue.status().await.unwrap().unwrap().remains.remove(0);
-    for (partition, end) in (0..).map(Partition).zip(&remains.ends) {
-        queue.trim(remains.id, partition, *end).await.unwrap();
+    let start = vec![Position::START; usize::from(layout().partitions.count())];
+    let unread = queue.unread(remains.id, &start, 1).await.unwrap();
+    for (partition, unread) in (0..).map(Partition).zip(&unread) {
+        queue.trim(remains.id, partition, unread.end).await.unwrap();
     }
     assert_eq!(queue.status().await.unwrap().unwrap().remains, []);
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,8 @@ struct Slow {
     permits: Semaphore,
     appends: AtomicUsize,
     replies_get_lost: AtomicBool,
+    /// So many votes less than it accepted it counts.
+    forgotten: AtomicU64,
 }
 
 #[async_trait]
@@ -36,7 +38,13 @@ impl Queue for Slow {
         self.inner.create(layout, replacing).await
     }
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
-        self.inner.status().await
+        let mut status = self.inner.status().await?;
+        let counts =
+            status.iter_mut().flat_map(|status| status.accepted.values_mut().flat_map(|c| c.values_mut()));
+        for count in counts {
+            *count -= self.forgotten.load(Ordering::Relaxed);
+        }
+        Ok(status)
     }
     async fn register(&self, id: QueueId) -> Result<(), QueueError> {
         self.inner.register(id).await
@@ -79,6 +87,7 @@ fn slow() -> Arc<Slow> {
         permits: Semaphore::new(0),
         appends: AtomicUsize::new(0),
         replies_get_lost: AtomicBool::new(false),
+        forgotten: AtomicU64::new(0),
     })
 }
 
@@ -196,6 +205,27 @@ async fn a_box_that_was_replaced_takes_votes_again_once_it_is_registered() {
         }
     }
     panic!("the new box takes no votes");
+}
+
+#[tokio::test]
+async fn a_queue_that_lost_what_it_acknowledged_gets_a_new_box_even_if_it_took_votes_since() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let writer = open(&queue, 10).await;
+    let old = queue.status().await.unwrap().unwrap().id;
+    for n in 0..3 {
+        // The same voter, so that all are in one partition.
+        writer.cast(vote(1, 0, n)).await.unwrap();
+    }
+    queue.forgotten.store(2, Ordering::Relaxed);
+    writer.cast(vote(1, 0, 3)).await.unwrap();
+    for _ in 0..100 {
+        if queue.inner.status().await.unwrap().unwrap().id != old {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the box stays, though it counts two votes less than were acknowledged");
 }
 
 #[tokio::test]

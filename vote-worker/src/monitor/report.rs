@@ -1,14 +1,14 @@
 //! What a monitor tells the store of its queue.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use vote_core::{
     Position, Timestamp,
-    queue::{Counters, QueueStatus, Remains, Unread},
+    queue::{Counters, QueueStatus, Unread},
     store::QueueRecord,
 };
 
-use super::{Monitor, Shut};
+use super::{Leftover, Monitor, Shut};
 
 /// About how many entries are looked at for one report. Beyond that, what is queued is "at least".
 const COUNTED_ENTRIES: usize = 4096;
@@ -32,7 +32,7 @@ impl Monitor {
         record.ends = unread.iter().map(|unread| unread.end).collect();
         record.backlog = backlog;
         let mut records: Vec<QueueRecord> =
-            status.remains.iter().map(|remains| self.record_of(remains)).collect();
+            self.remains.iter().map(|remains| self.record_of(remains)).collect();
         records.push(record);
         self.parts.store.report(&records).await?;
         self.reported_at = Some(Instant::now());
@@ -56,9 +56,10 @@ impl Monitor {
     }
 
     /// Remains must be known before they are read, like any box.
-    pub(super) async fn report_remains(&mut self, status: &QueueStatus) -> Result<(), Shut> {
+    pub(super) async fn report_remains(&mut self) -> Result<(), Shut> {
         let queues = self.parts.registry.queues();
-        for remains in status.remains.iter().filter(|remains| !queues.contains_key(&remains.id)) {
+        let known = Arc::clone(&self.remains);
+        for remains in known.iter().filter(|remains| !queues.contains_key(&remains.id)) {
             if let Some(record) = queues.get(&remains.of).cloned().filter(|record| !record.state.is_over()) {
                 self.report_cut(record, "its server has another box by now").await?;
             }
@@ -72,7 +73,7 @@ impl Monitor {
         Ok(())
     }
 
-    fn record_of(&self, remains: &Remains) -> QueueRecord {
+    fn record_of(&self, remains: &Leftover) -> QueueRecord {
         let record = QueueRecord::new(remains.id, self.address.clone(), self.parts.clock.now());
         QueueRecord { remains_of: Some(remains.of), ends: remains.ends.clone(), ..record }
     }

@@ -12,13 +12,15 @@ async fn replaced(harness: &dyn QueueHarness) -> (Arc<dyn Queue>, QueueId, Remai
     let [remains] = &*remains else { panic!("something is left of one box: {remains:?}") };
     assert_eq!(remains.of, first);
     assert!(remains.id != first && remains.id != second, "they have an identity of their own");
-    (queue, second, remains.clone(), positions)
+    (queue, second, *remains, positions)
 }
 
 pub(super) async fn remains_are_read_to_their_end(harness: &dyn QueueHarness) {
     let (queue, second, remains, positions) = replaced(harness).await;
-    assert_eq!(remains.ends[0], positions[2]);
-    assert!(remains.ends[1..].iter().all(|end| *end == Position::START), "nothing is elsewhere");
+    let start = vec![Position::START; usize::from(layout().partitions.count())];
+    let ends = queue.unread(remains.id, &start, 1).await.expect("an answer");
+    assert_eq!(ends[0].end, positions[2]);
+    assert!(ends[1..].iter().all(|unread| unread.end == Position::START), "nothing is elsewhere");
     let all = read(&*queue, remains.id, Position::START, ALL).await;
     assert_eq!(all.entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), positions);
     let nowhere = Position::from_bytes(&[0; 8]).expect("8 bytes fit");

@@ -102,12 +102,11 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
 
 fn remains_of(value: Value) -> Result<Remains, QueueError> {
     let fields = array(value)?;
-    let [id, of, ends] =
-        <[Value; 3]>::try_from(fields).map_err(|fields| unexpected("remains", &Value::Array(fields)))?;
+    let [id, of] =
+        <[Value; 2]>::try_from(fields).map_err(|fields| unexpected("remains", &Value::Array(fields)))?;
     Ok(Remains {
         id: text(&id)?.parse().map_err(|_| unexpected("the name of remains", &id))?,
         of: text(&of)?.parse().map_err(|_| unexpected("the name of a box", &of))?,
-        ends: array(ends)?.iter().map(end).collect::<Result<_, _>>()?,
     })
 }
 

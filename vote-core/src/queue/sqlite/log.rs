@@ -163,22 +163,12 @@ impl Log {
 /// What is left of boxes that were replaced, the oldest first.
 pub(super) async fn remains(tx: &mut Transaction<'_>) -> Result<Vec<Remains>, Failure> {
     let query = sqlx::query_as(
-        "SELECT r.id, b.id, b.partitions, f.partition, max(f.position)
-         FROM remains AS r JOIN boxes AS b USING (box) JOIN frames AS f USING (box)
-         GROUP BY r.box, f.partition ORDER BY r.box, f.partition",
+        "SELECT r.id, b.id FROM remains AS r JOIN boxes AS b USING (box)
+         WHERE EXISTS (SELECT 1 FROM frames AS f WHERE f.box = r.box) ORDER BY r.box",
     );
-    type Row = (Vec<u8>, Vec<u8>, u16, u16, i64);
-    let rows: Vec<Row> = tx.all(query).await?;
-    let mut all: Vec<Remains> = Vec::new();
-    for (id, of, partitions, partition, end) in rows {
-        let (id, of) = (queue_id(tx, id)?, queue_id(tx, of)?);
-        if all.last().is_none_or(|last| last.id != id) {
-            all.push(Remains { id, of, ends: vec![Position::START; usize::from(partitions)] });
-        }
-        let last = all.last_mut().and_then(|last| last.ends.get_mut(usize::from(partition)));
-        *last.ok_or_else(|| tx.damaged("the partition of a frame"))? = position(end);
-    }
-    Ok(all)
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = tx.all(query).await?;
+    let remains = |(id, of)| Ok(Remains { id: queue_id(tx, id)?, of: queue_id(tx, of)? });
+    rows.into_iter().map(remains).collect()
 }
 
 fn queue_id(tx: &Transaction<'_>, bytes: Vec<u8>) -> Result<QueueId, Failure> {

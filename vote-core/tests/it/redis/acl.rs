@@ -1,0 +1,227 @@
+//! The users of a deployed Redis: what they may do suffices for the whole contract, and nothing else is allowed.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use vote_core::{
+    Partition, PollSlug, Position, Queue, QueueId,
+    conformance::QueueHarness,
+    queue::{AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, RedisQueue, Seal, Unread},
+};
+use vote_testkit::Redis;
+
+/// A Redis with the users of `deploy/redis/users.acl.in`, for keys of any test.
+struct Guarded {
+    secrets: TempDir,
+    redis: Redis,
+}
+
+impl Guarded {
+    fn start() -> Self {
+        let secrets = tempfile::tempdir().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/make-secrets");
+        let made = Command::new(script).arg(secrets.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let file = secrets.path().join("redis_users");
+        let users = fs::read_to_string(&file).unwrap();
+        fs::write(&file, users.replace("~vote:", "~test-*:")).unwrap();
+        let redis = Redis::start_with(&[("aclfile", file.to_str().unwrap())]);
+        Self { secrets, redis }
+    }
+
+    fn shared() -> &'static Self {
+        static SHARED: OnceLock<Guarded> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    fn password(&self, user: &str) -> String {
+        fs::read_to_string(self.secrets.path().join(format!("redis_{user}_password"))).unwrap()
+    }
+
+    fn connect(&self, user: &str, prefix: &str) -> RedisQueue {
+        let address = format!("{user}:{}@127.0.0.1:{}", self.password(user), self.redis.port());
+        RedisQueue::connect(&format!("redis://{address}"), prefix).unwrap()
+    }
+
+    fn try_as(&self, user: &str, command: &[&str]) -> String {
+        let password = self.password(user);
+        let login = ["--user", user, "--pass", &password, "--no-auth-warning"];
+        self.redis.answer(&[&login, command].concat())
+    }
+}
+
+/// A queue on which each call is made by the user whose work it is.
+#[derive(Debug)]
+struct TwoUsers {
+    frontend: RedisQueue,
+    worker: RedisQueue,
+    /// Whoever notices a loss replaces the box.
+    worker_replaces: AtomicBool,
+}
+
+#[async_trait]
+impl Queue for TwoUsers {
+    fn address(&self) -> String {
+        self.worker.address()
+    }
+    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
+        let by_worker = replacing.is_some() && self.worker_replaces.fetch_xor(true, Ordering::Relaxed);
+        let queue = if by_worker { &self.worker } else { &self.frontend };
+        queue.create(layout, replacing).await
+    }
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+        let status = self.frontend.status().await?;
+        assert_eq!(self.worker.status().await?, status, "both see the same");
+        Ok(status)
+    }
+    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+        self.worker.register(id).await
+    }
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+        self.frontend.append(id, frames).await
+    }
+    async fn read(
+        &self,
+        id: QueueId,
+        partition: Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Read, QueueError> {
+        self.worker.read(id, partition, after, limit).await
+    }
+    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
+        self.worker.trim(id, partition, upto).await
+    }
+    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+        self.worker.seal(id, poll).await
+    }
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+        self.worker.unread(id, after, limit).await
+    }
+    async fn check(&self) -> Result<Vec<String>, QueueError> {
+        self.frontend.check().await
+    }
+}
+
+#[derive(Default)]
+struct OnGuarded {
+    prefix: Mutex<String>,
+}
+
+fn connect(prefix: &str) -> Arc<dyn Queue> {
+    let redis = Guarded::shared();
+    Arc::new(TwoUsers {
+        frontend: redis.connect("frontend", prefix),
+        worker: redis.connect("worker", prefix),
+        worker_replaces: AtomicBool::new(false),
+    })
+}
+
+#[async_trait]
+impl QueueHarness for OnGuarded {
+    async fn fresh(&self) -> Arc<dyn Queue> {
+        let prefix = Redis::unique_prefix();
+        *self.prefix.lock().unwrap() = prefix.clone();
+        connect(&prefix)
+    }
+
+    async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue> {
+        drop(queue);
+        connect(&self.prefix.lock().unwrap())
+    }
+}
+
+mod conformance {
+    vote_core::queue_conformance!(super::OnGuarded::default());
+}
+
+const STREAM: &str = "test-1:box:p:0";
+
+#[test]
+fn a_frontend_puts_votes_in_and_can_neither_read_nor_remove_them() {
+    let redis = Guarded::start();
+    assert!(!redis.try_as("frontend", &["XADD", STREAM, "*", "f", "a vote"]).contains("NOPERM"));
+    for refused in [
+        &["XRANGE", STREAM, "-", "+"][..],
+        &["XREVRANGE", STREAM, "+", "-"],
+        &["XREAD", "STREAMS", STREAM, "0"],
+        &["XINFO", "STREAM", STREAM],
+        &["XDEL", STREAM, "0-1"],
+        &["XTRIM", STREAM, "MAXLEN", "0"],
+        &["DUMP", STREAM],
+        &["DEL", STREAM],
+        &["DEL", "test-1:box:accepted"],
+        &["COPY", STREAM, "test-1:box:meta"],
+        &["EVAL", "return redis.call('XRANGE', KEYS[1], '-', '+')", "1", STREAM],
+        &["SADD", "test-1:box:sealed", "pets"],
+        &["SET", "other:id", "x"],
+        &["CONFIG", "SET", "appendfsync", "no"],
+        &["CONFIG", "REWRITE"],
+        &["FLUSHALL"],
+        &["FLUSHDB"],
+        &["SCRIPT", "FLUSH"],
+        &["SHUTDOWN"],
+        &["KEYS", "*"],
+        &["MONITOR"],
+        &["ACL", "LIST"],
+    ] {
+        let answer = redis.try_as("frontend", refused);
+        assert!(answer.contains("NOPERM"), "{refused:?}: {answer}");
+    }
+}
+
+#[test]
+fn a_script_can_do_no_more_than_its_user() {
+    let redis = Guarded::start();
+    redis.try_as("frontend", &["XADD", STREAM, "*", "f", "a vote"]);
+    for (user, script) in [
+        ("frontend", format!("return redis.call('XRANGE', '{STREAM}', '-', '+')")),
+        ("worker", format!("return redis.call('XADD', '{STREAM}', '*', 'f', 'forged')")),
+        ("worker", "return redis.call('HINCRBY', 'test-1:box:accepted', '0:pets', 1)".to_owned()),
+    ] {
+        let hash = redis.try_as(user, &["SCRIPT", "LOAD", &script]);
+        let answer = redis.try_as(user, &["EVALSHA", hash.trim(), "1", "test-1:id"]);
+        assert!(answer.contains("can't run this command"), "{user}: {answer}");
+    }
+}
+
+#[test]
+fn a_worker_takes_votes_out_and_can_put_none_in() {
+    let redis = Guarded::start();
+    redis.try_as("frontend", &["XADD", STREAM, "*", "f", "a vote"]);
+    assert!(redis.try_as("worker", &["XRANGE", STREAM, "-", "+"]).contains("a vote"));
+    for refused in [
+        &["XADD", STREAM, "*", "f", "forged"][..],
+        &["XSETID", STREAM, "9-9"],
+        &["HINCRBY", "test-1:box:accepted", "0:pets", "1"],
+        &["HSET", "test-1:box:accepted", "0:pets", "1"],
+        &["SREM", "test-1:box:sealed", "pets"],
+        &["RENAME", STREAM, "test-1:box:p:1"],
+        &["RESTORE", STREAM, "0", "x"],
+        &["CONFIG", "SET", "appendfsync", "no"],
+        &["CONFIG", "GET", "*"],
+        &["FLUSHALL"],
+        &["SHUTDOWN"],
+    ] {
+        let answer = redis.try_as("worker", refused);
+        assert!(answer.contains("NOPERM"), "{refused:?}: {answer}");
+    }
+}
+
+#[test]
+fn who_does_not_log_in_can_ask_for_a_sign_of_life_and_nothing_else() {
+    let redis = Guarded::start();
+    assert_eq!(redis.redis.cli(&["PING"]).trim(), "PONG");
+    for refused in [&["GET", "test-1:id"][..], &["INFO"], &["CONFIG", "GET", "*"], &["FLUSHALL"]] {
+        assert!(redis.redis.answer(refused).contains("NOPERM"), "{refused:?}");
+    }
+}
