@@ -15,12 +15,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Partition, PollSlug, Position, QueueId, Timestamp,
-    store::{Books, LedgerRow, QueueRecord, QueueState, SealRecord},
+    store::{Books, LedgerRow, QuarantineTotal, QueueRecord, QueueState, SealRecord},
 };
 
 mod found;
+mod residual;
 
 pub use found::{Audit, Figures, PollAudit, PollState, QueueAudit, Verdict};
+use residual::unaccounted;
+pub use residual::{Residual, residuals};
 
 /// A queue that no worker reported for this long is one not heard of. They report every 2 s, so what an audit says of
 /// queued votes is as old as that, at least.
@@ -97,6 +100,17 @@ pub fn obstacles(books: &Books, poll: PollSlug) -> Vec<String> {
 #[must_use]
 pub fn is_read_to_the_end(books: &Books, queue: &QueueRecord) -> bool {
     View::new(books, Timestamp::MAX).is_read_to_the_end(queue)
+}
+
+/// Queues, and remains, from which something may still come and that no worker reported for [`NOT_HEARD_OF_AFTER`].
+#[must_use]
+pub fn not_heard_of(books: &Books, now: Timestamp) -> Vec<QueueId> {
+    let view = View::new(books, now);
+    let is_missed = |queue: &&QueueRecord| {
+        let is_done = queue.remains_of.is_some() && view.is_read_to_the_end(queue);
+        !queue.state.is_over() && view.is_late(queue) && !is_done && view.can_bring(queue, None)
+    };
+    books.queues.iter().filter(is_missed).map(|queue| queue.id).collect()
 }
 
 fn cut(queue: &QueueRecord) -> String {
@@ -276,31 +290,29 @@ impl<'a> View<'a> {
     fn check_row(&self, row: &LedgerRow, problems: &mut Vec<String>) {
         let LedgerRow { partition, entry } = row;
         let place = format!("queue {}, partition {partition}, poll {}", entry.queue, entry.poll);
-        // What is missing of a queue that was written off is known to be missing.
-        let accounted =
-            i128::from(entry.new_voters) + i128::from(entry.superseded) + i128::from(entry.quarantined);
-        let missing_is_known = self.is_retired(entry.queue) && i128::from(entry.accepted) > accounted;
-        if !entry.is_conserved() && !missing_is_known {
+        if unaccounted(entry, self.is_retired(entry.queue)) != 0 {
             problems.push(format!(
                 "{place}: {} votes were accepted, but {} new voters, {} superseded and {} quarantined were read",
                 entry.accepted, entry.new_voters, entry.superseded, entry.quarantined
             ));
         }
-        let set_aside: u64 = self
-            .books
-            .quarantine
-            .iter()
-            .filter(|total| {
-                (total.queue, total.partition, &total.poll) == (entry.queue, *partition, &entry.poll)
-            })
-            .map(|total| total.votes)
-            .sum();
-        if i128::from(set_aside) != i128::from(entry.quarantined) {
+        let missing = self.not_set_aside(row);
+        if missing != 0 {
             problems.push(format!(
-                "{place}: {} votes are quarantined by the ledger, {set_aside} are in quarantine",
-                entry.quarantined
+                "{place}: {} votes are quarantined by the ledger, {} are in quarantine",
+                entry.quarantined,
+                i128::from(entry.quarantined) - missing
             ));
         }
+    }
+
+    /// Votes that are quarantined by the ledger and not in quarantine; below 0, those that are there and not in it.
+    fn not_set_aside(&self, row: &LedgerRow) -> i128 {
+        let of_row = |total: &&QuarantineTotal| {
+            (total.queue, total.partition, &total.poll) == (row.entry.queue, row.partition, &row.entry.poll)
+        };
+        let set_aside: u64 = self.books.quarantine.iter().filter(of_row).map(|total| total.votes).sum();
+        i128::from(row.entry.quarantined) - i128::from(set_aside)
     }
 
     /// Whether what was read agrees with what a queue counted when the poll was sealed in it.
@@ -339,6 +351,10 @@ impl<'a> View<'a> {
         })
     }
 
+    fn is_late(&self, queue: &QueueRecord) -> bool {
+        self.now.as_micros() - queue.seen_at.as_micros() > NOT_HEARD_OF_AFTER.as_micros() as i64
+    }
+
     /// Whether something of the polls that are asked for can still come from a queue.
     fn can_bring(&self, queue: &QueueRecord, only: Option<PollSlug>) -> bool {
         let registered = &self.books.polls;
@@ -361,8 +377,7 @@ impl<'a> View<'a> {
                 continue;
             }
             let (id, at) = (queue.id, &queue.address);
-            let age = self.now.as_micros() - queue.seen_at.as_micros();
-            let late = age > NOT_HEARD_OF_AFTER.as_micros() as i64;
+            let late = self.is_late(queue);
             let drained = self.is_read_to_the_end(queue);
             match queue.remains_of {
                 None if queue.state == QueueState::Cut => problems.push(cut(queue)),

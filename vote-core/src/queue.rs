@@ -22,7 +22,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Partition, Partitions, PepperFingerprint, PollSlug};
+use crate::{Partition, Partitions, PepperFingerprint, PollSlug, Timestamp};
 
 pub mod memory;
 #[cfg(feature = "redis")]
@@ -203,6 +203,9 @@ pub struct Unread {
     pub votes: Counters,
     /// Whether the count reaches the end.
     pub complete: bool,
+    /// When the first entry behind the position was appended, by the clock of the queue; none if there is none, or if
+    /// queues of this kind do not keep it.
+    pub oldest: Option<Timestamp>,
 }
 
 /// Votes by poll. The name is as the queue holds it, which damage may have made into no slug at all.

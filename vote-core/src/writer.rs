@@ -15,6 +15,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tracing::Instrument;
 
 use crate::{
     Partition, PollSlug, Position, Queue, QueueId, Vote, frame,
@@ -148,12 +149,13 @@ impl Flusher {
     async fn flush(&self, id: QueueId, jobs: impl Iterator<Item = Job>) {
         let groups = self.frames(jobs);
         let frames: Vec<Frame> = groups.iter().map(|(frame, _)| frame.clone()).collect();
-        let votes = groups.iter().map(|(_, jobs)| jobs.len()).sum();
+        let votes: usize = groups.iter().map(|(_, jobs)| jobs.len()).sum();
         if frames.is_empty() {
             return;
         }
         let started = Instant::now();
-        let result = self.queue.append(id, &frames).await;
+        let span = tracing::trace_span!(target: crate::TRACES, "flush", votes = votes as i64);
+        let result = self.queue.append(id, &frames).instrument(span).await;
         (self.on_flush)(Flush { votes, frames: frames.len(), took: started.elapsed(), ok: result.is_ok() });
         let result = match result {
             // Only a reply that speaks of each frame acknowledges them.

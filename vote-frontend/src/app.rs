@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use tower::Service;
+use tracing::Instrument;
 use vote_core::{
     Clock, Pepper, Poll, Polls, Timestamp, Vote,
     poll::Phase,
@@ -103,7 +104,18 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move { Ok(inner.answer(request).await) })
+        let span = tracing::trace_span!(
+            target: vote_core::TRACES,
+            "request",
+            method = request.method().as_str(),
+            route = route(request.uri().path()).map_or("none", |route| route.pattern()),
+            status = tracing::field::Empty,
+        );
+        Box::pin(async move {
+            let response = inner.answer(request).instrument(span.clone()).await;
+            span.record("status", i64::from(response.status().as_u16()));
+            Ok(response)
+        })
     }
 }
 
@@ -113,6 +125,18 @@ enum Route<'a> {
     Poll(&'a str),
     Votes(&'a str),
     Receipt(&'a str),
+}
+
+impl Route<'_> {
+    /// What it is called in traces, where neither polls nor receipts belong.
+    const fn pattern(&self) -> &'static str {
+        match self {
+            Self::Home => "/",
+            Self::Poll(_) => "/polls/{poll}",
+            Self::Votes(_) => "/polls/{poll}/votes",
+            Self::Receipt(_) => "/receipts/{receipt}",
+        }
+    }
 }
 
 fn route(path: &str) -> Option<Route<'_>> {

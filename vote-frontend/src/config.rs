@@ -7,6 +7,7 @@ use vote_service::{
     Cli, CliExit, ConfigError, LogFormat, Parsed, ReceiptKey, Settings, cli,
     settings::{self, Setting},
     telemetry, threads,
+    traces::Collector,
 };
 
 use crate::cookie::CookieKeys;
@@ -30,6 +31,8 @@ const SETTINGS: &[&Setting] = &[
     &settings::SHUTDOWN_SECONDS,
     &settings::LOG,
     &settings::LOG_FORMAT,
+    &settings::OTLP_ENDPOINT,
+    &settings::OTLP_RATIO,
 ];
 
 /// Everything the frontend is told.
@@ -67,6 +70,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Where traces are sent, if anywhere.
+    pub traces: Option<Collector>,
 }
 
 /// An address that pages can link to.
@@ -119,6 +124,7 @@ impl Config {
         let drain = settings.required(&settings::SHUTDOWN_SECONDS, settings::seconds);
         let log = settings.required(&settings::LOG, telemetry::valid_filter);
         let log_format = settings.required(&settings::LOG_FORMAT, str::parse);
+        let traces = settings.collector();
         let config = || {
             let queue = queue?;
             Some(Self {
@@ -139,6 +145,7 @@ impl Config {
                 drain: drain?,
                 log: log?,
                 log_format: log_format?,
+                traces,
             })
         };
         settings.finish_with(config())

@@ -4,6 +4,7 @@
 //! `vote-frontend` runs it once for each core, all on one port.
 
 use std::{
+    convert::Infallible,
     io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -29,6 +30,8 @@ pub use app::{Frontend, Parts};
 
 /// How often the queue is looked at: whether it is there, durable and registered.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it is measured whether votes are taken: somewhat more often than anybody asks.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// The most votes of one flusher that wait for the disk: about a quarter of a second's worth.
 const MAX_WAITING: usize = 16_384;
 
@@ -83,6 +86,14 @@ impl Readiness {
     }
 }
 
+/// Keeps the metric that says whether votes are taken.
+async fn measure(readiness: &Readiness) -> Infallible {
+    loop {
+        metrics::taking_votes(readiness.ready().is_ok());
+        tokio::time::sleep(MEASURE_EVERY).await;
+    }
+}
+
 /// Serves the frontend on a listener until shutdown, and then until all votes are answered.
 ///
 /// # Errors
@@ -103,7 +114,10 @@ pub async fn run(
     readiness.add(intake.clone());
     let (writer, flusher) = Writer::start(queue, intake, MAX_WAITING, Arc::new(metrics::flushed));
     let app = guard(Frontend::new(parts, writer), &options.guards);
-    serve(listener, app, options.limits, options.connections, shutdown).await?;
+    tokio::select! {
+        served = serve(listener, app, options.limits, options.connections, shutdown) => served?,
+        never = measure(&readiness) => match never {},
+    }
     // The last handle to the writer went with the service, so the flusher ends when it has flushed.
     flusher.await.map_err(io::Error::other)
 }

@@ -1,6 +1,6 @@
 //! `vote-frontend`: wires Redis into the frontend, one thread for each core.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{fmt::Display, process::ExitCode, sync::Arc};
 
 use vote_core::SystemClock;
 use vote_frontend::{
@@ -17,13 +17,21 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(exit) => return exit.exit(),
     };
+    let format = parsed.settings.log_format();
+    let fail = |error: &dyn Display, code: u8| {
+        telemetry::say_why_it_ends("vote-frontend", format, error);
+        ExitCode::from(code)
+    };
     let config = match Config::from_settings(parsed.settings) {
         Ok(config) => config,
         Err(e) => return fail(&e, EX_CONFIG),
     };
-    if let Err(e) = telemetry::init(&config.log, config.log_format) {
-        return fail(&e, EX_CONFIG);
-    }
+    let traces = config.traces.as_ref();
+    let _sending = match telemetry::init_with_traces(&config.log, config.log_format, "vote-frontend", traces)
+    {
+        Ok(sending) => sending,
+        Err(e) => return fail(&e, EX_CONFIG),
+    };
     let result = match parsed.command.as_ref().map(|(name, _)| name.as_str()) {
         Some("check-config") => {
             println!("configuration ok");
@@ -38,13 +46,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("vote-frontend: {error}");
-    ExitCode::from(code)
-}
-
 fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
-    admin::metrics_handle();
+    vote_service::metrics::exported();
     vote_frontend::metrics::describe();
     let readiness = Readiness::of(config.threads);
     let options = Options {

@@ -1,39 +1,69 @@
-//! The frontend's metrics: names and units.
+//! The frontend's metrics: names, units and meaning in one table.
 
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{counter, gauge, histogram};
 use vote_core::writer::Flush;
+use vote_service::metrics::Metric;
 
-/// Says what the metrics mean, for `/metrics`. Call it after the recorder is installed.
+/// Why votes are refused: the codes of the problems that voters are told.
+const REASONS: &[&str] = &[
+    "body-too-large",
+    "body-too-slow",
+    "body-unreadable",
+    "malformed-body",
+    "no-cookie",
+    "no-random-numbers",
+    "not-stored",
+    "overloaded",
+    "poll-closed",
+    "poll-not-open",
+    "unknown-option",
+    "unknown-outcome",
+    "unknown-poll",
+    "unsupported-content-type",
+];
+
+const ACCEPTED: Metric =
+    Metric::counter("vote_frontend_accepted_total", "Votes acknowledged: on disk in the queue");
+const REFUSED: Metric =
+    Metric::counter("vote_frontend_refused_total", "Votes not acknowledged, by reason").by("reason", REASONS);
+const TAKING_VOTES: Metric = Metric::gauge(
+    "vote_frontend_taking_votes",
+    "Whether votes are taken: the queue is there, durable and registered, 1 or 0",
+);
+const FLUSH_ERRORS: Metric =
+    Metric::counter("vote_frontend_flush_errors_total", "Flushes that the queue did not acknowledge");
+const FLUSH_SECONDS: Metric =
+    Metric::histogram("vote_frontend_flush_seconds", "From sending a flush to its answer");
+const FLUSH_VOTES: Metric = Metric::histogram("vote_frontend_flush_votes", "Votes in a flush");
+const FLUSH_FRAMES: Metric = Metric::histogram("vote_frontend_flush_frames", "Frames in a flush");
+
+const TABLE: &[Metric] =
+    &[ACCEPTED, REFUSED, TAKING_VOTES, FLUSH_ERRORS, FLUSH_SECONDS, FLUSH_VOTES, FLUSH_FRAMES];
+
+/// Says what the metrics mean, for `/metrics`, and starts those that count. Call it after the recorder is installed.
 pub fn describe() {
-    describe_counter!(
-        "vote_frontend_accepted_total",
-        Unit::Count,
-        "Votes acknowledged: on disk in the queue"
-    );
-    describe_counter!("vote_frontend_refused_total", Unit::Count, "Votes not acknowledged, by reason");
-    describe_counter!(
-        "vote_frontend_flush_errors_total",
-        Unit::Count,
-        "Flushes that the queue did not acknowledge"
-    );
-    describe_histogram!("vote_frontend_flush_seconds", Unit::Seconds, "From sending a flush to its answer");
-    describe_histogram!("vote_frontend_flush_votes", Unit::Count, "Votes in a flush");
-    describe_histogram!("vote_frontend_flush_frames", Unit::Count, "Frames in a flush");
+    vote_service::metrics::describe(TABLE);
+    taking_votes(false);
 }
 
 pub(crate) fn accepted() {
-    counter!("vote_frontend_accepted_total").increment(1);
+    counter!(ACCEPTED.name).increment(1);
 }
 
 pub(crate) fn refused(reason: &'static str) {
-    counter!("vote_frontend_refused_total", "reason" => reason).increment(1);
+    debug_assert!(REASONS.contains(&reason), "{reason} is missing in the list of reasons");
+    counter!(REFUSED.name, "reason" => reason).increment(1);
+}
+
+pub(crate) fn taking_votes(taking: bool) {
+    gauge!(TAKING_VOTES.name).set(f64::from(u8::from(taking)));
 }
 
 pub(crate) fn flushed(flush: Flush) {
-    histogram!("vote_frontend_flush_seconds").record(flush.took);
-    histogram!("vote_frontend_flush_votes").record(flush.votes as f64);
-    histogram!("vote_frontend_flush_frames").record(flush.frames as f64);
+    histogram!(FLUSH_SECONDS.name).record(flush.took);
+    histogram!(FLUSH_VOTES.name).record(flush.votes as f64);
+    histogram!(FLUSH_FRAMES.name).record(flush.frames as f64);
     if !flush.ok {
-        counter!("vote_frontend_flush_errors_total").increment(1);
+        counter!(FLUSH_ERRORS.name).increment(1);
     }
 }

@@ -4,9 +4,10 @@ use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use vote_core::{PollSlug, Polls, StoreAddress};
 use vote_service::{
-    Cli, CliExit, Limits, LogFormat, ReceiptKey, Setting, Settings, cli,
+    Cli, CliExit, Limits, LogFormat, Parsed, ReceiptKey, Setting, Settings, cli,
     settings::{self, EX_CONFIG},
     telemetry,
+    traces::Collector,
 };
 
 use crate::{Serving, certificate::key, store as open};
@@ -24,6 +25,8 @@ const SETTINGS: &[&Setting] = &[
     &settings::SHUTDOWN_SECONDS,
     &settings::LOG,
     &settings::LOG_FORMAT,
+    &settings::OTLP_ENDPOINT,
+    &settings::OTLP_RATIO,
 ];
 
 /// Everything the service is told. `Debug` shows no secret.
@@ -51,6 +54,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Where traces are sent, if anywhere.
+    pub traces: Option<Collector>,
 }
 
 /// What the program is to do.
@@ -141,6 +146,11 @@ pub fn parse(
         .command(certify_command())
         .command(verify_command())
         .parse(args, env)?;
+    let format = parsed.settings.log_format();
+    command(parsed).map_err(|exit| CliExit { format, ..exit })
+}
+
+fn command(parsed: Parsed) -> Result<Command, CliExit> {
     let mut settings = parsed.settings;
     match parsed.command.as_ref().map(|(name, matches)| (name.as_str(), matches)) {
         Some((AUDIT, matches)) => return audit(settings, matches),
@@ -287,6 +297,7 @@ fn read(mut settings: Settings) -> Result<Config, CliExit> {
     let drain = settings.required(&settings::SHUTDOWN_SECONDS, settings::seconds);
     let log = settings.required(&settings::LOG, telemetry::valid_filter);
     let log_format = settings.required(&settings::LOG_FORMAT, str::parse);
+    let traces = settings.collector();
     let config = || {
         Some(Config {
             listen: listen?,
@@ -303,13 +314,14 @@ fn read(mut settings: Settings) -> Result<Config, CliExit> {
             },
             log: log?,
             log_format: log_format?,
+            traces,
         })
     };
     settings.finish_with(config()).map_err(refused)
 }
 
 fn refused(error: impl std::fmt::Display) -> CliExit {
-    CliExit { code: EX_CONFIG, text: format!("{error}\n") }
+    CliExit { code: EX_CONFIG, text: format!("{error}\n"), format: LogFormat::default() }
 }
 
 fn store_address(text: &str) -> Result<StoreAddress, String> {

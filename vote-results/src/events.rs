@@ -146,14 +146,14 @@ struct Place {
 
 impl Place {
     fn new(permit: OwnedSemaphorePermit) -> Self {
-        ::metrics::gauge!(metrics::EVENT_STREAMS).increment(1);
+        metrics::stream_opened();
         Self { _permit: permit }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        ::metrics::gauge!(metrics::EVENT_STREAMS).decrement(1);
+        metrics::stream_closed();
     }
 }
 

@@ -127,7 +127,7 @@ pub async fn run_with_admin(
     serving: Serving,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    admin::metrics_handle();
+    vote_service::metrics::exported();
     metrics::describe();
     let poller = Poller::new(&parts);
     let latest = poller.latest();

@@ -31,7 +31,16 @@ fn main() -> ExitCode {
         Ok(Command::Verify(config)) => {
             return ExitCode::from(run_verify(&config, &mut io::stdout(), &mut io::stderr()));
         }
-        Ok(Command::Run(config)) => start(*config),
+        Ok(Command::Run(config)) => {
+            let format = config.log_format;
+            return start(*config).map_or_else(
+                |e| {
+                    telemetry::say_why_it_ends("vote-results", format, &e);
+                    ExitCode::FAILURE
+                },
+                |()| ExitCode::SUCCESS,
+            );
+        }
     };
     done.map_or_else(fail, |()| ExitCode::SUCCESS)
 }
@@ -82,7 +91,9 @@ fn one_thread() -> io::Result<Runtime> {
 }
 
 fn start(config: Config) -> io::Result<()> {
-    telemetry::init(&config.log, config.log_format).map_err(io::Error::other)?;
+    let traces = config.traces.as_ref();
+    let _sending = telemetry::init_with_traces(&config.log, config.log_format, "vote-results", traces)
+        .map_err(io::Error::other)?;
     let shutdown = shutdown::on_signals()?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     config.threads.map(|threads| runtime.worker_threads(threads));

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use vote_core::{
-    Clock, OptionSlug, Polls, StoreReader, Timestamp,
+    Clock, OptionSlug, Polls, StoreReader, TRACES, Timestamp,
     store::{Books, RegisteredPoll, StoreError},
 };
 use vote_service::Shutdown;
@@ -18,7 +18,7 @@ use vote_service::Shutdown;
 use crate::{
     Parts, metrics,
     pipeline::Pipeline,
-    snapshot::{Outcome, Snapshot, Status},
+    snapshot::{Snapshot, Status},
     state::{Reading, Stale, State, View},
 };
 
@@ -85,21 +85,23 @@ impl Poller {
     }
 
     /// Reads the store once. A store that does not answer leaves what was read before, marked as stale.
+    #[tracing::instrument(target = TRACES, level = "trace", name = "poll", skip_all)]
     pub async fn poll(&self) {
         let started = Instant::now();
         let books = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
             let text = format!("it did not answer within {} s", READ_TIMEOUT.as_secs());
             Err(StoreError::Unavailable(text.into()))
         });
-        ::metrics::histogram!(metrics::POLL_SECONDS).record(started.elapsed());
+        metrics::read(started.elapsed());
         let now = self.clock.now();
         match books {
             Ok(books) => {
                 *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, now));
+                metrics::books(&books, now);
                 self.publish(&books, now);
             }
             Err(e) => {
-                ::metrics::counter!(metrics::STORE_ERRORS).increment(1);
+                metrics::store_error();
                 self.mark_stale(e.to_string(), now);
             }
         }
@@ -123,7 +125,7 @@ impl Poller {
                 match before.view(poll.slug.as_str()) {
                     Some(view) if view.snapshot.says_the_same(&snapshot) => Arc::clone(view),
                     _ => {
-                        measure(&snapshot);
+                        metrics::outcome(&snapshot);
                         Arc::new(View::new(snapshot))
                     }
                 }
@@ -167,17 +169,6 @@ fn tally(books: &Books, poll: &RegisteredPoll) -> Vec<(OptionSlug, u64)> {
         u64::try_from(rows.map(|row| row.votes).sum::<i64>()).unwrap_or(0)
     };
     poll.options.iter().map(|option| (*option, votes(*option))).collect()
-}
-
-/// Only numbers that may be shown are in the outcome, so nothing that is withheld becomes a metric.
-fn measure(snapshot: &Snapshot) {
-    if let Outcome::Shown { options, .. } = &snapshot.outcome {
-        for option in options {
-            let labels = [("poll", snapshot.poll.to_string()), ("option", option.option.to_string())];
-            // Exact up to 2⁵³ votes.
-            ::metrics::gauge!(metrics::VOTES, &labels).set(option.votes as f64);
-        }
-    }
 }
 
 fn warn_of_new_problems(before: Option<&Reading>, now: &Pipeline) {

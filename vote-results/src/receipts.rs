@@ -126,6 +126,7 @@ impl Lookups {
         let error = match found {
             Ok(Ok(fate)) => {
                 if fate == Fate::Unaccounted {
+                    metrics::unaccounted_receipt();
                     let Receipt { poll, queue, partition, position, .. } = receipt;
                     tracing::error!(%poll, %queue, %partition, %position, "a vote was read, but is not accounted for");
                 }
@@ -134,7 +135,7 @@ impl Lookups {
             Ok(Err(e)) => e.to_string(),
             Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
         };
-        ::metrics::counter!(metrics::STORE_ERRORS).increment(1);
+        metrics::store_error();
         tracing::debug!("a receipt can't be looked up: {error}");
         Err(later("store-unavailable", "The results can't be read right now."))
     }

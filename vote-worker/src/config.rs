@@ -7,6 +7,7 @@ use vote_service::{
     Cli, CliExit, ConfigError, LogFormat, Parsed, Settings, cli,
     settings::{self, Setting},
     telemetry,
+    traces::Collector,
 };
 
 use crate::{Source, commands};
@@ -28,6 +29,8 @@ const SETTINGS: &[&Setting] = &[
     &settings::ALLOW_VOLATILE_QUEUE,
     &settings::LOG,
     &settings::LOG_FORMAT,
+    &settings::OTLP_ENDPOINT,
+    &settings::OTLP_RATIO,
 ];
 
 /// Everything the worker is told.
@@ -63,6 +66,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Where traces are sent, if anywhere.
+    pub traces: Option<Collector>,
 }
 
 /// A queue, or the name of many.
@@ -209,6 +214,7 @@ impl Config {
         let allow_volatile = settings.flag(&settings::ALLOW_VOLATILE_QUEUE);
         let log = settings.required(&settings::LOG, telemetry::valid_filter);
         let log_format = settings.required(&settings::LOG_FORMAT, str::parse);
+        let traces = settings.collector();
         let config = || {
             Some(Self {
                 queues: queues?,
@@ -226,6 +232,7 @@ impl Config {
                 allow_volatile,
                 log: log?,
                 log_format: log_format?,
+                traces,
             })
         };
         settings.finish_with(config())

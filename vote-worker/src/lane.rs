@@ -15,8 +15,9 @@ use std::{
 };
 
 use tokio::{sync::watch, task::JoinSet};
+use tracing::Instrument;
 use vote_core::{
-    Lane as StoreLane, Partition, Position, Queue, QueueId, Store,
+    Lane as StoreLane, Partition, Position, Queue, QueueId, Store, TRACES,
     dedup::{Batch, Delivery},
     queue::{Layout, QueueError, Read},
     store::{Checkpoint, Lookup, QuarantinedFrame, StoreError},
@@ -63,6 +64,7 @@ pub(crate) struct LaneParts {
 /// Runs a lane until shutdown, opening it again whenever the store fails.
 pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
     let name = format!("lane {number}");
+    crate::metrics::owned(number, 0);
     let mut pause = BACKOFF.0;
     let mut distrusted = HashSet::new();
     while !shutdown.is_requested() {
@@ -352,6 +354,7 @@ impl Lane {
         Ok(())
     }
 
+    #[tracing::instrument(target = TRACES, level = "trace", name = "batch", skip_all, fields(%partition, votes))]
     async fn commit(
         &mut self,
         partition: Partition,
@@ -370,6 +373,7 @@ impl Lane {
         let checkpoints: Vec<_> =
             deliveries.iter().map(|delivery| (delivery.queue, delivery.checkpoint.clone())).collect();
         let votes: u64 = deliveries.iter().map(Delivery::votes).sum();
+        tracing::Span::current().record("votes", votes as i64);
         let polls = self.parts.registry.polls_for(&deliveries, &replays).await?;
         let batch = Batch::decode(partition, self.parts.layout.partitions, &polls, deliveries, replays);
         let mut set_aside: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
@@ -386,7 +390,8 @@ impl Lane {
             standing.insert(poll, self.store.lookup(partition, poll, &voters, lookup).await?);
         }
         let plan = batch.plan(version, &standing);
-        if let Err(e) = self.store.commit(&plan).await {
+        let span = tracing::trace_span!(target: TRACES, "commit");
+        if let Err(e) = self.store.commit(&plan).instrument(span).await {
             if matches!(e, StoreError::Conflict(_)) {
                 self.distrusted.insert(partition);
             }

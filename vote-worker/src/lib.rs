@@ -69,6 +69,7 @@ pub struct Options {
 /// When the store was made for another number of partitions or another pepper, which no waiting mends.
 pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(), StoreError> {
     let Some((layout, registry)) = prepare(&parts, &options, &shutdown).await? else { return Ok(()) };
+    metrics::partitions(layout.partitions.count());
     let closing = closing::ClosingParts {
         store: Arc::clone(&parts.store),
         registry: registry.clone(),

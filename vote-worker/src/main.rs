@@ -1,6 +1,6 @@
 //! `vote-worker`: wires Redis and Postgres into the worker.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{fmt::Display, process::ExitCode, sync::Arc};
 
 use vote_core::{SystemClock, store::StoreError};
 use vote_service::{Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
@@ -13,6 +13,11 @@ fn main() -> ExitCode {
     let parsed = match config::parse() {
         Ok(parsed) => parsed,
         Err(exit) => return exit.exit(),
+    };
+    let format = parsed.settings.log_format();
+    let fail = |error: &dyn Display, code: u8| {
+        telemetry::say_why_it_ends("vote-worker", format, error);
+        ExitCode::from(code)
     };
     let command = match parsed.command {
         Some((name, matches)) if commands::is_of(&name) => {
@@ -27,9 +32,11 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(e) => return fail(&e, EX_CONFIG),
     };
-    if let Err(e) = telemetry::init(&config.log, config.log_format) {
-        return fail(&e, EX_CONFIG);
-    }
+    let traces = config.traces.as_ref();
+    let _sending = match telemetry::init_with_traces(&config.log, config.log_format, "vote-worker", traces) {
+        Ok(sending) => sending,
+        Err(e) => return fail(&e, EX_CONFIG),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&e, 1),
@@ -54,13 +61,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("vote-worker: {error}");
-    ExitCode::from(code)
-}
-
 async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::BoxError> {
-    admin::metrics_handle();
+    vote_service::metrics::exported();
     vote_worker::metrics::describe();
     let mut sources = Vec::new();
     for queues in &config.queues {

@@ -1,63 +1,144 @@
-//! The worker's metrics: names and units.
+//! The worker's metrics: names, units and meaning in one table.
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use vote_core::store::CommitPlan;
+use metrics::{counter, gauge, histogram};
+use vote_core::{Timestamp, queue::Unread, store::CommitPlan};
+use vote_service::metrics::{Metric, QUEUE};
 
-/// Says what the metrics mean, for `/metrics`. Call it after the recorder is installed.
+const VOTES: Metric = Metric::counter("vote_worker_votes_total", "Votes committed, duplicates among them");
+const NEW_VOTERS: Metric =
+    Metric::counter("vote_worker_new_voters_total", "Votes committed that added a voter");
+const SUPERSEDED: Metric =
+    Metric::counter("vote_worker_superseded_total", "Votes committed of voters that had one already");
+const QUARANTINED: Metric =
+    Metric::counter("vote_worker_quarantined_total", "Votes of frames that were set aside");
+const STORE_ERRORS: Metric =
+    Metric::counter("vote_worker_store_errors_total", "Errors of the store, each of which ended a lane");
+const COMMIT_SECONDS: Metric =
+    Metric::histogram("vote_worker_commit_seconds", "From the look-up to the commit of a batch");
+const COMMIT_VOTES: Metric = Metric::histogram("vote_worker_commit_votes", "Votes in a batch");
+const LIVE_LANES: Metric = Metric::gauge("vote_worker_live_lanes", "Lanes of all workers on the store");
+const PARTITIONS: Metric = Metric::gauge("vote_worker_partitions", "Partitions of the store");
+const PARTITIONS_OWNED: Metric = Metric::gauge("vote_worker_partitions_owned", "Partitions that a lane owns");
+const QUEUE_UP: Metric =
+    Metric::gauge("vote_worker_queue_up", "Whether this worker reads the queue now, 1 or 0");
+const QUEUE_ENTRIES: Metric = Metric::gauge(
+    "vote_worker_queue_entries",
+    "Entries a queue holds that are not committed or not trimmed yet, as of its last report",
+);
+const QUEUE_VOTES: Metric = Metric::gauge(
+    "vote_worker_queue_votes",
+    "Votes a queue holds that are not committed yet, counted from its entries; at least that many, where there are \
+     thousands of entries",
+);
+const QUEUE_OLDEST: Metric = Metric::gauge(
+    "vote_worker_queue_oldest_seconds",
+    "Age of the oldest vote of a queue that is not committed yet; 0 if there is none, NaN if the queue keeps no times",
+);
+
+const TABLE: &[Metric] = &[
+    VOTES,
+    NEW_VOTERS,
+    SUPERSEDED,
+    QUARANTINED,
+    STORE_ERRORS,
+    COMMIT_SECONDS,
+    COMMIT_VOTES,
+    LIVE_LANES,
+    PARTITIONS,
+    PARTITIONS_OWNED,
+    QUEUE_UP,
+    QUEUE_ENTRIES,
+    QUEUE_VOTES,
+    QUEUE_OLDEST,
+];
+
+/// Says what the metrics mean, for `/metrics`, and starts those that count. Call it after the recorder is installed.
 pub fn describe() {
-    describe_counter!("vote_worker_votes_total", Unit::Count, "Votes committed, duplicates among them");
-    describe_counter!("vote_worker_new_voters_total", Unit::Count, "Votes committed that added a voter");
-    describe_counter!(
-        "vote_worker_superseded_total",
-        Unit::Count,
-        "Votes committed of voters that had one already"
-    );
-    describe_counter!("vote_worker_quarantined_total", Unit::Count, "Votes of frames that were set aside");
-    describe_counter!(
-        "vote_worker_store_errors_total",
-        Unit::Count,
-        "Errors of the store, each of which ended a lane"
-    );
-    describe_histogram!(
-        "vote_worker_commit_seconds",
-        Unit::Seconds,
-        "From the look-up to the commit of a batch"
-    );
-    describe_histogram!("vote_worker_commit_votes", Unit::Count, "Votes in a batch");
-    describe_gauge!(
-        "vote_worker_queue_entries",
-        Unit::Count,
-        "Entries a queue holds that are not committed or not trimmed yet, as of its last report"
-    );
-    describe_gauge!("vote_worker_live_lanes", Unit::Count, "Lanes of all workers on the store");
-    describe_gauge!("vote_worker_partitions_owned", Unit::Count, "Partitions that a lane owns");
+    vote_service::metrics::describe(TABLE);
 }
 
 pub(crate) fn committed(plan: &CommitPlan, votes: u64, took: Duration) {
     let sum = |f: fn(&vote_core::store::LedgerEntry) -> u64| plan.ledger.iter().map(f).sum::<u64>();
     let set_aside: u64 = plan.quarantine.iter().map(|frame| frame.votes).sum();
-    counter!("vote_worker_votes_total").increment(votes);
-    counter!("vote_worker_new_voters_total").increment(sum(|entry| entry.new_voters));
-    counter!("vote_worker_superseded_total").increment(sum(|entry| entry.superseded));
-    counter!("vote_worker_quarantined_total").increment(set_aside);
-    histogram!("vote_worker_commit_seconds").record(took);
-    histogram!("vote_worker_commit_votes").record(votes as f64);
+    counter!(VOTES.name).increment(votes);
+    counter!(NEW_VOTERS.name).increment(sum(|entry| entry.new_voters));
+    counter!(SUPERSEDED.name).increment(sum(|entry| entry.superseded));
+    counter!(QUARANTINED.name).increment(set_aside);
+    histogram!(COMMIT_SECONDS.name).record(took);
+    histogram!(COMMIT_VOTES.name).record(votes as f64);
+}
+
+pub(crate) fn partitions(partitions: u16) {
+    gauge!(PARTITIONS.name).set(f64::from(partitions));
 }
 
 pub(crate) fn owned(lane: usize, partitions: usize) {
-    gauge!("vote_worker_partitions_owned", "lane" => lane.to_string()).set(partitions as f64);
+    gauge!(PARTITIONS_OWNED.name, "lane" => lane.to_string()).set(partitions as f64);
 }
 
 pub(crate) fn live_lanes(lanes: u32) {
-    gauge!("vote_worker_live_lanes").set(f64::from(lanes));
+    gauge!(LIVE_LANES.name).set(f64::from(lanes));
 }
 
-pub(crate) fn queue_entries(address: &str, entries: u64) {
-    gauge!("vote_worker_queue_entries", "queue" => address.to_owned()).set(entries as f64);
+pub(crate) fn queue_up(address: &str, up: bool) {
+    gauge!(QUEUE_UP.name, QUEUE => address.to_owned()).set(f64::from(u8::from(up)));
+}
+
+/// What a queue holds: entries, and the votes among them that are not committed.
+pub(crate) fn queue_holds(address: &str, entries: u64, unread: &[Unread], now: Timestamp) {
+    let votes: u64 = unread.iter().flat_map(|unread| unread.votes.values()).sum();
+    gauge!(QUEUE_ENTRIES.name, QUEUE => address.to_owned()).set(entries as f64);
+    gauge!(QUEUE_VOTES.name, QUEUE => address.to_owned()).set(votes as f64);
+    gauge!(QUEUE_OLDEST.name, QUEUE => address.to_owned()).set(oldest_seconds(unread, now));
 }
 
 pub(crate) fn store_error() {
-    counter!("vote_worker_store_errors_total").increment(1);
+    counter!(STORE_ERRORS.name).increment(1);
+}
+
+/// How long the oldest vote waits. The clocks of queue and worker are two: what seems to come from the future is new.
+fn oldest_seconds(unread: &[Unread], now: Timestamp) -> f64 {
+    let oldest = unread.iter().filter_map(|unread| unread.oldest).min();
+    let waits = |unread: &Unread| !unread.votes.is_empty();
+    match oldest {
+        Some(oldest) => (now.as_micros() - oldest.as_micros()).max(0) as f64 / 1e6,
+        None if unread.iter().any(waits) => f64::NAN,
+        None => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn appended(seconds: i64) -> Unread {
+        let oldest = Some(Timestamp::MIN.saturating_add(seconds * 1_000_000));
+        Unread { votes: [("pets".to_owned(), 1)].into(), oldest, ..Unread::default() }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::MIN.saturating_add(10_000_000)
+    }
+
+    #[test]
+    fn the_oldest_vote_of_all_partitions_counts() {
+        assert_eq!(oldest_seconds(&[appended(9), appended(4), Unread::default()], now()), 6.0);
+    }
+
+    #[test]
+    fn where_nothing_waits_nothing_is_old() {
+        assert_eq!(oldest_seconds(&[Unread::default(), Unread::default()], now()), 0.0);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_makes_no_negative_age() {
+        assert_eq!(oldest_seconds(&[appended(11)], now()), 0.0);
+    }
+
+    #[test]
+    fn votes_of_a_queue_without_times_have_no_age() {
+        assert!(oldest_seconds(&[Unread { oldest: None, ..appended(0) }], now()).is_nan());
+    }
 }

@@ -88,6 +88,7 @@ impl Monitored {
             reported_at: None,
             last: None,
             accepted: BTreeMap::new(),
+            positions: BTreeMap::new(),
             remains: Arc::default(),
             sealed: BTreeSet::new(),
             cut: None,
@@ -122,6 +123,8 @@ struct Monitor {
     last: Option<(QueueId, String)>,
     /// What it counted when it was last looked at.
     accepted: BTreeMap<Partition, Counters>,
+    /// How far it was read when the store was last asked.
+    positions: BTreeMap<Partition, Position>,
     /// What is left here of boxes that were replaced.
     remains: Arc<[Leftover]>,
     /// Polls whose seal in the box is noted in the store.
@@ -185,7 +188,9 @@ impl Monitor {
                 }
                 Err(reason) => self.shut(&reason).await,
             };
-            let pause = if matches!(now, View::Open { .. }) { LOOK_EVERY } else { RETRY_EVERY };
+            let open = matches!(now, View::Open { .. });
+            crate::metrics::queue_up(&self.address, open);
+            let pause = if open { LOOK_EVERY } else { RETRY_EVERY };
             view.send_if_modified(|current| {
                 let changed = *current != now;
                 *current = now;
@@ -282,6 +287,7 @@ impl Monitor {
         // The box before is no longer here, whoever has it now.
         self.parts.claims.give_up(self.number);
         self.reported_at = None;
+        self.positions.clear();
         self.sealed.clear();
         self.parts.registry.refresh().await?;
         let known = self.parts.registry.queues().get(&status.id).cloned();

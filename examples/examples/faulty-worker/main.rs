@@ -52,7 +52,7 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 }
 
 async fn run(fault: Fault, config: Config, shutdown: Shutdown) -> Result<(), BoxError> {
-    admin::metrics_handle();
+    vote_service::metrics::exported();
     vote_worker::metrics::describe();
     let mut sources = Vec::new();
     for queues in &config.queues {

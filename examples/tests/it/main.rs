@@ -7,7 +7,11 @@ mod cut;
 mod embedded;
 mod faults;
 mod lanes;
+mod logs;
+mod metrics;
 mod pipeline;
 mod quarantine;
 mod queues;
+#[cfg(feature = "otel")]
+mod traces;
 mod world;

@@ -12,62 +12,29 @@ use std::{
     future::{Ready, ready},
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, time::interval};
 use tower::Service;
 
 use crate::{
     Shutdown,
     body::Body,
+    metrics::{self, Exported, READY},
     respond,
     serve::{Connections, Limits, serve},
 };
 
-/// Buckets for what is measured in seconds, 0.1 ms to 10 s: a flush to a local disk is at one end, a request that
-/// times out at the other.
-const SECONDS: [f64; 16] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Buckets for numbers of votes, from a frame of one to the largest batch from a deep backlog.
-const VOTES: [f64; 14] =
-    [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 100_000.0];
+/// The format of `/metrics`, which newer scrapers insist on being told.
+const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 /// How often histograms are tidied; without it, they grow while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// What [`healthcheck`] allows, well under the usual interval of health checks.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The metrics of this process. The first call installs the recorder, so make it before the first metric is used. A
-/// process that embeds a service and has a recorder already keeps it; what is rendered here is empty then.
-///
-/// Histograms named `*_seconds` get buckets from 0.1 ms to 10 s, those named `*_votes` from 1 to 100,000.
-pub fn metrics_handle() -> PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE.get_or_init(install).clone()
-}
-
-fn install() -> PrometheusHandle {
-    let builder = PrometheusBuilder::new();
-    let buckets = builder
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_votes".to_owned()), &VOTES));
-    // Refused are only empty lists of buckets, and these are not empty.
-    let recorder = buckets.unwrap_or_else(|_| PrometheusBuilder::new()).build_recorder();
-    let handle = recorder.handle();
-    if metrics::set_global_recorder(recorder).is_err() {
-        tracing::warn!("this process has a metrics recorder already: /metrics stays empty");
-    }
-    metrics::describe_gauge!("vote_http_connections", "Open connections");
-    metrics::describe_counter!("vote_http_shed_total", "Requests refused because too many were in flight");
-    metrics::describe_counter!("vote_http_timeouts_total", "Requests that took too long to answer");
-    metrics::describe_counter!("vote_http_panics_total", "Requests that met a bug");
-    metrics::describe_counter!("vote_http_cross_site_total", "Posts refused because another site sent them");
-    handle
-}
 
 type ReadyCheck = dyn Fn() -> Result<(), String> + Send + Sync;
 
@@ -75,7 +42,7 @@ type ReadyCheck = dyn Fn() -> Result<(), String> + Send + Sync;
 #[derive(Clone)]
 pub struct Admin {
     ready: Arc<ReadyCheck>,
-    metrics: PrometheusHandle,
+    metrics: Exported,
 }
 
 impl fmt::Debug for Admin {
@@ -88,7 +55,7 @@ impl Admin {
     /// `ready` says whether the service can do its work now, or why not. It is called on each request, so it should
     /// look at what is known and not ask others.
     pub fn new(ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self { ready: Arc::new(ready), metrics: metrics_handle() }
+        Self { ready: Arc::new(ready), metrics: metrics::exported() }
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
@@ -105,7 +72,12 @@ impl Admin {
                     respond::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reasons}\n"))
                 }
             },
-            "/metrics" => respond::text(StatusCode::OK, self.metrics.render()),
+            "/metrics" => {
+                ::metrics::gauge!(READY.name).set(f64::from(u8::from((self.ready)().is_ok())));
+                let mut response = respond::text(StatusCode::OK, self.metrics.render());
+                response.headers_mut().insert(header::CONTENT_TYPE, PROMETHEUS_TEXT);
+                response
+            }
             _ => respond::text(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n"),
         }
     }

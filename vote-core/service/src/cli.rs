@@ -8,7 +8,11 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser, parser::ValueSource};
 
-use crate::settings::{self, Setting, Settings, values::Declared};
+use crate::{
+    LogFormat,
+    settings::{self, Setting, Settings, values::Declared},
+    telemetry,
+};
 
 /// The exit code for a command line that can't be understood (`EX_USAGE` of sysexits.h).
 pub const EX_USAGE: u8 = 64;
@@ -52,6 +56,8 @@ pub struct CliExit {
     pub code: u8,
     /// The help, or what is wrong.
     pub text: String,
+    /// How what is wrong is written, where it is for a log.
+    pub format: LogFormat,
 }
 
 impl CliExit {
@@ -61,6 +67,10 @@ impl CliExit {
         // Whoever closed the pipe doesn't want the rest.
         let _ = match self.code {
             0 => io::stdout().write_all(self.text.as_bytes()),
+            _ if self.format == LogFormat::Json => {
+                telemetry::say_why_it_ends(module_path!(), self.format, &self.text.trim_end());
+                Ok(())
+            }
             _ => io::stderr().write_all(self.text.as_bytes()),
         };
         ExitCode::from(self.code)
@@ -121,6 +131,7 @@ impl Cli {
         let matches = self.command.args(arguments).try_get_matches_from(args).map_err(|e| CliExit {
             code: if e.use_stderr() { EX_USAGE } else { 0 },
             text: e.render().to_string(),
+            format: LogFormat::Text,
         })?;
         let flags: Vec<(String, String)> = names
             .into_iter()

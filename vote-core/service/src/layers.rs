@@ -27,6 +27,7 @@ use tower_http::{
 use crate::{
     Problem,
     body::{Body, BoxError},
+    metrics,
     respond::{self, Wants},
     threads,
 };
@@ -104,6 +105,7 @@ where
     S::Future: Send + 'static,
     B: Send + 'static,
 {
+    metrics::describe_http();
     let inner = ServiceBuilder::new()
         .layer(CsrfLayer::new().with_rejection_response(|e: ProtectionError| noted(cross_site(&e))))
         .layer(LoadShedLayer::new())
@@ -122,7 +124,7 @@ fn noted<B: Default>(problem: Problem) -> Response<B> {
 }
 
 fn cross_site(error: &ProtectionError) -> Problem {
-    metrics::counter!("vote_http_cross_site_total").increment(1);
+    ::metrics::counter!(metrics::CROSS_SITE.name).increment(1);
     let detail = match error.kind() {
         ProtectionErrorKind::CrossOriginRequest => {
             "This request was sent by a page of another site. Please vote on the page of the poll itself."
@@ -136,19 +138,19 @@ fn cross_site(error: &ProtectionError) -> Problem {
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Problem {
-    metrics::counter!("vote_http_panics_total").increment(1);
+    ::metrics::counter!(metrics::PANICS.name).increment(1);
     tracing::error!("a request panicked: {}", threads::panic_message(panic));
     Problem::internal()
 }
 
 fn failed(error: &BoxError) -> Problem {
     if error.is::<tower::timeout::error::Elapsed>() {
-        metrics::counter!("vote_http_timeouts_total").increment(1);
+        ::metrics::counter!(metrics::TIMEOUTS.name).increment(1);
         let detail = "The answer took too long. What you sent may or may not have arrived; it is safe to send it again.";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "Please try again", detail)
             .retry_after(RETRY_AFTER);
     }
-    metrics::counter!("vote_http_shed_total").increment(1);
+    ::metrics::counter!(metrics::SHED.name).increment(1);
     let detail = "Very many people are here right now. Nothing was stored; please try again in a moment.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Please try again", detail)
         .retry_after(RETRY_AFTER)

@@ -30,13 +30,15 @@
 //! ```
 //!
 //! In the order of a service's life: [`cli`] and [`settings`] → [`telemetry`] → [`shutdown`] → [`listen`] and
-//! [`threads`] → [`serve`] → [`layers`] → [`body`], [`respond`] and [`receipt`], with [`admin`] beside them.
+//! [`threads`] → [`serve`] → [`layers`] → [`body`], [`respond`] and [`receipt`], with [`metrics`],
+//! [`traces`] and [`admin`] beside them.
 
 pub mod admin;
 pub mod body;
 pub mod cli;
 pub mod layers;
 pub mod listen;
+pub mod metrics;
 pub mod receipt;
 pub mod respond;
 pub mod serve;
@@ -44,6 +46,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 pub mod threads;
+pub mod traces;
 
 pub use body::{Body, BoxError};
 pub use cli::{Cli, CliExit, Parsed};

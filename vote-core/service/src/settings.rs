@@ -104,6 +104,8 @@ settings! {
     SHUTDOWN_SECONDS "SECONDS" "how long requests may take to finish after SIGTERM" = "10";
     LOG "FILTER" "what to log: error, warn, info, debug, trace, or by module as in info,vote_worker=debug" = "info";
     LOG_FORMAT "FORMAT" "text or json" = "text";
+    OTLP_ENDPOINT "URL" "send traces to this collector, OTLP over HTTP as in http://collector:4318; needs a build with the feature otel";
+    OTLP_RATIO "SHARE" "which share of traces is sent, 0 to 1" = "0.01";
 }
 
 #[cfg(test)]

@@ -343,3 +343,71 @@ fn an_audit_survives_its_json_form() {
     let toml = toml::to_string(&audit).unwrap();
     assert_eq!(toml::from_str::<Audit>(&toml).unwrap(), audit);
 }
+
+fn residual(change: impl FnOnce(&mut Books)) -> Residual {
+    let mut books = books();
+    change(&mut books);
+    let residual = residuals(&books)["pets"];
+    let broken = audited(&books).verdict == Verdict::Broken;
+    assert_eq!(broken, !residual.is_zero(), "an audit finds what is left over, and nothing else here");
+    residual
+}
+
+#[test]
+fn books_that_add_up_leave_nothing_over() {
+    assert!(residual(|_| ()).is_zero());
+    assert!(residuals(&Books::default()).is_empty());
+}
+
+#[test]
+fn a_lost_vote_does_not_hide_one_counted_twice() {
+    let residual = residual(|books| {
+        books.ledger[0].entry.accepted += 1;
+        books.ledger[1].entry.superseded += 1;
+    });
+    assert_eq!(residual, Residual { accepted: 2, ..Residual::default() });
+}
+
+#[test]
+fn what_the_tally_or_the_quarantine_lack_is_left_over() {
+    let without_rows = |books: &mut Books| books.rows = None;
+    let found = residual(|books| {
+        without_rows(books);
+        books.tally[0].votes -= 3;
+    });
+    assert_eq!(found, Residual { tally: 3, ..Residual::default() });
+    let found = residual(|books| {
+        books.ledger[0].entry.superseded -= 1;
+        books.ledger[0].entry.quarantined += 1;
+    });
+    assert_eq!(found, Residual { quarantined: 1, ..Residual::default() });
+}
+
+#[test]
+fn what_a_queue_lost_that_was_written_off_is_known() {
+    let found = residual(|books| {
+        books.ledger[0].entry.accepted += 5;
+        books.queues[0].state = QueueState::Retired;
+    });
+    assert!(found.is_zero(), "{found:?}");
+}
+
+#[test]
+fn figures_too_large_to_be_true_are_left_over() {
+    let mut books = books();
+    books.ledger[0].entry.accepted = u64::MAX;
+    books.ledger[1].entry.accepted = u64::MAX;
+    assert_eq!(residuals(&books)["pets"].accepted, u64::MAX);
+}
+
+#[test]
+fn a_queue_is_missed_until_nothing_can_come_of_it() {
+    let mut books = books();
+    assert_eq!(not_heard_of(&books, second(110)), [], "10 s are no time");
+    assert_eq!(not_heard_of(&books, second(111)), [A, B]);
+    books.queues[0].state = QueueState::Cut;
+    assert_eq!(not_heard_of(&books, second(111)), [B], "a cut one is named as such");
+    books = closed(books);
+    books.polls[0].final_at = Some(second(95));
+    assert_eq!(not_heard_of(&books, second(111)), [], "its polls are final");
+}

@@ -235,7 +235,7 @@ impl Queue for MemoryQueue {
                 *votes.entry(entry.poll.clone()).or_default() += entry.votes;
             }
             let end = behind().last().map_or(*after, |entry| entry.position);
-            Unread { end, votes, complete: behind().count() <= limit }
+            Unread { end, votes, complete: behind().count() <= limit, oldest: None }
         };
         Ok(log.partitions.iter().zip(after).map(unread).collect())
     }

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use vote_core::{
-    Partition, Position, Queue, QueueId,
+    Clock, Partition, Position, Queue, QueueId, SystemClock,
     conformance::{QueueHarness, frames, layout, poll, vote},
     queue::{AppendError, QueueError, RedisQueue},
 };
@@ -71,6 +71,24 @@ async fn eventually<T, E: std::fmt::Debug>(mut call: impl AsyncFnMut() -> Result
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     call().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_as_old_as_its_first_entry() {
+    let queue = connect(Redis::shared(), &Redis::unique_prefix());
+    let id = queue.create(layout(), None).await.unwrap();
+    queue.register(id).await.unwrap();
+    // The id of an entry has whole milliseconds.
+    let before = SystemClock.now().saturating_add(-1000);
+    queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
+    let between = SystemClock.now();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
+    let start = vec![Position::START; usize::from(layout().partitions.count())];
+    let unread = queue.unread(id, &start, 10).await.unwrap();
+    let oldest: Vec<_> = unread.iter().filter_map(|unread| unread.oldest).collect();
+    let [oldest] = oldest[..] else { panic!("votes wait in one partition: {oldest:?}") };
+    assert!((before..=between).contains(&oldest), "{before} <= {oldest} <= {between}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

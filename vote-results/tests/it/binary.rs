@@ -100,6 +100,10 @@ async fn a_file_that_comes_later_is_waited_for() {
         r#"vote_results_votes{poll="pets",option="cats"} 2"#,
         "vote_results_poll_seconds",
         "vote_results_store_errors_total",
+        r#"vote_results_conservation_residual_votes{poll="pets",law="accepted"} 0"#,
+        r#"vote_results_conservation_residual_votes{poll="pets",law="tally"} 0"#,
+        r#"vote_results_poll_final{poll="pets"} 0"#,
+        "vote_ready 1",
     ] {
         assert!(metrics.contains(name), "{name} in {metrics}");
     }

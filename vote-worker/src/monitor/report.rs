@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use vote_core::{
     Position, Timestamp,
-    queue::{Counters, QueueStatus},
+    queue::{Counters, QueueStatus, Unread},
     store::QueueRecord,
 };
 
@@ -16,18 +16,15 @@ const COUNTED_ENTRIES: usize = 4096;
 impl Monitor {
     /// Notes in the store what there is, counted from the entries that are there, as of when it was asked for.
     pub(super) async fn report(&mut self, status: &QueueStatus, asked_at: Timestamp) -> Result<(), Shut> {
-        let positions = self.parts.store.positions(status.id).await?;
-        let partitions = status.layout.partitions;
-        let after: Vec<Position> = partitions
-            .iter()
-            .map(|partition| positions.get(&partition).copied().unwrap_or_default())
-            .collect();
-        let limit = (COUNTED_ENTRIES / usize::from(partitions.count())).max(16);
-        // What is committed may have moved on since; then a little less is queued than is said.
-        let unread = self.queue.unread(status.id, &after, limit).await?;
-        // One entry a partition stays as the anchor of the next read.
-        let backlog = status.entries.iter().map(|entries| entries.saturating_sub(1)).sum();
-        crate::metrics::queue_entries(&self.address, backlog);
+        match self.parts.store.positions(status.id).await {
+            Ok(positions) => self.positions = positions,
+            Err(e) => {
+                // Nothing is committed without the store, and just then somebody wants to know what piles up.
+                self.measure(status).await?;
+                return Err(e.into());
+            }
+        }
+        let (unread, backlog) = self.measure(status).await?;
         let mut record = QueueRecord::new(status.id, self.address.clone(), asked_at);
         record.accepted = sums(status.accepted.values());
         record.queued = sums(unread.iter().map(|unread| &unread.votes));
@@ -40,6 +37,22 @@ impl Monitor {
         self.parts.store.report(&records).await?;
         self.reported_at = Some(Instant::now());
         Ok(())
+    }
+
+    /// Counts what is behind the positions last known, and the entries stored.
+    async fn measure(&self, status: &QueueStatus) -> Result<(Vec<Unread>, u64), Shut> {
+        let partitions = status.layout.partitions;
+        let after: Vec<Position> = partitions
+            .iter()
+            .map(|partition| self.positions.get(&partition).copied().unwrap_or_default())
+            .collect();
+        let limit = (COUNTED_ENTRIES / usize::from(partitions.count())).max(16);
+        // What is committed may have moved on since; then a little less is queued than is said.
+        let unread = self.queue.unread(status.id, &after, limit).await?;
+        // One entry a partition stays as the anchor of the next read.
+        let backlog = status.entries.iter().map(|entries| entries.saturating_sub(1)).sum();
+        crate::metrics::queue_holds(&self.address, backlog, &unread, self.parts.clock.now());
+        Ok((unread, backlog))
     }
 
     /// Remains must be known before they are read, like any box.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::metrics::CONNECTIONS;
+
 /// How many connections there may be; clones share the number, so that it holds for all threads together.
 #[derive(Debug, Clone)]
 pub struct Connections {
@@ -52,7 +54,7 @@ impl Connections {
     /// The semaphore is never closed, so there always is a permit.
     fn place(&self, permit: Option<OwnedSemaphorePermit>) -> Place {
         if self.counted {
-            metrics::gauge!("vote_http_connections").increment(1);
+            metrics::gauge!(CONNECTIONS.name).increment(1);
         }
         Place { _permit: permit, counted: self.counted }
     }
@@ -67,7 +69,7 @@ pub(super) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if self.counted {
-            metrics::gauge!("vote_http_connections").decrement(1);
+            metrics::gauge!(CONNECTIONS.name).decrement(1);
         }
     }
 }

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 use vote_core::{Polls, Secret};
 
 use super::{
-    POLLS, Setting,
+    LOG_FORMAT, OTLP_ENDPOINT, OTLP_RATIO, POLLS, Setting,
     names::{is_known, nearest},
 };
+use crate::{LogFormat, traces::Collector};
 
 /// The exit code for settings that can't be used (`EX_CONFIG` of sysexits.h).
 pub const EX_CONFIG: u8 = 78;
@@ -158,6 +159,19 @@ impl Settings {
     pub fn is_set(&self, setting: &Setting) -> bool {
         self.given.contains_key(setting.name)
             || setting.file_name().is_some_and(|name| self.given.contains_key(&name))
+    }
+
+    /// Where traces are sent; none if that was not given.
+    pub fn collector(&mut self) -> Option<Collector> {
+        let ratio = self.required(&OTLP_RATIO, str::parse);
+        let endpoint = self.get(&OTLP_ENDPOINT, str::parse);
+        Some(Collector::new(endpoint?, ratio?))
+    }
+
+    /// How the log is to look, so far as that can be told while it is not known whether all settings can be used.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        self.given.get(LOG_FORMAT.name).and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
     /// Records what is wrong with a setting and what to do. `text` must not hold a secret.

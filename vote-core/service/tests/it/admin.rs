@@ -34,7 +34,7 @@ async fn ready_is_what_the_service_says_and_healthy_it_always_is() {
 
 #[tokio::test]
 async fn metrics_have_buckets_for_times_and_numbers_of_votes() {
-    admin::metrics_handle();
+    vote_service::metrics::exported();
     metrics::histogram!("test_flush_seconds").record(0.0003);
     metrics::histogram!("test_frame_votes").record(3.0);
     let server = Server::start(admin::Admin::new(|| Ok(())), Limits::default()).await;

@@ -60,15 +60,22 @@ pub(super) async fn what_is_unread_is_counted_from_the_entries(harness: &dyn Que
     let unread = queue.unread(id, &after, 10).await.expect("an answer");
     assert_eq!(unread.len(), count, "an answer for each partition");
     let expected = counters(&[(poll(), 3), (other_poll(), 1)]);
-    assert_eq!(unread[0], Unread { end: positions[3], votes: expected, complete: true });
+    // Not every queue knows when something was appended.
+    let oldest = unread[0].oldest;
+    assert_eq!(unread[0], Unread { end: positions[3], votes: expected, complete: true, oldest });
     assert!(unread[1..].iter().all(|unread| *unread == Unread { complete: true, ..Unread::default() }));
     let some = queue.unread(id, &after, 2).await.expect("an answer");
-    assert_eq!(some[0], Unread { end: positions[3], votes: counters(&[(poll(), 2)]), complete: false });
+    assert_eq!(
+        some[0],
+        Unread { end: positions[3], votes: counters(&[(poll(), 2)]), complete: false, oldest }
+    );
     after[0] = positions[2];
     let last = queue.unread(id, &after, 1).await.expect("an answer");
     let votes = counters(&[(other_poll(), 1)]);
-    assert_eq!(last[0], Unread { end: positions[3], votes, complete: true });
+    let later = last[0].oldest;
+    assert!(later.is_some() == oldest.is_some() && later >= oldest, "of the first entry that is asked for");
+    assert_eq!(last[0], Unread { end: positions[3], votes, complete: true, oldest: later });
     after[0] = positions[3];
     let nothing = queue.unread(id, &after, 10).await.expect("an answer");
-    assert_eq!(nothing[0], Unread { end: positions[3], votes: counters(&[]), complete: true });
+    assert_eq!(nothing[0], Unread { end: positions[3], complete: true, ..Unread::default() });
 }

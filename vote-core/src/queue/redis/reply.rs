@@ -6,7 +6,7 @@ use fred::types::Value;
 
 use super::entry;
 use crate::{
-    Partition, Partitions,
+    Partition, Partitions, Timestamp,
     queue::{
         Appended, Counters, Layout, Position, QueueError, QueueStatus, Read, Remains, Seal, Unread, poll_name,
     },
@@ -118,16 +118,27 @@ fn end(value: &Value) -> Result<Position, QueueError> {
 pub(super) fn unread(reply: Value, after: &[Position]) -> Result<Vec<Unread>, QueueError> {
     let of_partition = |(value, after): (Value, &Position)| {
         let fields = array(value)?;
-        let [last, complete, votes @ ..] = fields.as_slice() else {
+        let [last, complete, first, votes @ ..] = fields.as_slice() else {
             return Err(unexpected("what is unread", &Value::Array(fields)));
         };
         let mut counters = Counters::new();
         for (poll, n) in pairs(Value::Array(votes.to_vec()))? {
             *counters.entry(poll_name(&poll)).or_default() += n;
         }
-        Ok(Unread { end: end(last)?.max(*after), votes: counters, complete: complete.as_u64() == Some(1) })
+        Ok(Unread {
+            end: end(last)?.max(*after),
+            votes: counters,
+            complete: complete.as_u64() == Some(1),
+            oldest: appended_at(end(first)?),
+        })
     };
     array(reply)?.into_iter().zip(after).map(of_partition).collect()
+}
+
+/// A stream entry's id begins with the milliseconds at which Redis made it.
+fn appended_at(position: Position) -> Option<Timestamp> {
+    let millis = u64::from_be_bytes(*position.as_bytes().first_chunk()?);
+    Timestamp::from_micros(i64::try_from(millis).ok()?.checked_mul(1000)?).ok()
 }
 
 pub(super) fn appended(reply: Value) -> Result<Vec<Appended>, QueueError> {

@@ -1,5 +1,5 @@
--- What lies behind positions: for each partition the last position or false, whether all of it was counted, and then
--- the polls and votes of the entries that were.
+-- What lies behind positions: for each partition the last position or false, whether all of it was counted, the first
+-- position or false, and then the polls and votes of the entries that were.
 -- KEYS: the key that names the current box
 -- ARGV: key prefix, box or remains, the most entries a partition, then for each partition a position or '-'
 local prefix, of = ARGV[1], ARGV[2]
@@ -36,7 +36,7 @@ for i = 4, #ARGV do
       last, complete = behind, 0
     end
   end
-  local answer = {last, complete}
+  local answer = {last, complete, entries[1] and entries[1][1] or false}
   for _, poll in ipairs(polls) do
     answer[#answer + 1] = poll
     answer[#answer + 1] = string.format('%.0f', votes[poll])

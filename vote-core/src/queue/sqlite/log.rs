@@ -2,7 +2,7 @@
 
 use crate::{
     Partition, Partitions, PepperFingerprint,
-    queue::{Counters, Frame, Layout, Position, QueueError, QueueId, Remains, Unread},
+    queue::{Frame, Layout, Position, QueueError, QueueId, Remains, Unread},
     sqlite::{Failure, Transaction, signed},
 };
 
@@ -127,8 +127,8 @@ impl Log {
         // A position that this queue never gave out has everything behind it. Numbers only, so this is JSON.
         let numbers: Vec<_> = after.iter().map(|at| number(*at).unwrap_or_default().to_string()).collect();
         let numbers = format!("[{}]", numbers.join(","));
-        let mut unread: Vec<_> =
-            after.iter().map(|at| Unread { end: *at, votes: Counters::new(), complete: true }).collect();
+        let nothing = |at: &Position| Unread { end: *at, complete: true, ..Unread::default() };
+        let mut unread: Vec<_> = after.iter().map(nothing).collect();
         let ends = sqlx::query_as(
             "SELECT a.key, (SELECT max(position) FROM frames
                             WHERE box = ?1 AND partition = a.key AND position > a.value)

@@ -1,0 +1,158 @@
+//! What the services export is what docs/metrics.md says, and all that alerts and dashboard build on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use vote_testkit::{Postgres, Redis, http_get};
+
+use crate::world::{Process, World, cookie, eventually, vote};
+
+const SERVICES: [&str; 3] = ["frontend", "worker", "results"];
+
+/// Type and labels of metrics, by name.
+type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
+
+/// What `/metrics` shows.
+fn exported(text: &str) -> Metrics {
+    let mut metrics = Metrics::new();
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            metrics.insert(name.to_owned(), (kind.to_owned(), BTreeSet::new()));
+        } else if let Some((series, labels)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
+            let labels = labels.split_once('}').map_or("", |(labels, _)| labels);
+            let names = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0.to_owned()));
+            let name = of_histogram(series).filter(|name| metrics.contains_key(*name)).unwrap_or(series);
+            let (_, all) = metrics.get_mut(name).unwrap_or_else(|| panic!("{line} has no type"));
+            all.extend(names.filter(|name| name != "le"));
+        }
+    }
+    metrics
+}
+
+/// The histogram that a series is a part of, if it is.
+fn of_histogram(series: &str) -> Option<&str> {
+    ["_bucket", "_sum", "_count"].iter().find_map(|suffix| series.strip_suffix(suffix))
+}
+
+/// All names of metrics in a text: the words that begin with `vote_`.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| word.strip_prefix("vote_").is_some_and(|rest| !rest.is_empty())).collect()
+}
+
+/// Names in a text that nobody exports.
+fn missing<'a>(text: &'a str, exported: &Metrics) -> Vec<&'a str> {
+    let is_histogram = |name: &str| exported.get(name).is_some_and(|(kind, _)| kind == "histogram");
+    let is_there = |name: &&str| exported.contains_key(*name) || of_histogram(name).is_some_and(is_histogram);
+    named(text).into_iter().filter(|name| !is_there(name)).collect()
+}
+
+fn file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The rows of docs/metrics.md that are of a service.
+fn documented(page: &str, service: &str) -> Metrics {
+    let rows = page.lines().filter(|line| line.starts_with("| `vote_"));
+    let cells = rows.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+    let mut metrics = Metrics::new();
+    for row in cells {
+        let [_, name, of, kind, unit, labels, meaning, _] = row[..] else { panic!("{row:?}") };
+        assert!(!unit.is_empty() && !meaning.is_empty(), "{row:?}");
+        if of != "all" && of.split(", ").all(|of| of != service) {
+            continue;
+        }
+        let labels = labels.split(", ").filter(|label| !label.is_empty()).map(str::to_owned);
+        metrics.insert(name.trim_matches('`').to_owned(), (kind.to_owned(), labels.collect()));
+    }
+    metrics
+}
+
+fn scrape(process: &Process) -> Metrics {
+    exported(&http_get(process.admin, "/metrics").text())
+}
+
+#[test]
+fn alerts_dashboard_and_documentation_name_what_the_services_export() {
+    let world = World::start(1);
+    let worker = world.worker("2");
+    world.wait_until_ready();
+    worker.wait_until_ready();
+    let frontend = world.frontends[0].public;
+    assert_eq!(vote(frontend, "cats", &cookie(frontend)).status, 202);
+    assert_eq!(vote(frontend, "birds", &cookie(frontend)).status, 422);
+    eventually("the vote is counted", Duration::from_secs(10), || world.total() == 1);
+
+    let processes = [&world.frontends[0], &worker, &world.results];
+    let page = file("docs/metrics.md");
+    let mut all = Metrics::new();
+    for (process, service) in processes.into_iter().zip(SERVICES) {
+        let documented = documented(&page, service);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut found = scrape(process);
+        // A report of a queue comes every two seconds.
+        while found != documented && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(100));
+            found = scrape(process);
+        }
+        assert_eq!(found, documented, "of vote-{service}, on the left what it exports");
+        all.extend(found);
+    }
+    for name in ["deploy/prometheus/alerts.yml", "deploy/grafana/dashboard.json", "docs/metrics.md"] {
+        let text = file(name);
+        assert!(named(&text).len() > 15, "{name} names metrics");
+        assert_eq!(missing(&text, &all), [""; 0], "named in {name}, and not exported");
+    }
+    for (name, (kind, _)) in &all {
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
+        assert!(kind != "summary", "{name} has no buckets");
+    }
+    assert_eq!(world.frontends[0].metric("vote_frontend_accepted_total"), 1.0);
+    assert_eq!(world.frontends[0].metric("vote_frontend_refused_total{reason=\"unknown-option\"}"), 1.0);
+    assert_eq!(world.results.metric("vote_results_conservation_residual_votes"), 0.0);
+}
+
+#[test]
+fn a_name_that_nobody_exports_is_missed() {
+    let all = exported(
+        "# TYPE vote_taken_total counter\nvote_taken_total 1\n\
+         # TYPE vote_flush_seconds histogram\nvote_flush_seconds_bucket{queue=\"a\",le=\"+Inf\"} 0\n",
+    );
+    assert_eq!(all["vote_flush_seconds"].1, BTreeSet::from(["queue".to_owned()]));
+    assert_eq!(missing("rate(vote_taken_total[1m]) / vote_flush_seconds_sum", &all), [""; 0]);
+    assert_eq!(missing("rate(vote_taken_totals[1m]) > 0", &all), ["vote_taken_totals"]);
+    assert_eq!(missing("vote_taken_total_sum", &all), ["vote_taken_total_sum"], "a counter has no sum");
+    assert_eq!(missing("a vote_ and haproxy_up", &all), [""; 0], "these are no names of ours");
+}
+
+#[test]
+fn while_the_store_is_down_workers_tell_how_many_votes_wait_and_for_how_long() {
+    let postgres = Postgres::start();
+    let world = World::on(vec![Redis::start()], postgres.database());
+    let worker = world.worker("1");
+    world.wait_until_ready();
+    let frontend = world.frontends[0].public;
+    assert_eq!(vote(frontend, "cats", &cookie(frontend)).status, 202);
+    eventually("the vote is counted", Duration::from_secs(10), || world.total() == 1);
+
+    // Workers ask the store how far a queue was read every two seconds, and go on from what it said last.
+    std::thread::sleep(Duration::from_secs(3));
+    postgres.stop();
+    assert_eq!(vote(frontend, "dogs", &cookie(frontend)).status, 202);
+    assert_eq!(vote(frontend, "dogs", &cookie(frontend)).status, 202);
+
+    eventually("both wait", Duration::from_secs(15), || worker.metric("vote_worker_queue_votes") == 2.0);
+    eventually("they get older", Duration::from_secs(15), || {
+        worker.metric("vote_worker_queue_oldest_seconds") > 3.0
+    });
+    assert_eq!(worker.metric("vote_ready"), 0.0);
+    postgres.restart();
+    eventually("nothing waits", Duration::from_secs(20), || {
+        worker.metric("vote_worker_queue_votes") + worker.metric("vote_worker_queue_oldest_seconds") == 0.0
+    });
+    assert_eq!(world.total(), 3);
+}
