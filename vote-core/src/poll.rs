@@ -381,6 +381,12 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_the_deployment_can_be_used() {
+        let polls = Polls::from_toml("polls.toml", include_str!("../../deploy/polls.toml")).unwrap();
+        assert_eq!(polls, Polls::example());
+    }
+
+    #[test]
     fn an_unknown_field_is_named_with_its_poll() {
         let e = error(&format!("[[poll]]\nslug = \"pets\"\ntitle = \"?\"\nopen_at = 1\n{OPTIONS}"));
         assert!(e.contains("polls.toml: poll \"pets\"") && e.contains("open_at"), "{e}");

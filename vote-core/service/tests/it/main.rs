@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod admin;
+mod deployment;
 mod drain;
 mod guard;
 mod limits;
