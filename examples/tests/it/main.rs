@@ -9,6 +9,7 @@ mod faults;
 mod lanes;
 mod logs;
 mod metrics;
+mod operations;
 mod pipeline;
 mod quarantine;
 mod queues;

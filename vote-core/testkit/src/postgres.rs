@@ -146,6 +146,13 @@ impl Postgres {
         program::answer(&format!("psql on {database}"), output)
     }
 
+    /// A program of this Postgres that talks to the server, such as `pg_dump`, as the superuser.
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = self.install.client_command(program);
+        command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()]);
+        command
+    }
+
     /// Stops the server in order, rolling open transactions back, and waits for its end.
     pub fn stop(&self) {
         self.child().stop(FAST);

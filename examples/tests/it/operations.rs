@@ -1,0 +1,301 @@
+//! What docs/operations.md and docs/settings.md tell operators is so.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use vote_service::settings;
+use vote_testkit::{Postgres, Service, http};
+
+use crate::world::{Process, World, cookie, eventually};
+
+const TWO_POLLS: &str = "[[poll]]\nslug = \"pets\"\ntitle = \"Pets?\"\n\
+    options = [{ slug = \"cats\", label = \"Cats\" }, { slug = \"dogs\", label = \"Dogs\" }]\n";
+const SNACK: &str = "[[poll]]\nslug = \"snack\"\ntitle = \"Snack?\"\n\
+    options = [{ slug = \"crisps\", label = \"Crisps\" }, { slug = \"popcorn\", label = \"Popcorn\" }]\n";
+
+fn file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The rows of the table whose header begins so, by what stands in code in their first cells. No name comes twice.
+fn table<'a>(page: &'a str, header: &str) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let lines = page.lines().skip_while(|line| !line.starts_with(header));
+    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    let mut table = BTreeMap::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let twice = table.insert(cells[0].trim_matches('`'), cells[1..].to_vec());
+        assert_eq!(twice, None, "{row}");
+    }
+    assert!(!table.is_empty(), "no table begins with {header}");
+    table
+}
+
+#[test]
+fn the_page_of_settings_has_each_with_its_default_in_each_service() {
+    let page = file("docs/settings.md");
+    let rows = table(&page, "| setting |");
+    let names: Vec<&str> = settings::ALL.iter().map(|setting| setting.name).collect();
+    assert_eq!(rows.len(), names.len(), "{:?}", rows.keys());
+    let services = ["frontend", "worker", "results"].map(|service| {
+        let help = Command::new(Service::binary(&format!("vote-{service}"))).arg("--help").output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        (service, help.split_whitespace().collect::<Vec<_>>().join(" "))
+    });
+    for setting in settings::ALL {
+        let name = setting.name;
+        let Some([of, default, in_file, what]) = rows.get(name).map(|row| &row[..]) else { panic!("{name}") };
+        assert_eq!(in_file.trim_matches('`'), setting.file_name().unwrap_or_default(), "{name}");
+        assert_eq!(*what, setting.help, "{name}");
+        let has =
+            |help: &str| help.contains(&format!("[env: {name}]")) || help.contains(&format!("[env: {name},"));
+        let using: Vec<_> = services.iter().filter(|(_, help)| has(help)).collect();
+        let expected = if using.len() == services.len() {
+            "all".to_owned()
+        } else {
+            using.iter().map(|(service, _)| *service).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(*of, expected, "{name}");
+        let defaults: Vec<(&str, &str)> = using
+            .iter()
+            .filter_map(|(service, help)| {
+                let (_, rest) = help.split_once(&format!("[env: {name}] [default: "))?;
+                Some((*service, rest.split_once(']')?.0))
+            })
+            .collect();
+        let expected = match &defaults[..] {
+            [] => String::new(),
+            [(_, first), rest @ ..] if rest.iter().all(|(_, other)| other == first) => format!("`{first}`"),
+            all => all.iter().map(|(service, d)| format!("{service} `{d}`")).collect::<Vec<_>>().join(", "),
+        };
+        assert_eq!(*default, expected, "{name}");
+    }
+}
+
+#[test]
+fn the_page_of_settings_has_every_variable_of_the_stack_with_its_default() {
+    let page = file("docs/settings.md");
+    let rows = table(&page, "| variable |");
+    let mut told = BTreeMap::new();
+    for name in ["deploy/stack.yml", "deploy/stack.tls.yml"] {
+        let text = file(name);
+        let text =
+            text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
+        for (at, _) in text.match_indices("${") {
+            let (variable, _) = text[at + 2..].split_once('}').unwrap();
+            let (variable, default) =
+                variable.split_once(":-").unwrap_or_else(|| panic!("{variable} has no default"));
+            let before = told.insert(variable.to_owned(), default.to_owned());
+            assert!(before.is_none_or(|before| before == default), "{variable} has two defaults");
+        }
+    }
+    let documented: BTreeMap<String, String> =
+        rows.iter().map(|(name, row)| ((*name).to_owned(), row[0].trim_matches('`').to_owned())).collect();
+    assert_eq!(documented, told, "on the left the page, on the right the stack");
+}
+
+#[test]
+fn the_handbook_has_every_alert_with_its_severity() {
+    let page = file("docs/operations.md");
+    let alerts = file("deploy/prometheus/alerts.yml");
+    let of = |line: &str| Some(line.trim().strip_prefix("- alert: ")?.to_owned());
+    let severity =
+        |line: &str| Some(line.trim().strip_prefix("labels: {severity: ")?.split_once('}')?.0.to_owned());
+    let names: Vec<String> = alerts.lines().filter_map(of).collect();
+    let severities: Vec<String> = alerts.lines().filter_map(severity).collect();
+    assert_eq!(names.len(), severities.len());
+    let raised: BTreeMap<String, String> = names.into_iter().zip(severities).collect();
+    let documented = table(&page, "| alert |");
+    let documented: BTreeMap<String, String> =
+        documented.iter().map(|(name, row)| ((*name).to_owned(), row[0].to_owned())).collect();
+    assert_eq!(documented, raised, "on the left the page, on the right the alerts");
+}
+
+/// Casts votes of new voters.
+#[track_caller]
+fn cast(frontend: &Process, poll: &str, option: &str, votes: usize) {
+    let path = format!("/polls/{poll}/votes");
+    let body = format!(r#"{{"option": "{option}"}}"#);
+    for _ in 0..votes {
+        let page = http(frontend.public, "GET", &format!("/polls/{poll}"), &[], b"").unwrap();
+        let cookie = page.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        let headers = [("content-type", "application/json"), ("cookie", cookie.as_str())];
+        assert_eq!(http(frontend.public, "POST", &path, &headers, body.as_bytes()).unwrap().status, 202);
+    }
+}
+
+#[track_caller]
+fn counted(world: &World, votes: usize) {
+    eventually("all votes are counted", Duration::from_secs(30), || {
+        world.psql("SELECT count(*) FROM vote.votes") == votes.to_string()
+    });
+}
+
+/// The block of SQL that follows a mark in the handbook.
+fn sql(mark: &str) -> String {
+    let page = file("docs/operations.md");
+    let (_, rest) = page.split_once(&format!("<!-- {mark} -->\n```sql\n")).expect("the page has it");
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn an_erased_poll_leaves_sums_at_most_and_the_others_alone() {
+    let mut world = World::with_polls(2, &format!("{TWO_POLLS}{SNACK}"));
+    let worker = world.worker("2");
+    world.wait_until_ready();
+    for frontend in &world.frontends {
+        cast(frontend, "pets", "cats", 5);
+        cast(frontend, "snack", "crisps", 3);
+    }
+    counted(&world, 16);
+    world.assert_audit_holds();
+
+    world.psql(&sql("erase"));
+    assert_eq!(world.psql("SELECT count(*) FROM vote.votes"), "16", "one that is not final is left alone");
+    world.must("vote-worker", &["polls", "close", "pets"]);
+    eventually("it is final", Duration::from_secs(20), || {
+        world.psql("SELECT count(*) FROM vote.polls WHERE final_at IS NOT NULL") == "1"
+    });
+    let gone = world.psql("SELECT queue FROM vote.queues ORDER BY address LIMIT 1");
+    let address = world.psql("SELECT address FROM vote.queues ORDER BY address LIMIT 1");
+    let node =
+        world.redis.iter().position(|redis| redis.url().ends_with(address.rsplit('/').next().unwrap()));
+    let node = node.expect("a queue is one of these servers");
+    let living = 1 - node;
+    drop(world.frontends.remove(node));
+    world.redis[node].kill9();
+    let outstanding = || world.audit().1["outstanding"].to_string();
+    eventually("it is missed", Duration::from_secs(20), || outstanding().contains("was not heard of"));
+    let id = gone.replace('-', "");
+    let early =
+        world.command("vote-worker", &["queues", "retire", &id, "--reason", "drained, node 1 removed"]);
+    assert_eq!(early.status.code(), Some(1), "it was seen less than half a minute ago");
+    world.psql(&format!(
+        "UPDATE vote.queues SET seen_at = seen_at - interval '1 minute' WHERE queue = '{gone}'"
+    ));
+    world.must("vote-worker", &["queues", "retire", &id, "--reason", "drained, node 1 removed"]);
+    world.assert_audit_holds();
+
+    world.set_polls(SNACK);
+    world.psql(&sql("erase"));
+    for table in ["votes", "tally", "options", "polls"] {
+        let others =
+            format!("SELECT count(*) FROM vote.{table} WHERE poll NOT IN (SELECT poll FROM vote.polls)");
+        assert_eq!(world.psql(&others), "0", "{table}");
+    }
+    assert_eq!(world.psql("SELECT slug FROM vote.polls"), "snack");
+    assert_eq!(world.psql("SELECT count(*) FROM vote.votes"), "6");
+    for table in ["seals", "quarantine"] {
+        assert_eq!(
+            world.psql(&format!("SELECT count(*) FROM vote.{table} WHERE poll = 'pets'")),
+            "0",
+            "{table}"
+        );
+    }
+    let sums =
+        "SELECT count(DISTINCT queue), sum(accepted), sum(new_voters), sum(superseded) FROM vote.ledger
+                WHERE poll = 'pets'";
+    assert_eq!(world.psql(sums), "1|5|0|5", "of the queue that lives, the sum");
+    assert_eq!(
+        world.psql(&format!("SELECT accepted FROM vote.queues WHERE queue = '{gone}'")),
+        "{\"snack\": 3}"
+    );
+
+    let living = if living > node { living - 1 } else { living };
+    cast(&world.frontends[living], "snack", "popcorn", 40);
+    counted(&world, 46);
+    worker.service.signal("KILL");
+    let _worker = world.worker("2");
+    cast(&world.frontends[living], "snack", "popcorn", 40);
+    counted(&world, 86);
+    let audit = world.assert_audit_holds();
+    assert_eq!(world.psql(sums), "1|5|0|5");
+    assert_eq!(world.psql("SELECT slug FROM vote.polls"), "snack", "it is not registered anew");
+    let states: Vec<(&str, &str, i64)> = audit["polls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|poll| {
+            let text = |name: &str| poll[name].as_str().unwrap();
+            (text("poll"), text("state"), poll["tally"].as_i64().unwrap())
+        })
+        .collect();
+    assert_eq!(states, [("snack", "open", 86), ("pets", "unregistered", 0)]);
+    world.assert_conserved();
+}
+
+/// A database that went back to a backup: votes were committed after it.
+struct Restored {
+    world: World,
+    worker: Process,
+}
+
+fn restored(trim_delay: &str) -> Restored {
+    let world = World::start(1);
+    let queue = world.redis[0].url();
+    let start = || world.worker_of(&queue, "2", &[("VOTE_TRIM_DELAY", trim_delay)]);
+    let worker = start();
+    world.wait_until_ready();
+    cast(&world.frontends[0], "pets", "cats", 30);
+    counted(&world, 30);
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("votes.dump");
+    let (postgres, store) = (Postgres::shared(), world.store_url());
+    let database = store.rsplit('/').next().unwrap();
+    let mut backup = postgres.client("pg_dump");
+    backup.args(["--format=custom", database]).stdout(File::create(&dump).unwrap());
+    assert!(backup.status().unwrap().success());
+    cast(&world.frontends[0], "pets", "dogs", 30);
+    counted(&world, 60);
+    // What is committed is trimmed, or not, by now; and reported.
+    std::thread::sleep(Duration::from_secs(4));
+
+    // Frontends go on.
+    for process in [&worker, &world.results] {
+        process.service.signal("TERM");
+        process.service.wait_exit(Duration::from_secs(20)).expect("it ends");
+    }
+    cast(&world.frontends[0], "pets", "cats", 10);
+    postgres.psql("postgres", &format!("ALTER DATABASE {database} RENAME TO {database}_before"));
+    let mut restore = postgres.client("pg_restore");
+    restore.args(["--dbname=postgres", "--create"]).stdin(File::open(&dump).unwrap()).stdout(Stdio::null());
+    assert!(restore.status().unwrap().success());
+    assert_eq!(world.psql("SELECT count(*) FROM vote.votes"), "30", "the rest is forgotten");
+    let worker = start();
+    Restored { worker, world }
+}
+
+#[test]
+fn a_restored_store_gets_back_from_the_queues_what_was_committed_after_the_backup() {
+    let Restored { world, worker } = restored("3600");
+    counted(&world, 70);
+    let audit = world.assert_audit_holds();
+    assert_eq!(audit["polls"][0]["accepted"], 70, "{audit:#}");
+    assert_eq!(audit["polls"][0]["reread"], 0, "{audit:#}");
+    world.assert_conserved();
+    // Nor is a vote lost that comes now.
+    assert_eq!(
+        crate::world::vote(world.frontends[0].public, "dogs", &cookie(world.frontends[0].public)).status,
+        202
+    );
+    counted(&world, 71);
+    drop(worker);
+}
+
+#[test]
+fn without_a_trim_delay_a_restored_store_says_which_queue_lacks_votes() {
+    let Restored { world, worker } = restored("0");
+    let problems = |audit: &Value| audit["problems"].to_string();
+    eventually("the audit names the queue", Duration::from_secs(30), || {
+        let (code, audit) = world.audit();
+        code == 1 && problems(&audit).contains("is cut")
+    });
+    drop(worker);
+}
