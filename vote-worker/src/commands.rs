@@ -105,18 +105,21 @@ fn queue_id(text: &str) -> Result<QueueId, String> {
 /// Whether a command is one of these.
 #[must_use]
 pub fn is_of(name: &str) -> bool {
-    matches!(name, "polls" | "queues" | "quarantine")
+    matches!(name, "migrate" | "polls" | "queues" | "quarantine")
 }
 
 /// Runs a command. Exits with 0, or 1 if it could not be done.
 #[must_use]
 pub fn run(name: &str, matches: &ArgMatches, config: &StoreConfig) -> ExitCode {
-    let Some((what, matches)) = matches.subcommand() else { return ExitCode::FAILURE };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return failed(&e),
     };
     let done = runtime.block_on(async {
+        // Only `migrate` has none.
+        let Some((what, matches)) = matches.subcommand() else {
+            return Ok(config.store.migrate(&config.store_schema).await?);
+        };
         let store = config.store.open(&config.store_schema).await?;
         match (name, what) {
             ("polls", "list") => list_polls(&*store).await,

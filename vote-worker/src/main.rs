@@ -47,7 +47,6 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some("healthcheck") => admin::healthcheck(config.admin_listen).map_err(Into::into),
-        Some("migrate") => runtime.block_on(config.store.migrate(&config.store_schema)).map_err(Into::into),
         _ => shutdown::on_signals()
             .map_err(Into::into)
             .and_then(|shutdown| runtime.block_on(run(config, shutdown))),

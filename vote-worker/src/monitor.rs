@@ -402,6 +402,11 @@ impl Monitor {
         }
         // So that another address of the same box may take over.
         self.parts.claims.give_up(self.number);
+        // A store that was away may come back as it was some time ago, without the seals noted since: noting them again
+        // does no harm.
+        if matches!(reason, Shut::Store(_)) {
+            self.sealed.clear();
+        }
         // Where the box moved to another address it is read there.
         let elsewhere =
             self.last.as_ref().is_some_and(|(id, _)| self.parts.claims.is_elsewhere(*id, self.number));
