@@ -14,7 +14,9 @@ ARG BINARIES=compiled
 FROM ${BUILD_IMAGE} AS compiled
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin vote-frontend --bin vote-worker --bin vote-results \
+# For certificates and metrics, which name the commit they come from.
+ARG REVISION=
+RUN BUILD_COMMIT=${REVISION} cargo build --release --locked --bin vote-frontend --bin vote-worker --bin vote-results \
     && mkdir /out && cp target/release/vote-frontend target/release/vote-worker target/release/vote-results /out/
 
 FROM scratch AS prebuilt

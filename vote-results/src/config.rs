@@ -75,10 +75,6 @@ pub enum Command {
     Verify(VerifyConfig),
 }
 
-/// The commit that the program is built from, if the variable was set when it was compiled. Its name does not begin as
-/// those of the settings do: it is none.
-pub const BUILD_COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
-
 /// What an audit is told.
 #[derive(Debug, Clone)]
 pub struct AuditConfig {

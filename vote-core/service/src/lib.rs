@@ -57,3 +57,7 @@ pub use serve::{Connections, Limits};
 pub use settings::{ConfigError, Setting, Settings};
 pub use shutdown::Shutdown;
 pub use telemetry::LogFormat;
+
+/// The commit that the program is built from, if the variable was set when it was compiled. Its name does not begin as
+/// those of the settings do: it is none.
+pub const BUILD_COMMIT: Option<&str> = option_env!("BUILD_COMMIT");

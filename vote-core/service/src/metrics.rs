@@ -103,7 +103,7 @@ pub fn describe(table: &[Metric]) {
 pub(crate) const READY: Metric =
     Metric::gauge("vote_ready", "Whether the service can do its work now: what /readyz says, 1 or 0");
 pub(crate) const BUILD_INFO: Metric =
-    Metric::gauge("vote_build_info", "Always 1; the label says which version runs");
+    Metric::gauge("vote_build_info", "Always 1; the labels say which version runs, of which commit");
 pub(crate) const CONNECTIONS: Metric =
     Metric::gauge("vote_http_connections", "Open connections of the public");
 pub(crate) const SHED: Metric =
@@ -161,7 +161,8 @@ fn install() -> Exported {
         tracing::warn!("this process has a metrics recorder already: /metrics stays empty");
     }
     describe(PROCESS);
-    metrics::gauge!(BUILD_INFO.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let commit = crate::BUILD_COMMIT.unwrap_or_default();
+    metrics::gauge!(BUILD_INFO.name, "version" => env!("CARGO_PKG_VERSION"), "commit" => commit).set(1.0);
     exported
 }
 

@@ -3,14 +3,14 @@
 use std::io::Write;
 
 use vote_core::{StoreReader, Timestamp};
-use vote_service::settings::EX_CONFIG;
+use vote_service::{BUILD_COMMIT, settings::EX_CONFIG};
 
 use super::{
     Build, Certificate, CertifyError, PrivateKey, PublicKey, Request, Status, certify, files, grouped, verify,
 };
 use crate::{
     audit::EX_UNAVAILABLE,
-    config::{BUILD_COMMIT, CertifyConfig, VerifyConfig},
+    config::{CertifyConfig, VerifyConfig},
 };
 
 /// The exit code when votes are outstanding.
