@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     Partition, PollSlug, Queue, QueueId, dedup,
-    queue::{Counters, Frame, LAYOUT_VERSION, Layout, QueueError, QueueStatus},
+    queue::{Counters, Frame, LAYOUT_VERSION, Layout, QueueError, QueueStatus, Room},
 };
 
 /// Whether votes may be taken.
@@ -56,6 +56,8 @@ struct Seen {
     /// The box that took votes, and how many it has accepted at least: those it counted when it was looked at, and
     /// those acknowledged since.
     accepted: Option<(QueueId, BTreeMap<Partition, Counters>)>,
+    /// How full the queue is.
+    room: Option<Room>,
 }
 
 impl Seen {
@@ -135,6 +137,12 @@ impl Intake {
         lock(&self.seen).sealed.contains(&poll)
     }
 
+    /// How full the queue is, as last seen; nothing where it does not tell.
+    #[must_use]
+    pub fn room(&self) -> Option<Room> {
+        lock(&self.seen).room
+    }
+
     /// Notes that the box refused a frame of that poll as sealed.
     pub(crate) fn found_sealed(&self, poll: PollSlug) {
         lock(&self.seen).sealed.insert(poll);
@@ -185,6 +193,8 @@ async fn try_inspect(
     options: &IntakeOptions,
     seen: &Mutex<Seen>,
 ) -> Result<IntakeState, QueueError> {
+    let room = queue.room().await?;
+    lock(seen).room = room;
     let problems = queue.check().await?;
     if !problems.is_empty() && !options.allow_volatile {
         return Ok(IntakeState::Shut(format!("the queue may lose votes: {}", problems.join("; "))));

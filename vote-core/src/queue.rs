@@ -155,6 +155,15 @@ pub struct Layout {
     pub fingerprint: PepperFingerprint,
 }
 
+/// How full a queue is. One that is full refuses votes, and takes them again when some were [trimmed](Queue::trim).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that count against the limit.
+    pub used: u64,
+    /// How many there may be; none where nothing limits them but the machine.
+    pub limit: Option<u64>,
+}
+
 /// What a box says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueStatus {
@@ -390,6 +399,9 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// What keeps the queue from being durable, each in words that say what to change; empty when an acknowledged
     /// frame survives the loss of power.
     async fn check(&self) -> Result<Vec<String>, QueueError>;
+
+    /// How full the queue is; nothing where it does not tell.
+    async fn room(&self) -> Result<Option<Room>, QueueError>;
 }
 
 macro_rules! forward {
@@ -446,6 +458,9 @@ macro_rules! forward {
             }
             async fn check(&self) -> Result<Vec<String>, QueueError> {
                 (**self).check().await
+            }
+            async fn room(&self) -> Result<Option<Room>, QueueError> {
+                (**self).room().await
             }
         }
     };

@@ -13,7 +13,7 @@ use std::{
 use vote_core::{
     Partitions, Queue,
     intake::{Intake, IntakeOptions, IntakeState},
-    queue::Layout,
+    queue::{Layout, Room},
     writer::Writer,
 };
 use vote_service::{Connections, Guards, Limits, Shutdown, layers::guard, serve::serve};
@@ -84,12 +84,20 @@ impl Readiness {
         }
         Ok(())
     }
+
+    /// How full the queue is, which is the same one for all.
+    fn room(&self) -> Option<Room> {
+        self.intakes.lock().unwrap_or_else(PoisonError::into_inner).iter().find_map(Intake::room)
+    }
 }
 
-/// Keeps the metric that says whether votes are taken.
+/// Keeps the metrics that say whether votes are taken, and for how many more there is room.
 async fn measure(readiness: &Readiness) -> Infallible {
     loop {
         metrics::taking_votes(readiness.ready().is_ok());
+        if let Some(room) = readiness.room() {
+            metrics::room(room);
+        }
         tokio::time::sleep(MEASURE_EVERY).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The frontend's metrics: names, units and meaning in one table.
 
 use metrics::{counter, gauge, histogram};
-use vote_core::writer::Flush;
+use vote_core::{queue::Room, writer::Flush};
 use vote_service::metrics::Metric;
 
 /// Why votes are refused: the codes of the problems that voters are told.
@@ -30,6 +30,12 @@ const TAKING_VOTES: Metric = Metric::gauge(
     "vote_frontend_taking_votes",
     "Whether votes are taken: the queue is there, durable and registered, 1 or 0",
 );
+const QUEUE_USED: Metric = Metric::gauge(
+    "vote_frontend_queue_used_bytes",
+    "Memory of the queue that counts against its limit: when it is full, votes are refused",
+);
+const QUEUE_LIMIT: Metric =
+    Metric::gauge("vote_frontend_queue_limit_bytes", "How much there may be; infinite where nothing is set");
 const FLUSH_ERRORS: Metric =
     Metric::counter("vote_frontend_flush_errors_total", "Flushes that the queue did not acknowledge");
 const FLUSH_SECONDS: Metric =
@@ -37,8 +43,17 @@ const FLUSH_SECONDS: Metric =
 const FLUSH_VOTES: Metric = Metric::histogram("vote_frontend_flush_votes", "Votes in a flush");
 const FLUSH_FRAMES: Metric = Metric::histogram("vote_frontend_flush_frames", "Frames in a flush");
 
-const TABLE: &[Metric] =
-    &[ACCEPTED, REFUSED, TAKING_VOTES, FLUSH_ERRORS, FLUSH_SECONDS, FLUSH_VOTES, FLUSH_FRAMES];
+const TABLE: &[Metric] = &[
+    ACCEPTED,
+    REFUSED,
+    TAKING_VOTES,
+    QUEUE_USED,
+    QUEUE_LIMIT,
+    FLUSH_ERRORS,
+    FLUSH_SECONDS,
+    FLUSH_VOTES,
+    FLUSH_FRAMES,
+];
 
 /// Says what the metrics mean, for `/metrics`, and starts those that count. Call it after the recorder is installed.
 pub fn describe() {
@@ -57,6 +72,11 @@ pub(crate) fn refused(reason: &'static str) {
 
 pub(crate) fn taking_votes(taking: bool) {
     gauge!(TAKING_VOTES.name).set(f64::from(u8::from(taking)));
+}
+
+pub(crate) fn room(room: Room) {
+    gauge!(QUEUE_USED.name).set(room.used as f64);
+    gauge!(QUEUE_LIMIT.name).set(room.limit.map_or(f64::INFINITY, |limit| limit as f64));
 }
 
 pub(crate) fn flushed(flush: Flush) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId,
-    queue::{AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, Seal, Unread},
+    queue::{AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, Room, Seal, Unread},
 };
 
 use crate::fault::Fault;
@@ -75,5 +75,9 @@ impl Queue for FaultyQueue {
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {
         self.inner.check().await
+    }
+
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        self.inner.room().await
     }
 }

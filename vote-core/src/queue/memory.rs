@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::{
     AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError,
-    QueueId, QueueStatus, Read, Remains, Seal, Unread,
+    QueueId, QueueStatus, Read, Remains, Room, Seal, Unread,
 };
 use crate::{Partition, PollSlug};
 
@@ -242,5 +242,9 @@ impl Queue for MemoryQueue {
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {
         Ok(vec!["a queue in memory is lost with its process".to_owned()])
+    }
+
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        Ok(None)
     }
 }

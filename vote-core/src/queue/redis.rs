@@ -28,7 +28,7 @@ use fred::{
     error::{Error, ErrorKind},
     interfaces::{ClientLike, LuaInterface},
     types::{
-        Builder, ConnectHandle, Value,
+        Builder, ConnectHandle, InfoKind, Value,
         config::{Config, Options, ReconnectPolicy, ServerConfig},
     },
 };
@@ -36,7 +36,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     AppendError, Appended, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError, QueueId,
-    QueueStatus, Read, Seal, Unread, poll_name,
+    QueueStatus, Read, Room, Seal, Unread, poll_name,
 };
 use crate::{Partition, PollSlug};
 
@@ -294,6 +294,11 @@ impl Queue for RedisQueue {
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {
         durability::problems(&self.client, &self.prefix).await.map_err(|e| queue_error(&e))
+    }
+
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        let info: String = self.client.info(Some(InfoKind::Memory)).await.map_err(|e| queue_error(&e))?;
+        reply::room(&info).map(Some)
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError,
-    QueueId, QueueStatus, Read, Seal, Unread,
+    QueueId, QueueStatus, Read, Room, Seal, Unread,
 };
 use crate::{
     Partition, PollSlug,
@@ -270,5 +270,10 @@ impl Queue for SqliteQueue {
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {
         Ok(self.file.writer.check().await?)
+    }
+
+    // Its limit is the disk's, which SQLite does not know.
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        Ok(None)
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use vote_core::{
     Clock, Partition, Position, Queue, QueueId, SystemClock,
     conformance::{QueueHarness, frames, layout, poll, vote},
-    queue::{AppendError, QueueError, RedisQueue},
+    queue::{AppendError, QueueError, RedisQueue, Room},
 };
 use vote_testkit::Redis;
 
@@ -37,6 +37,7 @@ impl QueueHarness for OnRedis {
 }
 
 mod acl;
+mod deployed;
 
 mod conformance {
     vote_core::queue_conformance!(super::OnRedis::default());
@@ -190,6 +191,38 @@ async fn settings_that_may_lose_votes_are_named() {
         assert!(problems.len() == 1 && problems[0].contains(name), "{name}: {problems:?}");
         redis.cli(&["CONFIG", "SET", name, as_it_was]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_tells_how_full_it_is() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    assert_eq!(queue.room().await.unwrap().unwrap().limit, None, "nothing is set");
+    redis.cli(&["CONFIG", "SET", "maxmemory", "20mb"]);
+    let room = async || queue.room().await.unwrap().unwrap();
+    assert_eq!(room().await.limit, Some(20 << 20));
+
+    let before = room().await.used;
+    let votes: Vec<_> = (0..1_000).map(|n| vote(n, 0, 1)).collect();
+    for _ in 0..20 {
+        queue.append(id, &frames(&votes)).await.unwrap();
+    }
+    let full = room().await.used;
+    // A vote has a key of 16 bytes.
+    assert!(full > before + 20_000 * 16, "{before} bytes before, {full} with 20,000 votes");
+    let start = vec![Position::START; usize::from(layout().partitions.count())];
+    let ends = queue.unread(id, &start, 1).await.unwrap();
+    for (partition, unread) in (0..).map(Partition).zip(ends) {
+        queue.trim(id, partition, unread.end).await.unwrap();
+    }
+    let trimmed = room().await.used;
+    assert!(trimmed < full - 15_000 * 16, "{full} bytes before, {trimmed} after the votes were trimmed");
+
+    // What it says is what it goes by.
+    redis.cli(&["CONFIG", "SET", "maxmemory", "500kb"]);
+    let Room { used, limit } = room().await;
+    assert!(used > limit.unwrap(), "{used} of {limit:?}");
+    assert!(matches!(queue.append(id, &frames(&votes)).await, Err(AppendError::NotStored(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

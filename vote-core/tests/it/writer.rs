@@ -14,7 +14,9 @@ use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId, Vote,
     conformance::{layout, poll, vote},
     intake::{Intake, IntakeOptions, IntakeState},
-    queue::{AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Seal, Unread},
+    queue::{
+        AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Room, Seal, Unread,
+    },
     writer::{CastError, Writer},
 };
 
@@ -78,6 +80,9 @@ impl Queue for Slow {
     }
     async fn check(&self) -> Result<Vec<String>, QueueError> {
         self.inner.check().await
+    }
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        self.inner.room().await
     }
 }
 

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use crate::{
     Partition, PollSlug, Position, Queue, QueueId,
     conformance::{QueueHarness, layout},
-    queue::{AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Seal, Unread},
+    queue::{
+        AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Room, Seal, Unread,
+    },
 };
 
 /// What a [`BrokenQueue`] does wrong.
@@ -197,6 +199,10 @@ impl Queue for BrokenQueue {
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {
         self.inner.check().await
+    }
+
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        self.inner.room().await
     }
 }
 

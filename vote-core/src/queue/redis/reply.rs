@@ -8,7 +8,8 @@ use super::entry;
 use crate::{
     Partition, Partitions, Timestamp,
     queue::{
-        Appended, Counters, Layout, Position, QueueError, QueueStatus, Read, Remains, Seal, Unread, poll_name,
+        Appended, Counters, Layout, Position, QueueError, QueueStatus, Read, Remains, Room, Seal, Unread,
+        poll_name,
     },
 };
 
@@ -62,6 +63,19 @@ fn pairs(value: Value) -> Result<Vec<(String, u64)>, QueueError> {
         Value::Null => Ok(Vec::new()),
         other => array(other)?.chunks_exact(2).map(|pair| Ok((text(&pair[0])?, number(&pair[1])?))).collect(),
     }
+}
+
+/// What `INFO memory` says of the limit that `maxmemory` sets. Buffers of the log and of replicas do not count against it.
+pub(super) fn room(info: &str) -> Result<Room, QueueError> {
+    let field = |name: &str| {
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.and_then(|value| value.trim().parse::<u64>().ok())
+    };
+    let (Some(used), Some(limit)) = (field("used_memory"), field("maxmemory")) else {
+        return Err(unexpected("INFO memory", &Value::String(info.into())));
+    };
+    let not_counted = field("mem_not_counted_for_evict").unwrap_or(0);
+    Ok(Room { used: used.saturating_sub(not_counted), limit: (limit > 0).then_some(limit) })
 }
 
 pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {

@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId,
     conformance::{QueueHarness, frames, layout, poll, vote},
-    queue::{AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, RedisQueue, Seal, Unread},
+    queue::{
+        AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, RedisQueue, Room, Seal, Unread,
+    },
 };
 use vote_testkit::Redis;
 
@@ -111,6 +113,9 @@ impl Queue for TwoUsers {
     }
     async fn check(&self) -> Result<Vec<String>, QueueError> {
         self.frontend.check().await
+    }
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        self.frontend.room().await
     }
 }
 

@@ -1,0 +1,105 @@
+//! The Redis of the deployment, with its settings, its users, and the command lines that start it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+use vote_core::{
+    Queue,
+    conformance::{frames, layout, vote},
+    queue::{RedisQueue, Room},
+};
+
+use super::eventually;
+
+fn deploy(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The words after the name of the server in the unit for systemd.
+fn of_the_unit() -> Vec<String> {
+    let unit = deploy("systemd/vote-redis.service");
+    let command = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
+    let (_, after) = command.split_once("redis-server ").unwrap();
+    after.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The same in a file for containers.
+fn of_containers(name: &str) -> Vec<String> {
+    let file = deploy(name);
+    let command = file.lines().find(|line| line.contains("entrypoint: [flock")).unwrap();
+    let (_, after) = command.trim_end_matches(']').split_once("redis-server, ").unwrap();
+    after.split(", ").map(str::to_owned).collect()
+}
+
+struct Deployed {
+    dir: TempDir,
+    server: Child,
+}
+
+impl Deployed {
+    /// Started as these words say, with all places that there are put into one folder.
+    fn start(words: &[String], places: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/make-secrets");
+        let made = Command::new(script).arg(dir.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let here = dir.path().to_str().unwrap();
+        let moved = |text: &str| places.iter().fold(text.to_owned(), |text, place| text.replace(place, here));
+        fs::write(dir.path().join("redis.conf"), moved(&deploy("redis/redis.conf"))).unwrap();
+        let server = Command::new("redis-server")
+            .args(words.iter().map(|word| moved(word)))
+            // By its socket alone.
+            .args(["--port", "0"])
+            .current_dir("/")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { dir, server }
+    }
+
+    fn connect(&self, user: &str) -> RedisQueue {
+        let password = fs::read_to_string(self.dir.path().join(format!("redis_{user}_password"))).unwrap();
+        let socket = self.dir.path().join("redis.sock");
+        RedisQueue::connect(&format!("redis+unix://{user}:{password}@redis{}", socket.display()), "vote")
+            .unwrap()
+    }
+}
+
+impl Drop for Deployed {
+    fn drop(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+async fn takes_votes(words: &[String], places: &[&str]) {
+    let redis = Deployed::start(words, places);
+    let (frontend, worker) = (redis.connect("frontend"), redis.connect("worker"));
+    let id = eventually(async || frontend.create(layout(), None).await).await;
+    assert_eq!(frontend.check().await.unwrap(), [] as [String; 0]);
+    let Some(Room { limit: Some(limit), .. }) = frontend.room().await.unwrap() else {
+        panic!("it has no limit")
+    };
+    assert!(limit > 1 << 30, "{limit}");
+    worker.register(id).await.unwrap();
+    assert_eq!(frontend.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap().len(), 1);
+    assert!(redis.dir.path().join("appendonlydir").exists(), "the log lies where the command line says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_systemd_it_takes_votes() {
+    // Of the machine, of the unit, and of systemd.
+    takes_votes(&of_the_unit(), &["/etc/vote", "/run/vote", "/var/lib/vote-redis", "%d"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_containers_it_takes_votes() {
+    let of_the_stack = of_containers("stack.yml");
+    takes_votes(&of_the_stack, &["/usr/local/etc/redis", "/run/vote", "/data", "/run/secrets"]).await;
+    assert_eq!(of_containers("compose.yml"), of_the_stack);
+}
