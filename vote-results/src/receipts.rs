@@ -37,6 +37,8 @@ pub enum Fate {
         /// Somebody decided that it stays uncounted.
         decided: bool,
     },
+    /// It was read, and the count knows its poll no more: the votes of a poll can be erased when it is over.
+    Erased,
     /// Its queue lost data before the vote was read.
     Lost,
     /// It was read, yet is neither counted nor set aside: a bug.
@@ -52,6 +54,7 @@ impl Fate {
             Self::Counted => "counted",
             Self::Superseded => "superseded",
             Self::Quarantined { .. } => "quarantined",
+            Self::Erased => "erased",
             // To the voter it is the same.
             Self::Lost | Self::Unaccounted => "lost",
         }
@@ -75,6 +78,7 @@ impl Fate {
                 "Your vote arrived, but could not be counted: {reason}. It was set aside and is kept; the organisers \
                  have to decide about it before the result is final."
             ),
+            Self::Erased => "This poll is over, and the organisers have erased its votes.".to_owned(),
             Self::Lost => {
                 "Your vote is lost: the server that held it lost data before your vote was counted. If what is left \
                  there is read again and your vote is found, this page will say so."
@@ -189,13 +193,17 @@ pub async fn fate(
             decided: reason.contains(QuarantinedFrame::REJECTED),
         });
     }
+    let was_read = read_to >= position;
     // Nothing more of such a queue is counted under this identity, so there is nothing to wait for.
-    Ok(if of_queue.is_over {
-        Fate::Lost
-    } else if read_to < position {
-        Fate::Waiting
-    } else {
-        Fate::Unaccounted
+    if !was_read && !of_queue.is_over {
+        return Ok(Fate::Waiting);
+    }
+    // A frame is committed for a poll that is registered, or set aside; so if it was read and is neither, they are gone.
+    let is_registered = store.polls().await?.iter().any(|registered| registered.slug == poll);
+    Ok(match (was_read, is_registered) {
+        (true, false) => Fate::Erased,
+        (true, true) if !of_queue.is_over => Fate::Unaccounted,
+        _ => Fate::Lost,
     })
 }
 

@@ -120,15 +120,20 @@ fn the_handbook_has_every_alert_with_its_severity() {
 
 /// Casts votes of new voters.
 #[track_caller]
-fn cast(frontend: &Process, poll: &str, option: &str, votes: usize) {
+/// The receipts of so many voters.
+fn cast(frontend: &Process, poll: &str, option: &str, votes: usize) -> Vec<String> {
     let path = format!("/polls/{poll}/votes");
     let body = format!(r#"{{"option": "{option}"}}"#);
-    for _ in 0..votes {
+    let cast_one = || {
         let page = http(frontend.public, "GET", &format!("/polls/{poll}"), &[], b"").unwrap();
         let cookie = page.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
         let headers = [("content-type", "application/json"), ("cookie", cookie.as_str())];
-        assert_eq!(http(frontend.public, "POST", &path, &headers, body.as_bytes()).unwrap().status, 202);
-    }
+        let taken = http(frontend.public, "POST", &path, &headers, body.as_bytes()).unwrap();
+        assert_eq!(taken.status, 202);
+        let taken: Value = serde_json::from_slice(&taken.body).unwrap();
+        taken["receipt"].as_str().unwrap().to_owned()
+    };
+    std::iter::repeat_with(cast_one).take(votes).collect()
 }
 
 #[track_caller]
@@ -150,8 +155,9 @@ fn an_erased_poll_leaves_sums_at_most_and_the_others_alone() {
     let mut world = World::with_polls(2, &format!("{TWO_POLLS}{SNACK}"));
     let worker = world.worker("2");
     world.wait_until_ready();
+    let mut erased = Vec::new();
     for frontend in &world.frontends {
-        cast(frontend, "pets", "cats", 5);
+        erased.extend(cast(frontend, "pets", "cats", 5));
         cast(frontend, "snack", "crisps", 3);
     }
     counted(&world, 16);
@@ -216,6 +222,12 @@ fn an_erased_poll_leaves_sums_at_most_and_the_others_alone() {
     cast(&world.frontends[living], "snack", "popcorn", 40);
     counted(&world, 86);
     let audit = world.assert_audit_holds();
+    for receipt in erased {
+        let path = format!("/receipts/{receipt}");
+        let told = http(world.results.public, "GET", &path, &[("accept", "application/json")], b"").unwrap();
+        assert!(told.text().contains("\"erased\""), "{}", told.text());
+    }
+    assert_eq!(world.results.metric("vote_results_unaccounted_receipts_total"), 0.0);
     assert_eq!(world.psql(sums), "1|5|0|5");
     assert_eq!(world.psql("SELECT slug FROM vote.polls"), "snack", "it is not registered anew");
     let states: Vec<(&str, &str, i64)> = audit["polls"]
