@@ -193,8 +193,6 @@ async fn try_inspect(
     options: &IntakeOptions,
     seen: &Mutex<Seen>,
 ) -> Result<IntakeState, QueueError> {
-    let room = queue.room().await?;
-    lock(seen).room = room;
     let problems = queue.check().await?;
     if !problems.is_empty() && !options.allow_volatile {
         return Ok(IntakeState::Shut(format!("the queue may lose votes: {}", problems.join("; "))));
@@ -221,6 +219,10 @@ async fn try_inspect(
         return Ok(IntakeState::Shut("the queue lost votes that were acknowledged".to_owned()));
     }
     lock(seen).note(&status);
+    // It is only measured: not to know it is no reason to take no votes.
+    if let Ok(room) = queue.room().await {
+        lock(seen).room = room;
+    }
     Ok(if status.version != LAYOUT_VERSION {
         IntakeState::Shut(format!(
             "the queue has layout version {}, this build writes version {LAYOUT_VERSION}",

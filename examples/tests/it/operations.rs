@@ -118,9 +118,7 @@ fn the_handbook_has_every_alert_with_its_severity() {
     assert_eq!(documented, raised, "on the left the page, on the right the alerts");
 }
 
-/// Casts votes of new voters.
-#[track_caller]
-/// The receipts of so many voters.
+/// Casts votes of so many new voters; their receipts.
 fn cast(frontend: &Process, poll: &str, option: &str, votes: usize) -> Vec<String> {
     let path = format!("/polls/{poll}/votes");
     let body = format!(r#"{{"option": "{option}"}}"#);

@@ -60,4 +60,7 @@ pub use telemetry::LogFormat;
 
 /// The commit that the program is built from, if the variable was set when it was compiled. Its name does not begin as
 /// those of the settings do: it is none.
-pub const BUILD_COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
+pub const BUILD_COMMIT: Option<&str> = match option_env!("BUILD_COMMIT") {
+    Some(commit) if !commit.is_empty() => Some(commit),
+    _ => None,
+};
