@@ -6,12 +6,9 @@
 //!
 //! Every worker does it, since each step is done once only by the store.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use vote_core::{
     Clock, PollSlug, Store, Timestamp, audit,
     store::{RegisteredPoll, StoreError},

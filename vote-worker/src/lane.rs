@@ -9,12 +9,12 @@
 //! starts from what is committed, so nothing here has to be undone.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tracing::Instrument;
 use vote_core::{
     Lane as StoreLane, Partition, Position, Queue, QueueId, Store, TRACES,
@@ -66,7 +66,7 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
     let name = format!("lane {number}");
     crate::metrics::owned(number, 0);
     let mut pause = BACKOFF.0;
-    let mut distrusted = HashSet::new();
+    let mut distrusted = BTreeSet::new();
     while !shutdown.is_requested() {
         let started = Instant::now();
         let result = match parts.store.open_lane().await {
@@ -117,13 +117,13 @@ struct Lane {
     epoch: u64,
     reads: JoinSet<ReadDone>,
     /// Queues left alone until then.
-    paused: HashMap<String, Instant>,
+    paused: BTreeMap<String, Instant>,
     /// Partitions whose last plan met something unexpected, to be looked up exhaustively.
-    distrusted: HashSet<Partition>,
+    distrusted: BTreeSet<Partition>,
     trimmer: Trimmer,
     yielded_at: Option<Instant>,
     /// Boxes that lost data: nothing more is booked under these identities.
-    cut: HashSet<QueueId>,
+    cut: BTreeSet<QueueId>,
 }
 
 impl Lane {
@@ -131,7 +131,7 @@ impl Lane {
         number: usize,
         store: Box<dyn StoreLane>,
         parts: LaneParts,
-        distrusted: HashSet<Partition>,
+        distrusted: BTreeSet<Partition>,
     ) -> Self {
         let trimmer = Trimmer::new(parts.trim_delay);
         Self {
@@ -141,11 +141,11 @@ impl Lane {
             owned: BTreeMap::new(),
             epoch: 0,
             reads: JoinSet::new(),
-            paused: HashMap::new(),
+            paused: BTreeMap::new(),
             distrusted,
             trimmer,
             yielded_at: None,
-            cut: HashSet::new(),
+            cut: BTreeSet::new(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Lane {
             let wake = wake.min(Instant::now() + LOOK_EVERY);
             tokio::select! {
                 Some(done) = self.reads.join_next() => self.take(done).await?,
-                () = tokio::time::sleep_until(wake.into()) => {}
+                () = tokio::time::sleep_until(wake) => {}
                 () = shutdown.requested() => {}
             }
         }
@@ -364,7 +364,7 @@ impl Lane {
         let started = Instant::now();
         let version = owned.version;
         let mut deliveries = owned.deliveries();
-        let of_replays: HashSet<QueueId> = replays.iter().map(|frame| frame.queue).collect();
+        let of_replays: BTreeSet<QueueId> = replays.iter().map(|frame| frame.queue).collect();
         for queue in of_replays {
             if !deliveries.iter().any(|delivery| delivery.queue == queue) {
                 deliveries.push(Delivery::nothing_new(queue, owned.committed_to(queue)));

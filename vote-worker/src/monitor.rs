@@ -2,12 +2,15 @@
 //! it lost data.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use vote_core::{
     Clock, Partition, PollSlug, Position, Queue, QueueId, Store, Timestamp, dedup,
     queue::{Counters, LAYOUT_VERSION, Layout, QueueError, QueueStatus},
@@ -93,7 +96,7 @@ impl Monitored {
             sealed: BTreeSet::new(),
             cut: None,
             conflict: None,
-            missing: HashMap::new(),
+            missing: BTreeMap::new(),
         };
         tokio::spawn(monitor.run(send, reported_cuts, shutdown));
         Self { queue, view, cuts }
@@ -134,7 +137,7 @@ struct Monitor {
     /// The box here that another server had, and when this one first said that it has it.
     conflict: Option<(QueueId, Instant)>,
     /// Boxes last reported from this address that are not here: what was reported, and since when it is.
-    missing: HashMap<QueueId, (Timestamp, Instant)>,
+    missing: BTreeMap<QueueId, (Timestamp, Instant)>,
 }
 
 /// When a look began.

@@ -1,10 +1,8 @@
 //! What a lane knows of a partition it owns: how far each queue was read and committed, and what waits between.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Instant,
-};
+use std::collections::BTreeMap;
 
+use tokio::time::Instant;
 use vote_core::{
     Partition, QueueId,
     dedup::{Delivery, went_back},
@@ -34,8 +32,8 @@ pub(crate) struct Owned {
     votes: u64,
     since: Option<Instant>,
     /// Queues that are being read, and about how many votes each read will bring.
-    reading: HashMap<QueueId, u64>,
-    cursors: HashMap<QueueId, Cursor>,
+    reading: BTreeMap<QueueId, u64>,
+    cursors: BTreeMap<QueueId, Cursor>,
 }
 
 #[derive(Debug)]
@@ -73,8 +71,8 @@ impl Owned {
             waiting: BTreeMap::new(),
             votes: 0,
             since: None,
-            reading: HashMap::new(),
-            cursors: HashMap::new(),
+            reading: BTreeMap::new(),
+            cursors: BTreeMap::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 //! a worker, so that the store is asked once for all of them.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct Known {
     polls: Arc<[RegisteredPoll]>,
-    queues: Arc<HashMap<QueueId, QueueRecord>>,
+    queues: Arc<BTreeMap<QueueId, QueueRecord>>,
 }
 
 impl Registry {
@@ -65,7 +65,7 @@ impl Registry {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).polls)
     }
 
-    pub(crate) fn queues(&self) -> Arc<HashMap<QueueId, QueueRecord>> {
+    pub(crate) fn queues(&self) -> Arc<BTreeMap<QueueId, QueueRecord>> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).queues)
     }
 

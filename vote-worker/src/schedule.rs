@@ -1,7 +1,8 @@
 //! Which partition is committed next, and how many a lane should own. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use vote_core::{Partition, Partitions};
 
 /// A batch is committed when it has this many votes: beyond it a larger one is hardly faster (see

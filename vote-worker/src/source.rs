@@ -1,14 +1,8 @@
 //! Where queues are found: at fixed addresses, or behind a name that is resolved again and again.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use vote_core::Queue;
 use vote_service::Shutdown;
 
@@ -67,7 +61,7 @@ pub(crate) fn discover(
     let (send, receive) = watch::channel(Arc::new(queues.clone()));
     if !names.is_empty() {
         tokio::spawn(async move {
-            let mut seen: HashMap<String, Instant> = HashMap::new();
+            let mut seen: BTreeMap<String, Instant> = BTreeMap::new();
             loop {
                 for (name, connect) in &names {
                     for address in resolve(name).await {

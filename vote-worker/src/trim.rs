@@ -1,10 +1,11 @@
 //! Lets queues forget what is committed, at once or, where the store may be restored from a backup, after a delay.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use vote_core::{Partition, Position, QueueId};
 
 use crate::{
@@ -22,12 +23,12 @@ pub(crate) struct Trimmer {
     delay: Duration,
     due: VecDeque<(Instant, Trim)>,
     /// When a position was noted last, and a later one that was not.
-    noted: HashMap<(QueueId, Partition), (Instant, Option<Position>)>,
+    noted: BTreeMap<(QueueId, Partition), (Instant, Option<Position>)>,
 }
 
 impl Trimmer {
     pub(crate) fn new(delay: Duration) -> Self {
-        Self { delay, due: VecDeque::new(), noted: HashMap::new() }
+        Self { delay, due: VecDeque::new(), noted: BTreeMap::new() }
     }
 
     /// Everything up to this position is committed.

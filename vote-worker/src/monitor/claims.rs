@@ -1,16 +1,16 @@
 //! Which monitor reads a box: one that is reached by two addresses must be read by one of them only.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
+use tokio::time::Instant;
 use vote_core::QueueId;
 
 /// Boxes, and by whom they are read. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Claims(Arc<Mutex<HashMap<QueueId, Held>>>);
+pub(crate) struct Claims(Arc<Mutex<BTreeMap<QueueId, Held>>>);
 
 #[derive(Debug)]
 struct Held {

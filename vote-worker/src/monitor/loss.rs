@@ -4,8 +4,7 @@
 //! one does, the server lost data, or came back with an older copy of it: its box is *cut*. Nothing more is booked under
 //! its identity; the server gets a box with a new one, and what is left of the old one is read as remains.
 
-use std::time::Instant;
-
+use tokio::time::Instant;
 use vote_core::{
     Partition, Position, QueueId,
     queue::{QueueError, QueueStatus},

@@ -1,7 +1,8 @@
 //! What a monitor tells the store of its queue.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
+use tokio::time::Instant;
 use vote_core::{
     Position, Timestamp,
     queue::{Counters, QueueStatus, Unread},
