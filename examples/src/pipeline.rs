@@ -9,7 +9,7 @@ use vote_core::{
 use vote_frontend::{Readiness, cookie::CookieKeys};
 use vote_results::Serving;
 use vote_service::{BoxError, Connections, Guards, Limits, Shutdown};
-use vote_worker::{Health, Source};
+use vote_worker::{Health, Source, WorkerError};
 
 use crate::secrets::load_or_make;
 
@@ -110,7 +110,7 @@ async fn worker(
     pepper: &Pepper,
     allow_volatile: bool,
     shutdown: Shutdown,
-) -> Result<(), vote_core::store::StoreError> {
+) -> Result<(), WorkerError> {
     let parts = vote_worker::Parts {
         store,
         sources: vec![Source::Queue(queue)],

@@ -14,13 +14,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Partition, PollSlug, Position, QueueId, Timestamp,
+    Partition, PollSlug, Position, QueueId,
     store::{Books, LedgerRow, QuarantineTotal, QueueRecord, QueueState, SealRecord},
 };
 
+mod finality;
 mod found;
 mod residual;
 
+pub use finality::{obstacles, obstacles_in};
 pub use found::{Audit, Figures, PollAudit, PollState, QueueAudit, Verdict};
 use residual::unaccounted;
 pub use residual::{Residual, residuals};
@@ -29,10 +31,10 @@ pub use residual::{Residual, residuals};
 /// queued votes is as old as that, at least.
 pub const NOT_HEARD_OF_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Audits a store as of `now`, or one poll of it.
+/// Audits a store, or one poll of it, as of the moment of the books by the store's clock.
 #[must_use]
-pub fn audit(books: &Books, now: Timestamp, only: Option<PollSlug>) -> Audit {
-    let view = View::new(books, now);
+pub fn audit(books: &Books, only: Option<PollSlug>) -> Audit {
+    let view = View::new(books);
     let mut problems = Vec::new();
     let mut outstanding = Vec::new();
     let mut polls = Vec::new();
@@ -56,61 +58,29 @@ pub fn audit(books: &Books, now: Timestamp, only: Option<PollSlug>) -> Audit {
         (true, false) => Verdict::NotDrained,
         (true, true) => Verdict::Holds,
     };
-    Audit { taken_at: now, verdict, problems, outstanding, polls }
-}
-
-/// What keeps a closed poll's count from being final; nothing if it can be. Every queue must be sealed for it and read
-/// to the seal, or written off, the books must hold, and nothing of it may be in quarantine undecided.
-#[must_use]
-pub fn obstacles(books: &Books, poll: PollSlug) -> Vec<String> {
-    let view = View::new(books, Timestamp::MAX);
-    let mut obstacles = Vec::new();
-    match books.polls.iter().find(|known| known.slug == poll) {
-        None => obstacles.push(format!("poll {poll} is not registered")),
-        Some(known) if known.closed_at.is_none() => obstacles.push(format!("poll {poll} is not closed")),
-        Some(_) => {}
-    }
-    view.check_poll(&view.poll(poll.as_str()), &mut obstacles);
-    for queue in &books.queues {
-        if queue.state == QueueState::Retired {
-            continue;
-        }
-        let (id, at) = (queue.id, &queue.address);
-        match queue.remains_of {
-            Some(of) if !view.is_read_to_the_end(queue) => {
-                obstacles.push(format!("what is left of queue {of} at {at} is not read to its end ({id})"));
-            }
-            Some(_) => {}
-            None => match view.seals.get(&(id, poll)) {
-                Some(seal) if view.is_read_to(id, &seal.seal.ends) => {}
-                _ if queue.state == QueueState::Cut => obstacles.push(cut(queue)),
-                None => obstacles.push(format!("queue {id} at {at} is not sealed for poll {poll} yet")),
-                Some(_) => {
-                    obstacles.push(format!("queue {id} at {at} is not read to the seal of poll {poll}"));
-                }
-            },
-        }
-    }
-    obstacles.extend(view.undecided(poll.as_str()));
-    obstacles
+    Audit { taken_at: books.taken_at, verdict, problems, outstanding, polls }
 }
 
 /// Whether all that was last reported of a queue, or of remains, is read. One that was never looked at holds nobody
 /// knows what.
 #[must_use]
 pub fn is_read_to_the_end(books: &Books, queue: &QueueRecord) -> bool {
-    View::new(books, Timestamp::MAX).is_read_to_the_end(queue)
+    View::new(books).is_read_to_the_end(queue)
 }
 
 /// Queues, and remains, from which something may still come and that no worker reported for [`NOT_HEARD_OF_AFTER`].
 #[must_use]
-pub fn not_heard_of(books: &Books, now: Timestamp) -> Vec<QueueId> {
-    let view = View::new(books, now);
+pub fn not_heard_of(books: &Books) -> Vec<QueueId> {
+    let view = View::new(books);
     let is_missed = |queue: &&QueueRecord| {
         let is_done = queue.remains_of.is_some() && view.is_read_to_the_end(queue);
         !queue.state.is_over() && view.is_late(queue) && !is_done && view.can_bring(queue, None)
     };
     books.queues.iter().filter(is_missed).map(|queue| queue.id).collect()
+}
+
+fn never_reported(queue: QueueId) -> String {
+    format!("votes were read from queue {queue}, which was never reported")
 }
 
 fn cut(queue: &QueueRecord) -> String {
@@ -128,14 +98,13 @@ fn cut(queue: &QueueRecord) -> String {
 /// The books, by what is looked for in them.
 struct View<'a> {
     books: &'a Books,
-    now: Timestamp,
     seals: BTreeMap<(QueueId, PollSlug), &'a SealRecord>,
 }
 
 impl<'a> View<'a> {
-    fn new(books: &'a Books, now: Timestamp) -> Self {
+    fn new(books: &'a Books) -> Self {
         let seals = books.seals.iter().map(|seal| ((seal.queue, seal.poll), seal)).collect();
-        Self { books, now, seals }
+        Self { books, seals }
     }
 
     /// The polls of the audit: those registered, and those that only queues know.
@@ -223,12 +192,14 @@ impl<'a> View<'a> {
         let mut total = Figures::default();
         queues.values().for_each(|queue| total.add(&queue.figures));
         let of_poll = self.books.tally.iter().filter(|row| row.poll.as_str() == name);
+        let registered = self.books.polls.iter().find(|known| known.slug.as_str() == name);
         let rows = self.books.rows.as_ref().map(|rows| {
             rows.iter().filter(|((poll, _), _)| poll.as_str() == name).map(|(_, votes)| votes).sum()
         });
         PollAudit {
             poll: name.to_owned(),
             state: self.state(name),
+            reschedules: registered.map(|poll| poll.reschedules.clone()).unwrap_or_default(),
             tally: of_poll.map(|row| row.votes).sum(),
             rows,
             total,
@@ -245,10 +216,7 @@ impl<'a> View<'a> {
             new_voters += row.entry.new_voters;
             self.check_row(row, problems);
             if !known.contains(&row.entry.queue) {
-                problems.push(format!(
-                    "votes were read from queue {}, which was never reported",
-                    row.entry.queue
-                ));
+                problems.push(never_reported(row.entry.queue));
             }
         }
         for record in self.books.seals.iter().filter(|record| record.poll.as_str() == name) {
@@ -325,13 +293,19 @@ impl<'a> View<'a> {
             };
             let booked = self.books.ledger.iter().find(of_place).map_or(0, |row| row.entry.accepted);
             let read = self.books.positions.get(&(*queue, partition)).copied().unwrap_or_default();
-            if booked > *accepted || (read >= *end && booked < *accepted && !self.is_retired(*queue)) {
+            let contradicts = booked > *accepted || (read >= *end && booked < *accepted);
+            // A queue that lost data is named as such, and one that somebody retired is known to have lost some.
+            if contradicts && !self.is_over(*queue) {
                 problems.push(format!(
                     "queue {queue}, partition {partition}, poll {poll}: {accepted} votes were accepted when the poll \
                      was sealed, {booked} were read"
                 ));
             }
         }
+    }
+
+    fn is_over(&self, queue: QueueId) -> bool {
+        self.books.queues.iter().any(|record| record.id == queue && record.state.is_over())
     }
 
     fn is_retired(&self, queue: QueueId) -> bool {
@@ -352,7 +326,7 @@ impl<'a> View<'a> {
     }
 
     fn is_late(&self, queue: &QueueRecord) -> bool {
-        self.now.as_micros() - queue.seen_at.as_micros() > NOT_HEARD_OF_AFTER.as_micros() as i64
+        self.books.taken_at.as_micros() - queue.seen_at.as_micros() > NOT_HEARD_OF_AFTER.as_micros() as i64
     }
 
     /// Whether something of the polls that are asked for can still come from a queue.

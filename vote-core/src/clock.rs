@@ -1,6 +1,6 @@
 //! Time: microseconds since the Unix epoch, from a clock that a test can replace.
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, str::FromStr, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,16 @@ impl TryFrom<i64> for Timestamp {
     type Error = TimestampError;
     fn try_from(micros: i64) -> Result<Self, TimestampError> {
         Self::from_micros(micros)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = String;
+    /// A time as RFC 3339 writes it, such as `2027-02-15T06:00:00Z`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let at: jiff::Timestamp =
+            text.parse().map_err(|e| format!("{text:?} is no time like 2027-02-15T06:00:00Z: {e}"))?;
+        Self::from_micros(at.as_microsecond()).map_err(|e| e.to_string())
     }
 }
 

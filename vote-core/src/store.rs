@@ -7,9 +7,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Keep, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
@@ -18,6 +20,7 @@ use crate::{
 };
 
 mod books;
+mod catalog;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -27,6 +30,7 @@ mod queues;
 pub mod sqlite;
 
 pub use books::{Books, QuarantineTotal, SealRecord, Snapshot, TallyRow};
+pub use catalog::{Catalog, MAX_CLOCK_DIFFERENCE, WORKER_LIVES_FOR, WorkerId, WorkerRecord};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
@@ -59,12 +63,37 @@ pub struct RegisteredPoll {
     pub keep: Keep,
     /// How voters are told apart.
     pub voters: Voters,
-    /// When it stops taking votes, if that was said. Does not change any more once it is closed.
+    /// When it stops taking votes, if that was said. Moves only when it is [rescheduled](Store::reschedule_poll), and
+    /// no more once it is closed.
     pub closes_at: Option<Timestamp>,
+    /// How often and why that moved, in order.
+    pub reschedules: Vec<Reschedule>,
     /// Since when it is closed: from then on it is sealed in every queue. Never undone.
     pub closed_at: Option<Timestamp>,
     /// When its count became final: nothing is counted for it any more. Never undone.
     pub final_at: Option<Timestamp>,
+}
+
+/// A closing time that somebody moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reschedule {
+    /// When it was moved, by the store's clock.
+    pub at: Timestamp,
+    /// The closing time before.
+    pub from: Option<Timestamp>,
+    /// The closing time after.
+    pub to: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for Reschedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time =
+            |at: Option<Timestamp>| at.map_or_else(|| "closing by hand".to_owned(), |at| at.to_string());
+        let Self { at, from, to, reason } = self;
+        write!(f, "closing time moved at {at} from {} to {}: {reason}", time(*from), time(*to))
+    }
 }
 
 impl RegisteredPoll {
@@ -263,28 +292,38 @@ pub trait Store: StoreReader {
     /// # Errors
     /// [`StoreError::Layout`] if it has another, [`StoreError::NotPrepared`] if it lacks its tables.
     async fn prepare(&self, layout: Layout) -> Result<(), StoreError>;
-    /// Registers a poll if the store has none of that name; returns what it has then. `closes_at` follows the file
-    /// until the poll is closed.
+    /// What the store has on record.
+    async fn catalog(&self) -> Result<Catalog, StoreError>;
+    /// Registers a poll if the store has none of that name; returns what it has then.
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError>;
-    /// Closes a poll, if it is not closed yet; returns what the store has then, none if there is no such poll.
-    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError>;
-    /// Notes what a poll's [seal](crate::Queue::seal) said in a queue. The first stays.
-    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError>;
-    /// Notes that a closed poll's count is final, and moves every partition's version, so that every lane that may
-    /// not know it yet starts again. Whether it is may be decided from [`Books`] of exactly these versions only.
+    /// Closes a poll now, by the store's clock, if it is not closed yet; returns what the store has then, none if there
+    /// is no such poll.
+    async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError>;
+    /// Closes the polls whose closing time is longer ago than `grace`, by the store's clock, and returns them. `now` is
+    /// the caller's clock: where the two differ by more than [`MAX_CLOCK_DIFFERENCE`], one of them is wrong, nobody
+    /// can say which, and nothing is closed.
+    async fn close_due_polls(&self, grace: Duration, now: Timestamp) -> Result<Vec<PollSlug>, StoreError>;
+    /// Moves the closing time of a poll; returns what the store has then, none if there is no such poll.
     ///
     /// # Errors
-    /// [`StoreError::StaleVersion`] if a partition has another version: nothing was changed.
-    /// [`StoreError::Conflict`] if the poll is not closed. If it is final, it stays so, and nothing is changed.
-    async fn finish_poll(
+    /// [`StoreError::Conflict`] if the poll is closed.
+    async fn reschedule_poll(
         &self,
         poll: PollSlug,
-        versions: &BTreeMap<Partition, u64>,
-        at: Timestamp,
-    ) -> Result<(), StoreError>;
-    /// Notes what was seen of queues, on disk when it returns. Reports of one queue may come in any order from
+        closes_at: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError>;
+    /// Records what a poll's [seal](crate::Queue::seal) said in a queue, and returns what is on record then: in each
+    /// partition the highest position and count that was ever said.
+    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError>;
+    /// Records that a closed poll is final, if every partition is [complete](Lane::complete) up to the store's current
+    /// [revision](Catalog::revision); returns whether it is final then. Never undone.
+    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError>;
+    /// Records what was seen of queues, on disk when it returns. Reports of one queue may come in any order from
     /// several workers: see [`QueueRecord::merged`].
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError>;
+    /// Records a sign of life of a worker, at the store's time.
+    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError>;
     /// Writes a queue off, for good. The first reason stays. False if there is no such queue.
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError>;
     /// Notes what is to become of frames that were set aside; returns of how many that was still open.
@@ -301,8 +340,9 @@ pub trait Store: StoreReader {
 /// Dropping it frees its partitions. Ownership saves work, it is not what keeps votes safe: that is the version.
 #[async_trait]
 pub trait Lane: Send + fmt::Debug {
-    /// How many lanes there are on this store, this one included; also a sign of life, to be given every 2 s.
-    async fn live_lanes(&mut self) -> Result<u32, StoreError>;
+    /// The partitions that no lane owns. A lane on a server that ends idle sessions must ask at least every 2 s; asking
+    /// also frees what lanes hold that make no progress any more.
+    async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError>;
     /// Takes a partition if no other lane has it. Taking one that this lane has reads it anew.
     async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError>;
     /// Gives a partition up.
@@ -325,7 +365,24 @@ pub trait Lane: Send + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<QuarantinedFrame>, StoreError>;
     /// Applies a plan, on disk when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleVersion`] if the partition has another version, or if the plan counts votes of a poll that is
+    /// final: the lane does not know yet what the store knows. [`StoreError::Conflict`] as said there.
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError>;
+    /// Records that a partition holds all votes of a closed poll that can come, as of the store's current
+    /// [revision](Catalog::revision), if [nothing stands against it](crate::audit::obstacles_in); returns what does.
+    /// When nothing does, the partition's version has moved by one, as with a commit. The lane must have acquired the
+    /// partition.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleVersion`] if the partition has another version.
+    async fn complete(
+        &mut self,
+        partition: Partition,
+        version: u64,
+        poll: PollSlug,
+    ) -> Result<Vec<String>, StoreError>;
 }
 
 #[async_trait]
@@ -381,19 +438,31 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
         (**self).register_poll(poll).await
     }
-    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
-        (**self).close_poll(poll, at).await
+    async fn catalog(&self) -> Result<Catalog, StoreError> {
+        (**self).catalog().await
     }
-    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
-        (**self).note_seal(seal).await
+    async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
+        (**self).close_poll(poll).await
     }
-    async fn finish_poll(
+    async fn close_due_polls(&self, grace: Duration, now: Timestamp) -> Result<Vec<PollSlug>, StoreError> {
+        (**self).close_due_polls(grace, now).await
+    }
+    async fn reschedule_poll(
         &self,
         poll: PollSlug,
-        versions: &BTreeMap<Partition, u64>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        (**self).finish_poll(poll, versions, at).await
+        closes_at: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        (**self).reschedule_poll(poll, closes_at, reason).await
+    }
+    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+        (**self).note_seal(seal).await
+    }
+    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+        (**self).finish_poll(poll).await
+    }
+    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+        (**self).beat(worker).await
     }
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
         (**self).report(queues).await
@@ -420,10 +489,16 @@ impl From<&Poll> for RegisteredPoll {
             keep: poll.keep,
             voters: poll.voters,
             closes_at: poll.closes_at,
+            reschedules: Vec::new(),
             closed_at: None,
             final_at: None,
         }
     }
+}
+
+/// Why a poll's closing time can't be moved.
+fn is_closed(poll: PollSlug) -> StoreError {
+    StoreError::Conflict(format!("poll {poll} is closed: its closing time can't be moved any more"))
 }
 
 /// The layout that stands in a store against the one that is asked for.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use vote_core::{
-    PollSlug, StoreReader, Timestamp,
+    PollSlug, StoreReader,
     audit::{self, Audit, PollAudit, PollState, Verdict},
     store::StoreError,
 };
@@ -11,22 +11,18 @@ use vote_core::{
 /// What the program exits with when the store can't be read (`EX_UNAVAILABLE` of sysexits.h): neither good nor bad news.
 pub const EX_UNAVAILABLE: u8 = 69;
 
-/// Audits the store as of one moment, its votes counted row by row.
+/// Audits the store as of one moment of its own clock, its votes counted row by row.
 ///
 /// # Errors
 /// When the store can't be read, or has no such poll.
-pub async fn audit(
-    store: &dyn StoreReader,
-    now: Timestamp,
-    only: Option<PollSlug>,
-) -> Result<Audit, StoreError> {
+pub async fn audit(store: &dyn StoreReader, only: Option<PollSlug>) -> Result<Audit, StoreError> {
     let books = store.snapshot().await?.books(true).await?;
     if let Some(poll) = only
         && !books.polls.iter().any(|known| known.slug == poll)
     {
         return Err(StoreError::NotPrepared(format!("there is no poll {poll} in the store")));
     }
-    Ok(audit::audit(&books, now, only))
+    Ok(audit::audit(&books, only))
 }
 
 /// For people: a table for each poll, then what is wrong and what is still to come.
@@ -61,6 +57,9 @@ fn write_poll(text: &mut String, poll: &PollAudit) -> std::fmt::Result {
         PollState::Unregistered => "not registered: its votes are set aside until it is",
     };
     writeln!(text, "Poll {} ({state})", poll.poll.escape_debug())?;
+    for moved in &poll.reschedules {
+        writeln!(text, "  {moved}")?;
+    }
     write!(text, "  {:<32}", "queue")?;
     for column in COLUMNS {
         write!(text, "  {column:>12}")?;

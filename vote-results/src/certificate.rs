@@ -33,7 +33,7 @@ pub use verify::{Wrong, verify};
 
 /// The version of the format that this version of the program writes and reads. Whatever is added to, or taken from,
 /// [`Certificate`] or what it holds is a new version.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The most bytes a `certificate.json` may have: room for ten thousand queues.
 pub const MAX_CERTIFICATE: usize = 8 << 20;

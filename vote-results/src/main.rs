@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{net::TcpListener, runtime::Runtime};
-use vote_core::{Clock, SystemClock};
+use vote_core::SystemClock;
 use vote_results::{
     Parts, audit,
     certificate::command::{run_certify, run_verify},
@@ -57,7 +57,7 @@ fn audit(config: AuditConfig) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(e),
     };
-    match runtime.block_on(audit::audit(&store, SystemClock.now(), config.poll)) {
+    match runtime.block_on(audit::audit(&store, config.poll)) {
         Ok(audit) => {
             let text = if config.json {
                 serde_json::to_string_pretty(&audit).map(|json| json + "\n").unwrap_or_else(|e| e.to_string())
@@ -79,7 +79,7 @@ fn audit(config: AuditConfig) -> ExitCode {
 fn certify(config: CertifyConfig) -> ExitCode {
     let store = LateStore::new(config.store.clone(), config.store_schema.clone());
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let certifying = run_certify(&config, &store, SystemClock.now(), &mut out, &mut err);
+    let certifying = run_certify(&config, &store, &mut out, &mut err);
     match one_thread() {
         Ok(runtime) => ExitCode::from(runtime.block_on(certifying)),
         Err(e) => fail(e),

@@ -48,6 +48,10 @@ const PENDING: Metric = Metric::gauge(
     "vote_results_quarantine_pending_frames",
     "Frames in quarantine about which nobody has decided",
 );
+const CLOCK_DIFFERENCE: Metric = Metric::gauge(
+    "vote_results_clock_difference_seconds",
+    "How far this service's clock is ahead of the store's; below 0, behind",
+);
 const CLOSED: Metric = Metric::gauge("vote_results_poll_closed", "Whether a poll is closed, 1 or 0, by poll");
 const FINAL: Metric = Metric::gauge("vote_results_poll_final", "Whether a poll is final, 1 or 0, by poll");
 
@@ -64,6 +68,7 @@ const TABLE: &[Metric] = &[
     QUEUED,
     QUARANTINED,
     PENDING,
+    CLOCK_DIFFERENCE,
     CLOSED,
     FINAL,
 ];
@@ -110,6 +115,11 @@ pub(crate) fn outcome(snapshot: &Snapshot) {
     }
 }
 
+/// How far this service's clock is ahead of the store's, in seconds.
+pub(crate) fn clock_difference(seconds: f64) {
+    gauge!(CLOCK_DIFFERENCE.name).set(seconds);
+}
+
 /// What the books say of the pipeline, read now.
 pub(crate) fn books(books: &Books, now: Timestamp) {
     gauge!(READ_AT.name).set(now.as_micros() as f64 / 1e6);
@@ -117,7 +127,7 @@ pub(crate) fn books(books: &Books, now: Timestamp) {
         let of_state = books.queues.iter().filter(|queue| queue.remains_of.is_none() && queue.state == state);
         gauge!(QUEUES.name, "state" => state.as_str()).set(of_state.count() as f64);
     }
-    gauge!(NOT_HEARD_OF.name).set(audit::not_heard_of(books, now).len() as f64);
+    gauge!(NOT_HEARD_OF.name).set(audit::not_heard_of(books).len() as f64);
     let active = books.queues.iter().filter(|queue| queue.state == QueueState::Active);
     gauge!(QUEUED.name).set(active.flat_map(|queue| queue.queued.values()).sum::<u64>() as f64);
     gauge!(QUARANTINED.name).set(books.quarantine.iter().map(|total| total.votes).sum::<u64>() as f64);

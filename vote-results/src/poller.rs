@@ -1,7 +1,10 @@
 //! The one reader of the store: every second it reads everything, and hands it to all requests if it changed.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,8 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub const READ_TIMEOUT: Duration = Duration::from_secs(6);
 /// How old the last reading may be before the service is not ready any more.
 pub const MAX_AGE: Duration = Duration::from_secs(10);
+/// A clock that differs from the store's by more than this is worth a warning.
+const CLOCK_WARNING: Duration = Duration::from_secs(2);
 
 /// Reads the store and publishes what it found. Dropping it ends the [event streams](crate::events).
 #[derive(Debug)]
@@ -37,6 +42,7 @@ pub struct Poller {
     clock: Arc<dyn Clock>,
     state: watch::Sender<Arc<State>>,
     read_at: ReadAt,
+    clock_differs: AtomicBool,
 }
 
 /// When the store was last read; apart from the state, which is published only when it changes.
@@ -59,6 +65,7 @@ impl Poller {
             clock: Arc::clone(&parts.clock),
             state: watch::Sender::new(Arc::default()),
             read_at: Arc::default(),
+            clock_differs: AtomicBool::new(false),
         }
     }
 
@@ -87,7 +94,7 @@ impl Poller {
     /// Reads the store once. A store that does not answer leaves what was read before, marked as stale.
     #[tracing::instrument(target = TRACES, level = "trace", name = "poll", skip_all)]
     pub async fn poll(&self) {
-        let started = Instant::now();
+        let (started, asked_at) = (Instant::now(), self.clock.now());
         let books = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
             let text = format!("it did not answer within {} s", READ_TIMEOUT.as_secs());
             Err(StoreError::Unavailable(text.into()))
@@ -98,11 +105,27 @@ impl Poller {
             Ok(books) => {
                 *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, now));
                 metrics::books(&books, now);
+                self.compare_clocks(asked_at, books.taken_at);
                 self.publish(&books, now);
             }
             Err(e) => {
                 metrics::store_error();
                 self.mark_stale(e.to_string(), now);
+            }
+        }
+    }
+
+    /// What a reader is told of times is by this service's clock, so a difference must show. It takes nothing from the
+    /// results.
+    fn compare_clocks(&self, ours: Timestamp, of_store: Timestamp) {
+        let seconds = (ours.as_micros() - of_store.as_micros()) as f64 / 1e6;
+        metrics::clock_difference(seconds);
+        let differs = seconds.abs() > CLOCK_WARNING.as_secs_f64();
+        if self.clock_differs.swap(differs, Ordering::Relaxed) != differs {
+            if differs {
+                tracing::warn!("this service's clock differs from the store's by {seconds:.1} s");
+            } else {
+                tracing::info!("this service's clock agrees with the store's");
             }
         }
     }

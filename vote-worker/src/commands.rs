@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use vote_core::{
-    Clock, PollSlug, Position, QueueId, Store, SystemClock, audit, frame,
+    PollSlug, Position, QueueId, Store, Timestamp, audit, frame,
     store::{Books, Decision, QuarantineKey, QuarantineRow, QueueRecord, QueueState, StoreError},
 };
 
@@ -24,7 +24,7 @@ fn reason(about: &'static str) -> Arg {
 #[must_use]
 pub fn polls() -> Command {
     Command::new("polls")
-        .about("Lists polls, or closes one")
+        .about("Lists polls, moves the closing time of one, or closes one")
         .subcommand_required(true)
         .subcommand(
             Command::new("list").about("Lists the polls in the store, and what keeps them from being final"),
@@ -34,8 +34,33 @@ pub fn polls() -> Command {
                 .about(
                     "Closes a poll for good: it takes no more votes, and becomes final when all are counted",
                 )
-                .arg(Arg::new("poll").value_name("SLUG").required(true).value_parser(slug)),
+                .arg(poll()),
         )
+        .subcommand(
+            Command::new("reschedule")
+                .about(
+                    "Moves the closing time of a poll that is not closed; audit and certificate show it. A file that says \
+                     otherwise changes nothing",
+                )
+                .arg(poll())
+                .arg(
+                    Arg::new("closes-at")
+                        .long("closes-at")
+                        .value_name("TIME")
+                        .required(true)
+                        .value_parser(closing_time)
+                        .help("Such as 2027-02-15T06:00:00Z, or `by-hand` for a poll that is closed by hand"),
+                )
+                .arg(reason("Why, as audit and certificate show it")),
+        )
+}
+
+fn poll() -> Arg {
+    Arg::new("poll").value_name("SLUG").required(true).value_parser(slug)
+}
+
+fn closing_time(text: &str) -> Result<Option<Timestamp>, String> {
+    if text == "by-hand" { Ok(None) } else { text.parse().map(Some) }
 }
 
 /// `vote-worker queues …`
@@ -123,6 +148,7 @@ pub fn run(name: &str, matches: &ArgMatches, config: &StoreConfig) -> ExitCode {
         let store = config.store.open(&config.store_schema).await?;
         match (name, what) {
             ("polls", "list") => list_polls(&*store).await,
+            ("polls", "reschedule") => reschedule(&*store, matches).await,
             ("polls", _) => close_poll(&*store, matches).await,
             ("queues", "list") => list_queues(&*store).await,
             ("queues", _) => retire(&*store, matches).await,
@@ -168,17 +194,26 @@ async fn list_polls(store: &dyn Store) -> Done {
 
 async fn close_poll(store: &dyn Store, matches: &ArgMatches) -> Done {
     let Some(poll) = matches.get_one::<PollSlug>("poll") else { return Ok(()) };
-    match store.close_poll(*poll, SystemClock.now()).await? {
-        None => {
-            Err(format!("poll {poll} is not registered; `vote-worker polls list` names those that are")
-                .into())
-        }
-        Some(closed) => {
-            let at = closed.closed_at.map(|at| at.to_string()).unwrap_or_default();
-            println!("poll {poll} is closed since {at}; workers seal its queues and count what is in them");
-            Ok(())
-        }
+    let closed = store.close_poll(*poll).await?.ok_or_else(|| not_registered(*poll))?;
+    let at = closed.closed_at.map(|at| at.to_string()).unwrap_or_default();
+    println!("poll {poll} is closed since {at}; workers seal its queues and count what is in them");
+    Ok(())
+}
+
+fn not_registered(poll: PollSlug) -> String {
+    format!("poll {poll} is not registered; `vote-worker polls list` names those that are")
+}
+
+async fn reschedule(store: &dyn Store, matches: &ArgMatches) -> Done {
+    let (poll, at) = (matches.get_one::<PollSlug>("poll"), matches.get_one::<Option<Timestamp>>("closes-at"));
+    let (Some(poll), Some(at)) = (poll, at) else { return Ok(()) };
+    let moved = store.reschedule_poll(*poll, *at, &text(matches, "reason")).await?;
+    let moved = moved.ok_or_else(|| not_registered(*poll))?;
+    match moved.closes_at {
+        Some(at) => println!("poll {poll} closes at {at}"),
+        None => println!("poll {poll} is open until it is closed by hand"),
     }
+    Ok(())
 }
 
 async fn list_queues(store: &dyn Store) -> Done {
@@ -214,7 +249,7 @@ async fn retire(store: &dyn Store, matches: &ArgMatches) -> Done {
 
 /// Why a queue is not to be written off now.
 fn not_yet(queue: &QueueRecord, books: &Books) -> Option<String> {
-    let age = SystemClock.now().as_micros() - queue.seen_at.as_micros();
+    let age = books.taken_at.as_micros() - queue.seen_at.as_micros();
     let seen_lately = age < SEEN_LATELY.as_micros() as i64;
     let mut remains = books.queues.iter().filter(|record| record.remains_of == Some(queue.id)).peekable();
     match queue.state {

@@ -7,6 +7,10 @@ use std::{
 
 /// What the store's problems are noted under.
 pub(crate) const STORE: &str = "store";
+/// What a clock that differs from the store's is noted under.
+pub(crate) const CLOCK: &str = "clock";
+/// What queues are noted under that others reach and this worker does not.
+pub(crate) const QUEUES: &str = "queues";
 
 /// Problems by what has them; clones share them.
 #[derive(Debug, Clone, Default)]

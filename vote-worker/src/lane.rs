@@ -17,7 +17,7 @@ use std::{
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tracing::Instrument;
 use vote_core::{
-    Lane as StoreLane, Partition, Position, Queue, QueueId, Store, TRACES,
+    Lane as StoreLane, Partition, PollSlug, Position, Queue, QueueId, Store, TRACES,
     dedup::{Batch, Delivery},
     queue::{Layout, QueueError, Read},
     store::{Checkpoint, Lookup, QuarantinedFrame, StoreError},
@@ -25,9 +25,11 @@ use vote_core::{
 use vote_service::Shutdown;
 
 use crate::{
+    duty::Duty,
     health::{self, Health},
     monitor::View,
     partition::{Owned, Taken},
+    presence::Presence,
     registry::Registry,
     schedule::{self, Next},
     source::Queues,
@@ -40,10 +42,8 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A queue whose read failed is left alone for this long.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
-/// The most partitions a lane tries to take at once: each try is a round trip.
-const MAX_TRIES: usize = 64;
-/// How long a lane that can't reach a queue that others reach stays away from free partitions, for them to take.
-const YIELD_FOR: Duration = Duration::from_secs(10);
+/// How often a partition is asked again whether it is complete for a closed poll.
+const COMPLETE_EVERY: Duration = Duration::from_secs(2);
 /// How often frames that were set aside are looked for that are to be tried again, and how many at a time.
 const REPLAY_EVERY: Duration = Duration::from_secs(3);
 const MAX_REPLAYS: usize = 64;
@@ -56,6 +56,7 @@ pub(crate) struct LaneParts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) layout: Layout,
     pub(crate) registry: Registry,
+    pub(crate) presence: Presence,
     pub(crate) queues: watch::Receiver<Arc<Queues>>,
     pub(crate) trim_delay: Duration,
     pub(crate) health: Health,
@@ -121,7 +122,8 @@ struct Lane {
     /// Partitions whose last plan met something unexpected, to be looked up exhaustively.
     distrusted: BTreeSet<Partition>,
     trimmer: Trimmer,
-    yielded_at: Option<Instant>,
+    /// Partitions recorded as complete for a poll, up to which revision.
+    completed: BTreeMap<(PollSlug, Partition), u64>,
     /// Boxes that lost data: nothing more is booked under these identities.
     cut: BTreeSet<QueueId>,
 }
@@ -144,14 +146,14 @@ impl Lane {
             paused: BTreeMap::new(),
             distrusted,
             trimmer,
-            yielded_at: None,
+            completed: BTreeMap::new(),
             cut: BTreeSet::new(),
         }
     }
 
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), StoreError> {
         let mut tend_at = Instant::now();
-        let mut replay_at = Instant::now();
+        let (mut replay_at, mut complete_at) = (Instant::now(), Instant::now());
         loop {
             if shutdown.is_requested() {
                 // What was read and not committed is read again by whoever owns the partition next.
@@ -172,6 +174,10 @@ impl Lane {
             if Instant::now() >= replay_at {
                 self.replay().await?;
                 replay_at = Instant::now() + REPLAY_EVERY;
+            }
+            if Instant::now() >= complete_at {
+                self.complete_polls().await?;
+                complete_at = Instant::now() + COMPLETE_EVERY;
             }
             while let Some(done) = self.reads.try_join_next() {
                 self.take(done).await?;
@@ -198,29 +204,27 @@ impl Lane {
 
     /// Sees to the fair share of partitions.
     async fn tend(&mut self) -> Result<(), StoreError> {
-        let live = self.store.live_lanes().await?;
-        let mut share = schedule::fair_share(self.parts.layout.partitions, live);
-        if self.should_yield() {
-            share = 0;
+        let partitions = self.parts.layout.partitions;
+        let duty = self.parts.presence.duty();
+        let share = duty.share(partitions);
+        let not_ours: Vec<Partition> =
+            self.owned.keys().copied().filter(|partition| !duty.covers(*partition)).collect();
+        for partition in not_ours {
+            self.give_up(partition).await?;
         }
         while self.owned.len() > share {
             // The one with the least read ahead: that is read again by its next owner.
             let least = self.owned.values().min_by_key(|owned| owned.waiting().map_or(0, |w| w.votes));
             let Some(partition) = least.map(|owned| owned.partition) else { break };
-            self.owned.remove(&partition);
-            self.store.release(partition).await?;
+            self.give_up(partition).await?;
         }
-        let free: Vec<_> = self
-            .parts
-            .layout
-            .partitions
-            .iter()
-            .filter(|partition| !self.owned.contains_key(partition))
-            .collect();
+        // Asked for in any case: it is the lane's sign of life.
+        let mut free = self.store.unowned().await?;
+        free.retain(|partition| duty.covers(*partition));
         // Each starts elsewhere, so that lanes do not all try the same ones.
         let start = (self.number * 7 + self.epoch as usize) % free.len().max(1);
         let owned = self.owned.len();
-        for partition in free.iter().cycle().skip(start).take(free.len().min(MAX_TRIES)) {
+        for partition in free.iter().cycle().skip(start).take(free.len()) {
             if self.owned.len() >= share {
                 break;
             }
@@ -238,30 +242,50 @@ impl Lane {
             self.parts.registry.refresh().await?;
         }
         self.epoch += 1;
-        crate::metrics::live_lanes(live);
+        if let Duty::Share { lanes } | Duty::Turn { lanes, .. } = duty {
+            crate::metrics::live_lanes(lanes);
+        }
         crate::metrics::owned(self.number, self.owned.len());
         Ok(())
     }
 
-    /// Whether to leave the partitions to other workers, since they reach a queue that this one does not. If nobody
-    /// takes them, this one goes on with the queues it does reach.
-    fn should_yield(&mut self) -> bool {
-        let cut_off =
-            self.parts.queues.borrow().values().any(|q| matches!(q.view(), View::Shut { only_here: true }));
-        if !cut_off {
-            self.yielded_at = None;
-            return false;
+    async fn give_up(&mut self, partition: Partition) -> Result<(), StoreError> {
+        self.owned.remove(&partition);
+        self.store.release(partition).await
+    }
+
+    /// Records partitions as complete for closed polls, where they are.
+    async fn complete_polls(&mut self) -> Result<(), StoreError> {
+        let catalog = self.parts.registry.catalog();
+        let undecided =
+            catalog.polls.iter().filter(|poll| poll.closed_at.is_some() && poll.final_at.is_none());
+        for poll in undecided.filter(|poll| catalog.is_sealed_everywhere(poll.slug)) {
+            let partitions: Vec<Partition> = self.owned.keys().copied().collect();
+            for partition in partitions {
+                let key = (poll.slug, partition);
+                let Some(owned) = self.owned.get_mut(&partition) else { continue };
+                if self.completed.get(&key) == Some(&catalog.revision) || !owned.is_drained() {
+                    continue;
+                }
+                let obstacles = self.store.complete(partition, owned.version, poll.slug).await?;
+                match obstacles.first() {
+                    None => {
+                        owned.version += 1;
+                        self.completed.insert(key, catalog.revision);
+                    }
+                    Some(obstacle) => {
+                        tracing::debug!(poll = %poll.slug, %partition, "not complete: {obstacle}");
+                    }
+                }
+            }
         }
-        if self.yielded_at.is_none() {
-            tracing::warn!(
-                "a queue is reached by other workers and not by this one: leaving the partitions to them"
-            );
-        }
-        self.yielded_at.get_or_insert_with(Instant::now).elapsed() < YIELD_FOR
+        Ok(())
     }
 
     fn start_reads(&mut self) {
         let queues = Arc::clone(&self.parts.queues.borrow());
+        // What is on record is of one moment: whoever reads a queue that is in it knows the state of the polls, too.
+        let catalog = self.parts.registry.catalog();
         let now = Instant::now();
         for (key, monitored) in queues.iter() {
             if self.paused.get(key).is_some_and(|until| *until > now) {
@@ -277,7 +301,10 @@ impl Lane {
                     let unread = owned.committed_to(remains.id).position < end;
                     logs.push((remains.id, if unread { u64::MAX } else { 0 }));
                 }
-                for (log, count) in logs.into_iter().filter(|(log, _)| !self.cut.contains(log)) {
+                for (log, count) in logs
+                    .into_iter()
+                    .filter(|(log, _)| !self.cut.contains(log) && catalog.queues.contains_key(log))
+                {
                     let Some((from, limit)) = owned.start_read(log, queues.len(), count, now) else {
                         continue;
                     };
@@ -313,7 +340,7 @@ impl Lane {
                     }
                     return Ok(());
                 }
-                Taken::WentBack => format!("partition {partition} counts fewer votes than before"),
+                Taken::Contradicts(how) => how,
             },
             Err(e @ QueueError::Cut(_)) => format!("partition {partition}: {e}"),
             Err(e) => {
@@ -374,8 +401,9 @@ impl Lane {
             deliveries.iter().map(|delivery| (delivery.queue, delivery.checkpoint.clone())).collect();
         let votes: u64 = deliveries.iter().map(Delivery::votes).sum();
         tracing::Span::current().record("votes", votes as i64);
-        let polls = self.parts.registry.polls_for(&deliveries, &replays).await?;
-        let batch = Batch::decode(partition, self.parts.layout.partitions, &polls, deliveries, replays);
+        let catalog = self.parts.registry.catalog_for(&deliveries, &replays).await?;
+        let batch =
+            Batch::decode(partition, self.parts.layout.partitions, &catalog.polls, deliveries, replays);
         let mut set_aside: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
         for frame in batch.quarantine() {
             let (frames, votes) = set_aside.entry(&frame.reason).or_default();
@@ -424,7 +452,7 @@ pub(crate) fn by_id(queues: &Queues, id: QueueId) -> Option<Arc<dyn Queue>> {
 fn is_remains(queues: &Queues, id: QueueId) -> bool {
     queues.values().any(|monitored| match monitored.view() {
         View::Open { remains, .. } => remains.iter().any(|remains| remains.id == id),
-        View::Shut { .. } => false,
+        View::Shut => false,
     })
 }
 

@@ -3,30 +3,42 @@
 //! [`run`] does it for any queues and any store. The binary `vote-worker` wires Redis and Postgres into it. Read
 //! `lane` for the loop, `schedule` for what goes first, `monitor` for what becomes of a queue that is down.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use vote_core::{Clock, Partitions, PepperFingerprint, Polls, Store, queue::Layout, store::StoreError};
+use vote_core::{
+    Clock, Partitions, PepperFingerprint, Polls, Store,
+    queue::Layout,
+    store::{StoreError, WorkerId, WorkerRecord},
+};
 use vote_service::Shutdown;
 
-mod closing;
 pub mod commands;
 pub mod config;
+mod duty;
+mod error;
 pub mod health;
 mod lane;
 pub mod metrics;
 mod monitor;
 mod partition;
+mod presence;
 mod registry;
 pub mod schedule;
 mod source;
+mod tasks;
 mod trim;
+mod upkeep;
 
+pub use error::WorkerError;
 pub use health::Health;
 pub use source::{Connect, Source};
 
 use lane::LaneParts;
 use monitor::{Claims, MonitorParts};
+use presence::Presence;
 use registry::Registry;
+use tasks::{Ended, Tasks};
+use upkeep::Upkeep;
 
 /// How often a store that is not there or not fit is tried.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
@@ -66,47 +78,78 @@ pub struct Options {
 /// Runs the worker until shutdown. A store or a queue that is down is tried again and again.
 ///
 /// # Errors
-/// When the store was made for another number of partitions or another pepper, which no waiting mends.
-pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(), StoreError> {
+/// [`WorkerError::Store`] when the store was made for another number of partitions or another pepper, which no waiting
+/// mends; [`WorkerError::Ended`] when one of the worker's tasks ended by itself, which is a bug: end the process, so that
+/// it is started again, since the others would go on as if nothing was missing.
+pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(), WorkerError> {
     let Some((layout, registry)) = prepare(&parts, &options, &shutdown).await? else { return Ok(()) };
     metrics::partitions(layout.partitions.count());
-    let closing = closing::ClosingParts {
-        store: Arc::clone(&parts.store),
-        registry: registry.clone(),
-        clock: Arc::clone(&parts.clock),
-        health: parts.health.clone(),
-        grace: options.close_grace,
-        allow_volatile: options.allow_volatile,
-    };
-    let closing = tokio::spawn(closing::run(closing, shutdown.clone()));
+    let (tasks, mut ended) = Tasks::new();
+    let lanes = u32::try_from(options.lanes).unwrap_or(u32::MAX);
+    // Compared and never ordered: a simulation repeats a history whatever it is.
+    let id = WorkerId::random().map_err(|e| StoreError::Unavailable(Box::new(e)))?;
+    let me = WorkerRecord { id, lanes, unreached: BTreeSet::new() };
+    let presence = Presence::new(Arc::clone(&parts.store), registry.clone(), parts.health.clone(), me);
     let monitor_parts = MonitorParts {
         store: Arc::clone(&parts.store),
         layout,
         clock: Arc::clone(&parts.clock),
         registry: registry.clone(),
         claims: Claims::default(),
+        tasks: tasks.clone(),
     };
-    let queues = source::discover(parts.sources, monitor_parts, shutdown.clone());
+    // Everything of this worker ends with it, also where one of its parts ends by itself.
+    let stop = shutdown.child();
+    let queues = source::discover(parts.sources, monitor_parts, stop.clone());
+    let upkeep = Upkeep {
+        store: Arc::clone(&parts.store),
+        registry: registry.clone(),
+        presence: presence.clone(),
+        queues: queues.clone(),
+        clock: Arc::clone(&parts.clock),
+        health: parts.health.clone(),
+        grace: options.close_grace,
+        allow_volatile: options.allow_volatile,
+    };
+    let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     let lane_parts = LaneParts {
         store: parts.store,
         layout,
         registry,
+        presence,
         queues,
         trim_delay: options.trim_delay,
         health: parts.health,
     };
     let mut lanes = tokio::task::JoinSet::new();
     for number in 0..options.lanes {
-        lanes.spawn(lane::run(number, lane_parts.clone(), shutdown.clone()));
+        lanes.spawn(lane::run(number, lane_parts.clone(), stop.clone()));
     }
-    while let Some(ended) = lanes.join_next().await {
-        if let Err(e) = ended {
-            // A bug: better to be started again than to go on with fewer lanes and nobody knowing.
-            shutdown.trigger();
-            return Err(StoreError::Unavailable(format!("a lane ended by itself: {e}").into()));
+    let result = tokio::select! {
+        result = join(lanes, upkeep) => result,
+        Some(Ended { task, reason }) = ended.recv() => Err(WorkerError::Ended { task, reason }),
+    };
+    stop.trigger();
+    result
+}
+
+/// Waits for the tasks that end at the shutdown, and for nothing else.
+async fn join(
+    mut lanes: tokio::task::JoinSet<()>,
+    upkeep: tokio::task::JoinHandle<()>,
+) -> Result<(), WorkerError> {
+    let ended = |task: &str, e: tokio::task::JoinError| WorkerError::Ended {
+        task: task.to_owned(),
+        reason: e.to_string(),
+    };
+    let lanes = async {
+        while let Some(lane) = lanes.join_next().await {
+            lane.map_err(|e| ended("a lane", e))?;
         }
-    }
-    closing.await.map_err(|e| StoreError::Unavailable(format!("a task ended by itself: {e}").into()))
+        Ok(())
+    };
+    let upkeep = async { upkeep.await.map_err(|e| ended("upkeep", e)) };
+    tokio::try_join!(lanes, upkeep).map(drop)
 }
 
 /// Waits for the store, checks it, and registers the polls; none if shutdown was requested before that was done.
@@ -147,7 +190,8 @@ async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, Regist
     let partitions = options.partitions.or(stands.map(|layout| layout.partitions)).unwrap_or_default();
     let layout = Layout { partitions, fingerprint: options.fingerprint };
     parts.store.prepare(layout).await?;
-    let registry = Registry::register(Arc::clone(&parts.store), &parts.polls).await?;
+    let registry =
+        Registry::open(Arc::clone(&parts.store), Arc::clone(&parts.clock), parts.polls.clone()).await?;
     Ok((layout, registry))
 }
 

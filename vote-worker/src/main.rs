@@ -5,7 +5,7 @@ use std::{fmt::Display, process::ExitCode, sync::Arc};
 use vote_core::{SystemClock, store::StoreError};
 use vote_service::{Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
 use vote_worker::{
-    Health, Options, Parts, commands,
+    Health, Options, Parts, WorkerError, commands,
     config::{self, Config, StoreConfig},
 };
 
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let wrong_setting = matches!(e.downcast_ref(), Some(StoreError::Layout(_)));
+            let wrong_setting = matches!(e.downcast_ref(), Some(WorkerError::Store(StoreError::Layout(_))));
             fail(&*e, if wrong_setting { EX_CONFIG } else { 1 })
         }
     }

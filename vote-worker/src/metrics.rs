@@ -18,7 +18,12 @@ const STORE_ERRORS: Metric =
 const COMMIT_SECONDS: Metric =
     Metric::histogram("vote_worker_commit_seconds", "From the look-up to the commit of a batch");
 const COMMIT_VOTES: Metric = Metric::histogram("vote_worker_commit_votes", "Votes in a batch");
-const LIVE_LANES: Metric = Metric::gauge("vote_worker_live_lanes", "Lanes of all workers on the store");
+const LIVE_LANES: Metric =
+    Metric::gauge("vote_worker_live_lanes", "Lanes of all workers that share this worker's partitions");
+const CLOCK_DIFFERENCE: Metric = Metric::gauge(
+    "vote_worker_clock_difference_seconds",
+    "How far this worker's clock is ahead of the store's; below 0, behind",
+);
 const PARTITIONS: Metric = Metric::gauge("vote_worker_partitions", "Partitions of the store");
 const PARTITIONS_OWNED: Metric = Metric::gauge("vote_worker_partitions_owned", "Partitions that a lane owns");
 const QUEUE_UP: Metric =
@@ -46,6 +51,7 @@ const TABLE: &[Metric] = &[
     COMMIT_SECONDS,
     COMMIT_VOTES,
     LIVE_LANES,
+    CLOCK_DIFFERENCE,
     PARTITIONS,
     PARTITIONS_OWNED,
     QUEUE_UP,
@@ -80,6 +86,11 @@ pub(crate) fn owned(lane: usize, partitions: usize) {
 
 pub(crate) fn live_lanes(lanes: u32) {
     gauge!(LIVE_LANES.name).set(f64::from(lanes));
+}
+
+/// Takes microseconds.
+pub(crate) fn clock_difference(ahead: i64) {
+    gauge!(CLOCK_DIFFERENCE.name).set(ahead as f64 / 1e6);
 }
 
 pub(crate) fn queue_up(address: &str, up: bool) {

@@ -18,7 +18,7 @@ use vote_core::{
 };
 use vote_service::Shutdown;
 
-use crate::registry::Registry;
+use crate::{registry::Registry, tasks::Tasks};
 
 mod claims;
 mod loss;
@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// How often the store is told.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
-/// How long a queue may be unreachable from here before it is asked whether others reach it.
+/// How long another box must have been at a fixed address before the one that was there is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all monitors share.
@@ -45,6 +45,7 @@ pub(crate) struct MonitorParts {
     pub(crate) registry: Registry,
     /// Which monitor reads a box.
     pub(crate) claims: Claims,
+    pub(crate) tasks: Tasks,
 }
 
 /// What a lane needs to know of a queue.
@@ -52,8 +53,8 @@ pub(crate) struct MonitorParts {
 pub(crate) enum View {
     /// To be read. Votes accepted by partition tell whether there is something new.
     Open { id: QueueId, accepted: Arc<BTreeMap<Partition, u64>>, remains: Arc<[Leftover]> },
-    /// Not to be read now; `only_here` if other workers do reach it.
-    Shut { only_here: bool },
+    /// Not to be read now.
+    Shut,
 }
 
 /// Remains that are to be read.
@@ -76,9 +77,10 @@ pub(crate) struct Monitored {
 impl Monitored {
     /// Starts to watch. `fixed` says that the address always leads to the same server, as far as anybody knows.
     pub(crate) fn start(queue: Arc<dyn Queue>, fixed: bool, parts: MonitorParts, shutdown: Shutdown) -> Self {
+        let tasks = parts.tasks.clone();
         use std::sync::atomic::{AtomicU64, Ordering};
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let (send, view) = watch::channel(View::Shut { only_here: false });
+        let (send, view) = watch::channel(View::Shut);
         let (cuts, reported_cuts) = mpsc::channel(16);
         let monitor = Monitor {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -87,18 +89,18 @@ impl Monitored {
             fixed,
             parts,
             problem: None,
-            shut_since: Instant::now(),
             reported_at: None,
             last: None,
             accepted: BTreeMap::new(),
             positions: BTreeMap::new(),
             remains: Arc::default(),
-            sealed: BTreeSet::new(),
+            unsealable: BTreeSet::new(),
             cut: None,
             conflict: None,
             missing: BTreeMap::new(),
         };
-        tokio::spawn(monitor.run(send, reported_cuts, shutdown));
+        tasks
+            .spawn(format!("the monitor of {}", monitor.address), monitor.run(send, reported_cuts, shutdown));
         Self { queue, view, cuts }
     }
 
@@ -120,7 +122,6 @@ struct Monitor {
     fixed: bool,
     parts: MonitorParts,
     problem: Option<String>,
-    shut_since: Instant,
     reported_at: Option<Instant>,
     /// The box last seen, and its server.
     last: Option<(QueueId, String)>,
@@ -130,8 +131,8 @@ struct Monitor {
     positions: BTreeMap<Partition, Position>,
     /// What is left here of boxes that were replaced.
     remains: Arc<[Leftover]>,
-    /// Polls whose seal in the box is noted in the store.
-    sealed: BTreeSet<PollSlug>,
+    /// Polls for which the box can't be sealed, since it is of a kind that can't.
+    unsealable: BTreeSet<PollSlug>,
     /// The box here that lost data, and how that was noticed, until it is replaced.
     cut: Option<(QueueId, String)>,
     /// The box here that another server had, and when this one first said that it has it.
@@ -143,6 +144,7 @@ struct Monitor {
 /// When a look began.
 #[derive(Clone, Copy)]
 struct Asked {
+    /// The store's clock, read before the look: a report that is late can't pass for the latest.
     at: Timestamp,
     since: Instant,
 }
@@ -189,7 +191,7 @@ impl Monitor {
                     self.recovered();
                     now
                 }
-                Err(reason) => self.shut(&reason).await,
+                Err(reason) => self.shut(&reason),
             };
             let open = matches!(now, View::Open { .. });
             crate::metrics::queue_up(&self.address, open);
@@ -210,7 +212,7 @@ impl Monitor {
     }
 
     async fn look(&mut self) -> Result<View, Shut> {
-        let asked = Asked { at: self.parts.clock.now(), since: Instant::now() };
+        let asked = Asked { at: self.parts.registry.catalog().taken_at, since: Instant::now() };
         let mut status = self.status().await?;
         let answered = Instant::now();
         self.compatible(&status)?;
@@ -267,16 +269,15 @@ impl Monitor {
             // votes for a poll whose count is final.
             self.report(&status, asked.at).await?;
             self.parts.registry.refresh().await?;
-            self.seal(status.id).await?;
+            self.seal(&status).await?;
             self.queue.register(status.id).await?;
             tracing::info!(address = %self.address, queue = %status.id, "registered a queue");
         } else {
             // It is read all the same: a seal that fails is tried again.
-            if let Err(e) = self.seal(status.id).await {
+            if let Err(e) = self.seal(&status).await {
                 tracing::debug!(address = %self.address, "the queue can't be sealed now: {e}");
             }
-            // What took long to find out may be old news by now, and must not pass for the latest.
-            if due && asked.since.elapsed() < REPORT_EVERY {
+            if due {
                 self.report(&status, asked.at).await?;
             }
         }
@@ -291,9 +292,8 @@ impl Monitor {
         self.parts.claims.give_up(self.number);
         self.reported_at = None;
         self.positions.clear();
-        self.sealed.clear();
-        self.parts.registry.refresh().await?;
-        let known = self.parts.registry.queues().get(&status.id).cloned();
+        self.unsealable.clear();
+        let known = self.parts.registry.refresh().await?.queues.get(&status.id).cloned();
         // Looked at again: what others reported is of a moment before this, so less than that is a loss.
         let id = status.id;
         let status = self.status().await?;
@@ -312,8 +312,8 @@ impl Monitor {
     /// What others noted in the store: another worker may have found the box cut, or somebody wrote it off; and a box
     /// that was here before and is nowhere now.
     async fn see_others(&mut self, status: &QueueStatus) -> Result<(), Shut> {
-        let known = self.parts.registry.queues();
-        if let Some(record) = known.get(&status.id).filter(|record| record.state.is_over())
+        let catalog = self.parts.registry.catalog();
+        if let Some(record) = catalog.queues.get(&status.id).filter(|record| record.state.is_over())
             && self.cut.as_ref().is_none_or(|(id, _)| *id != status.id)
         {
             self.cut = Some((status.id, record.reason.clone()));
@@ -324,22 +324,42 @@ impl Monitor {
         Ok(())
     }
 
-    /// Seals the box for every poll that takes no more votes, and notes in the store what there is of it.
-    async fn seal(&mut self, id: QueueId) -> Result<(), Shut> {
-        for poll in self.parts.registry.closed() {
-            if self.sealed.contains(&poll) {
+    /// Seals the box for every poll that takes no more votes, where it is not sealed or the store does not know what it
+    /// held then: a server and a store may both come back to a state that forgot it.
+    async fn seal(&mut self, status: &QueueStatus) -> Result<(), Shut> {
+        let catalog = self.parts.registry.catalog();
+        for poll in catalog.polls.iter().filter(|poll| poll.closed_at.is_some()) {
+            let is_recorded = poll.final_at.is_some() || catalog.sealed.contains(&(status.id, poll.slug));
+            let is_done = is_recorded && status.sealed.contains(&poll.slug);
+            if is_done || self.unsealable.contains(&poll.slug) {
                 continue;
             }
-            match self.queue.seal(id, poll).await {
-                Ok(seal) => self.parts.store.note_seal(&SealRecord { queue: id, poll, seal }).await?,
-                Err(QueueError::CannotSeal) => tracing::warn!(
-                    address = %self.address, %poll,
-                    "queues of this kind can't be sealed: the poll is closed by time only, and can't be final before \
-                     this queue is written off"
-                ),
+            match self.queue.seal(status.id, poll.slug).await {
+                Ok(seal) => self.record_seal(SealRecord { queue: status.id, poll: poll.slug, seal }).await?,
+                Err(QueueError::CannotSeal) => {
+                    self.unsealable.insert(poll.slug);
+                    tracing::warn!(
+                        address = %self.address, poll = %poll.slug,
+                        "queues of this kind can't be sealed: the poll is closed by time only, and can't be final before \
+                         this queue is retired"
+                    );
+                }
                 Err(e) => return Err(e.into()),
             }
-            self.sealed.insert(poll);
+        }
+        Ok(())
+    }
+
+    /// Records a seal. One that says less than one before shows that the box lost votes.
+    async fn record_seal(&mut self, said: SealRecord) -> Result<(), Shut> {
+        let recorded = self.parts.store.note_seal(&said).await?;
+        let mut counts = said.seal.accepted.iter().zip(&recorded.seal.accepted).zip(0..);
+        if let Some(((now, before), partition)) = counts.find(|((now, before), _)| now < before) {
+            let (poll, partition) = (said.poll, Partition(partition));
+            let reason = format!(
+                "partition {partition} counts {now} votes of poll {poll}, and counted {before} when it was sealed"
+            );
+            self.cut = Some((said.queue, reason));
         }
         Ok(())
     }
@@ -394,10 +414,9 @@ impl Monitor {
         if self.problem.take().is_some() {
             tracing::info!(address = %self.address, "the queue is read again");
         }
-        self.shut_since = Instant::now();
     }
 
-    async fn shut(&mut self, reason: &Shut) -> View {
+    fn shut(&mut self, reason: &Shut) -> View {
         let text = reason.to_string();
         if self.problem.as_ref() != Some(&text) {
             tracing::warn!(address = %self.address, "the queue is not read: {text}");
@@ -405,27 +424,7 @@ impl Monitor {
         }
         // So that another address of the same box may take over.
         self.parts.claims.give_up(self.number);
-        // A store that was away may come back as it was some time ago, without the seals noted since: noting them again
-        // does no harm.
-        if matches!(reason, Shut::Store(_)) {
-            self.sealed.clear();
-        }
-        // Where the box moved to another address it is read there.
-        let elsewhere =
-            self.last.as_ref().is_some_and(|(id, _)| self.parts.claims.is_elsewhere(*id, self.number));
-        let unreachable = !elsewhere && matches!(reason, Shut::Queue(e) if e.is_retryable());
-        View::Shut {
-            only_here: unreachable && self.shut_since.elapsed() >= PATIENCE && self.seen_by_others().await,
-        }
-    }
-
-    /// Whether another worker reported the box not long ago.
-    async fn seen_by_others(&self) -> bool {
-        let Ok(records) = self.parts.store.queues().await else { return false };
-        let recently = self.parts.clock.now().saturating_add(-(PATIENCE.as_micros() as i64) / 2);
-        self.last.as_ref().is_some_and(|(id, _)| {
-            records.iter().any(|record| record.id == *id && record.seen_at >= recently)
-        })
+        View::Shut
     }
 }
 

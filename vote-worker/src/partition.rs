@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 use vote_core::{
     Partition, QueueId,
-    dedup::{Delivery, went_back},
-    queue::Read,
+    dedup::Delivery,
+    queue::{Counters, Read},
     store::{Acquired, Checkpoint},
 };
 
@@ -57,8 +57,9 @@ pub(crate) enum Taken {
     Fine,
     /// There was nothing new, and nothing waits: all of it is committed.
     Drained,
-    /// The queue's count is lower than it was: it lost or rolled back data.
-    WentBack,
+    /// What is there contradicts what the queue counts or counted: entries were lost, or it or the store is of an
+    /// earlier state. Says how.
+    Contradicts(String),
 }
 
 impl Owned {
@@ -122,8 +123,8 @@ impl Owned {
             // What was read before it was forgotten meanwhile; booking this would leave a gap.
             return Taken::Fine;
         }
-        if read.accepted.as_ref().is_some_and(|accepted| went_back(&from.accepted, accepted)) {
-            return Taken::WentBack;
+        if let Some(contradiction) = contradiction(self.partition, from, &read) {
+            return Taken::Contradicts(contradiction);
         }
         let cursor = self.cursors.entry(queue).or_default();
         cursor.more = !read.at_end;
@@ -159,6 +160,11 @@ impl Owned {
         }
     }
 
+    /// Whether the last read of every queue reached its end, and nothing of it waits.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.waiting.is_empty() && self.cursors.values().all(|cursor| !cursor.more)
+    }
+
     pub(crate) fn waiting(&self) -> Option<Waiting> {
         Some(Waiting { partition: self.partition, votes: self.votes, since: self.since? })
     }
@@ -180,6 +186,28 @@ impl Owned {
         self.version += 1;
         self.committed.extend(checkpoints);
     }
+}
+
+/// How a read that reached the end of the log contradicts the count that it starts from. The queue counts in the same
+/// step in which it appends, and nothing is trimmed that is behind a position: so what it counts is what was counted up
+/// to the position, and the entries behind it.
+fn contradiction(partition: Partition, from: &Checkpoint, read: &Read) -> Option<String> {
+    let counted = read.accepted.as_ref()?;
+    let mut expected = from.accepted.clone();
+    for entry in &read.entries {
+        *expected.entry(entry.poll.clone()).or_default() += entry.votes;
+    }
+    let names = expected.keys().chain(counted.keys());
+    names.into_iter().find_map(|poll| {
+        let of = |counters: &Counters| counters.get(poll).copied().unwrap_or_default();
+        let (there, counts) = (of(&expected), of(counted));
+        (there != counts).then(|| {
+            format!(
+                "partition {partition} counts {counts} votes of poll {}, where {there} were read or are there to be read",
+                poll.escape_debug()
+            )
+        })
+    })
 }
 
 #[cfg(test)]
@@ -249,16 +277,36 @@ mod tests {
         let from = Checkpoint { accepted: [("pets".to_owned(), 30)].into(), ..Checkpoint::default() };
         let acquired = Acquired { version: 0, checkpoints: [(QUEUE, from.clone())].into() };
         let mut owned = Owned::new(Partition(0), 0, acquired);
-        assert_eq!(owned.take(QUEUE, &from, read(&[], Some(29)), Instant::now()), Taken::WentBack);
+        let taken = owned.take(QUEUE, &from, read(&[], Some(29)), Instant::now());
+        assert!(matches!(taken, Taken::Contradicts(_)), "{taken:?}");
         assert_eq!(owned.take(QUEUE, &from, read(&[], Some(30)), Instant::now()), Taken::Drained);
     }
 
     #[test]
-    fn a_count_without_entries_is_committed_so_that_it_shows() {
+    fn a_read_from_the_start_that_comes_back_short_is_noticed() {
         let mut owned = owned();
-        owned.take(QUEUE, &Checkpoint::default(), read(&[1], Some(11)), Instant::now());
-        let deliveries = owned.deliveries();
-        assert_eq!(deliveries[0].checkpoint.accepted["pets"], 11, "ten were read");
+        let taken = owned.take(QUEUE, &Checkpoint::default(), read(&[7, 8], Some(80)), Instant::now());
+        let Taken::Contradicts(reason) = taken else { panic!("{taken:?}") };
+        assert!(reason.contains("counts 80 votes of poll pets, where 20"), "{reason}");
+        assert_eq!(owned.waiting(), None, "nothing of it is committed");
+    }
+
+    #[test]
+    fn entries_that_were_not_counted_are_noticed() {
+        let mut owned = owned();
+        let taken = owned.take(QUEUE, &Checkpoint::default(), read(&[1, 2], Some(10)), Instant::now());
+        assert!(matches!(taken, Taken::Contradicts(_)), "{taken:?}");
+    }
+
+    #[test]
+    fn a_read_that_does_not_reach_the_end_says_nothing_of_the_count() {
+        let mut owned = owned();
+        assert_eq!(
+            owned.take(QUEUE, &Checkpoint::default(), read(&[1, 2], None), Instant::now()),
+            Taken::Fine
+        );
+        let from = owned.checkpoint(QUEUE);
+        assert_eq!(owned.take(QUEUE, &from, read(&[3], Some(30)), Instant::now()), Taken::Fine);
     }
 
     #[test]

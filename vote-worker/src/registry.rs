@@ -1,93 +1,142 @@
-//! What the store has registered: the polls, which decide how votes are counted, and the queues. Shared by all tasks of
-//! a worker, so that the store is asked once for all of them.
+//! What the store has on record, as last read. Shared by all tasks of a worker, so that the store is asked once for all
+//! of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use vote_core::{
-    PollSlug, Polls, QueueId, Store,
+    Clock, PollSlug, Polls, Store, Timestamp,
     dedup::Delivery,
-    store::{QuarantinedFrame, QueueRecord, RegisteredPoll, StoreError},
+    store::{Catalog, QuarantinedFrame, StoreError},
 };
 
-/// What is registered, as last read. Clones share it.
+/// An answer that took longer says too little of the difference between two clocks.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// What is on record. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Registry {
     store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    file: Arc<Polls>,
     known: Arc<RwLock<Known>>,
-    /// One reading at a time, so that none overtakes another: what is known never gets older.
-    reading: Arc<Mutex<()>>,
+    /// One reading at a time, so that none overtakes another: what is known never gets older. Holds the polls that
+    /// were said to differ from the file.
+    reading: Arc<Mutex<BTreeSet<PollSlug>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
-    polls: Arc<[RegisteredPoll]>,
-    queues: Arc<BTreeMap<QueueId, QueueRecord>>,
+    catalog: Arc<Catalog>,
+    /// When it was asked for.
+    asked: Instant,
+    /// How far this worker's clock is ahead of the store's, in microseconds, if an answer came promptly.
+    ahead: Option<i64>,
 }
 
 impl Registry {
-    /// Registers the polls of the file, and reads all that is registered. A poll that was registered with other
-    /// options or rules is counted as registered, and reported.
-    pub(crate) async fn register(store: Arc<dyn Store>, file: &Polls) -> Result<Self, StoreError> {
-        for poll in file {
-            let registered = store.register_poll(poll).await?;
-            if let Some(difference) = registered.difference(poll) {
-                tracing::error!(
-                    poll = %poll.slug,
-                    "the poll was registered with other rules, which stay: {difference}. Put the file right, or give a \
-                     new poll a new slug"
-                );
-            }
-            if registered.closed_at.is_some() && poll.closes_at != registered.closes_at {
-                tracing::warn!(poll = %poll.slug, "the poll is closed: its closing time does not change any more");
-            }
-        }
-        let registry = Self { store, known: Arc::default(), reading: Arc::default() };
+    /// Reads what is on record, and registers the polls of the file that the store lacks.
+    pub(crate) async fn open(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        file: Polls,
+    ) -> Result<Self, StoreError> {
+        let asked = Instant::now();
+        let catalog = Arc::new(store.catalog().await?);
+        let known = Arc::new(RwLock::new(Known { catalog, asked, ahead: None }));
+        let registry = Self { store, clock, file: Arc::new(file), known, reading: Arc::default() };
         registry.refresh().await?;
         Ok(registry)
     }
 
-    /// Reads it anew.
-    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
-        let _reading = self.reading.lock().await;
-        let polls = self.store.polls().await?;
-        let queues = self.store.queues().await?;
-        let queues = queues.into_iter().map(|record| (record.id, record)).collect();
+    /// Reads it again, and registers the polls of the file that the store lacks: it may have been restored to a state
+    /// that forgot them.
+    pub(crate) async fn refresh(&self) -> Result<Arc<Catalog>, StoreError> {
+        let mut told = self.reading.lock().await;
+        let mut catalog = self.read().await?;
+        let lacks = |poll: PollSlug| !catalog.polls.iter().any(|known| known.slug == poll);
+        let new: Vec<_> = self.file.iter().filter(|poll| lacks(poll.slug)).collect();
+        if !new.is_empty() {
+            for poll in new {
+                self.store.register_poll(poll).await?;
+            }
+            catalog = self.read().await?;
+        }
+        self.compare_with_file(&catalog, &mut told);
+        Ok(catalog)
+    }
+
+    async fn read(&self) -> Result<Arc<Catalog>, StoreError> {
+        let (asked, before) = (Instant::now(), self.clock.now());
+        let catalog = Arc::new(self.store.catalog().await?);
+        let took = asked.elapsed();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        *known = Known { polls: polls.into(), queues: Arc::new(queues) };
-        Ok(())
+        if took <= PROMPT {
+            let middle = before.as_micros() + took.as_micros() as i64 / 2;
+            known.ahead = Some(middle - catalog.taken_at.as_micros());
+        }
+        (known.catalog, known.asked) = (Arc::clone(&catalog), asked);
+        Ok(catalog)
     }
 
-    pub(crate) fn polls(&self) -> Arc<[RegisteredPoll]> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).polls)
+    /// Says once where file and store differ: what is registered stays.
+    fn compare_with_file(&self, catalog: &Catalog, told: &mut BTreeSet<PollSlug>) {
+        for poll in self.file.iter() {
+            let Some(registered) = catalog.polls.iter().find(|known| known.slug == poll.slug) else {
+                continue;
+            };
+            if let Some(difference) = registered.difference(poll) {
+                if told.insert(poll.slug) {
+                    tracing::error!(
+                        poll = %poll.slug,
+                        "the poll was registered with other rules, which stay: {difference}. Put the file right, or give \
+                         a new poll a new slug"
+                    );
+                }
+            } else if registered.closes_at != poll.closes_at && told.insert(poll.slug) {
+                tracing::warn!(
+                    poll = %poll.slug,
+                    "the file has another closing time than the store, whose time stays: use `vote-worker polls \
+                     reschedule` to move it"
+                );
+            }
+        }
     }
 
-    pub(crate) fn queues(&self) -> Arc<BTreeMap<QueueId, QueueRecord>> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).queues)
+    /// What was read last.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).catalog)
     }
 
-    /// The polls that take no more votes.
-    pub(crate) fn closed(&self) -> Vec<PollSlug> {
-        self.polls().iter().filter(|poll| poll.closed_at.is_some()).map(|poll| poll.slug).collect()
+    /// The store's time, as far as can be told from when it was last asked.
+    pub(crate) fn store_time(&self) -> Timestamp {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let since = i64::try_from(known.asked.elapsed().as_micros()).unwrap_or(i64::MAX);
+        known.catalog.taken_at.saturating_add(since)
     }
 
-    /// The registered polls, asked for anew if something was delivered for one that is not among them: another worker
-    /// may have registered it meanwhile, and what is of no poll is set aside.
-    pub(crate) async fn polls_for(
+    /// How far this worker's clock is ahead of the store's, in microseconds, if that is known.
+    pub(crate) fn clock_is_ahead_by(&self) -> Option<i64> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).ahead
+    }
+
+    /// What is on record, asked for again if something was delivered for a poll that is not: another worker may have
+    /// registered it meanwhile, and votes of no poll are quarantined.
+    pub(crate) async fn catalog_for(
         &self,
         deliveries: &[Delivery],
         replays: &[QuarantinedFrame],
-    ) -> Result<Arc<[RegisteredPoll]>, StoreError> {
-        let polls = self.polls();
+    ) -> Result<Arc<Catalog>, StoreError> {
+        let catalog = self.catalog();
         let delivered = deliveries.iter().flat_map(|delivery| &delivery.entries).map(|entry| &entry.poll);
         let mut names = delivered.chain(replays.iter().map(|frame| &frame.poll));
-        if names.all(|name| polls.iter().any(|poll| poll.slug.as_str() == name)) {
-            return Ok(polls);
+        if names.all(|name| catalog.polls.iter().any(|poll| poll.slug.as_str() == name)) {
+            return Ok(catalog);
         }
-        self.refresh().await?;
-        Ok(self.polls())
+        self.refresh().await
     }
 }

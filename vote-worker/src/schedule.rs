@@ -1,9 +1,9 @@
-//! Which partition is committed next, and how many a lane should own. Pure.
+//! Which partition is committed next. Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vote_core::{Partition, Partitions};
+use vote_core::Partition;
 
 /// A batch is committed when it has this many votes: beyond it a larger one is hardly faster (see
 /// `docs/performance.md`), and what an error makes undone grows.
@@ -48,12 +48,6 @@ pub fn next(waiting: impl Iterator<Item = Waiting> + Clone, now: Instant) -> Nex
     waiting.map(|w| w.since + FILL_TIME).min().map_or(Next::Idle, Next::WaitUntil)
 }
 
-/// How many partitions a lane may own: its fair share among the lanes that live.
-#[must_use]
-pub fn fair_share(partitions: Partitions, live_lanes: u32) -> usize {
-    usize::from(partitions.count()).div_ceil(live_lanes.max(1) as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,17 +80,5 @@ mod tests {
         let all = [waiting(0, 10, 100, now), waiting(1, 10, 50, now)];
         assert_eq!(chosen(now, &all), Next::WaitUntil(now + Duration::from_millis(150)));
         assert_eq!(chosen(now, &[]), Next::Idle);
-    }
-
-    #[test]
-    fn shares_cover_all_partitions() {
-        let partitions = Partitions::default();
-        for lanes in 1..40 {
-            assert!(fair_share(partitions, lanes) * lanes as usize >= 16);
-        }
-        assert_eq!(
-            (fair_share(partitions, 1), fair_share(partitions, 3), fair_share(partitions, 100)),
-            (16, 6, 1)
-        );
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn discover(
     }
     let (send, receive) = watch::channel(Arc::new(queues.clone()));
     if !names.is_empty() {
-        tokio::spawn(async move {
+        parts.tasks.clone().spawn("discovery", async move {
             let mut seen: BTreeMap<String, Instant> = BTreeMap::new();
             loop {
                 for (name, connect) in &names {
@@ -98,7 +98,7 @@ pub(crate) fn discover(
         });
     } else {
         // The sender has to live as long as the receivers.
-        tokio::spawn(async move {
+        parts.tasks.spawn("the list of queues", async move {
             shutdown.requested().await;
             drop(send);
         });

@@ -1,14 +1,14 @@
 //! A store whose commits leave something out, or whose partitions belong to all.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use vote_core::{
     Lane, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Store, StoreReader, Timestamp, VoterKey,
     queue::Layout,
     store::{
-        Acquired, Ballot, CommitPlan, Decision, Lookup, QuarantineKey, QuarantineRow, QuarantinedFrame,
-        QueueRecord, RegisteredPoll, SealRecord, Snapshot, StoreError,
+        Acquired, Ballot, Catalog, CommitPlan, Decision, Lookup, QuarantineKey, QuarantineRow,
+        QuarantinedFrame, QueueRecord, RegisteredPoll, SealRecord, Snapshot, StoreError, WorkerRecord,
     },
 };
 
@@ -78,19 +78,36 @@ impl Store for FaultyStore {
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
         self.inner.register_poll(poll).await
     }
-    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
-        self.inner.close_poll(poll, at).await
+    async fn catalog(&self) -> Result<Catalog, StoreError> {
+        let mut catalog = self.inner.catalog().await?;
+        if self.fault.shares() {
+            // Alone, a worker takes all partitions.
+            catalog.workers.clear();
+        }
+        Ok(catalog)
     }
-    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
-        self.inner.note_seal(seal).await
+    async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
+        self.inner.close_poll(poll).await
     }
-    async fn finish_poll(
+    async fn close_due_polls(&self, grace: Duration, now: Timestamp) -> Result<Vec<PollSlug>, StoreError> {
+        self.inner.close_due_polls(grace, now).await
+    }
+    async fn reschedule_poll(
         &self,
         poll: PollSlug,
-        versions: &BTreeMap<Partition, u64>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.inner.finish_poll(poll, versions, at).await
+        closes_at: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        self.inner.reschedule_poll(poll, closes_at, reason).await
+    }
+    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+        self.inner.note_seal(seal).await
+    }
+    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+        self.inner.finish_poll(poll).await
+    }
+    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+        self.inner.beat(worker).await
     }
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
         self.inner.report(queues).await
@@ -124,10 +141,8 @@ impl FaultyLane {
 
 #[async_trait]
 impl Lane for FaultyLane {
-    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
-        let live = self.inner.live_lanes().await?;
-        // Alone, a lane takes all partitions.
-        Ok(if self.fault.shares() { 1 } else { live })
+    async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
+        self.inner.unowned().await
     }
 
     async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {
@@ -175,5 +190,14 @@ impl Lane for FaultyLane {
             Fault::TrimFirst | Fault::SharePartitions => {}
         }
         self.inner.commit(&plan).await
+    }
+
+    async fn complete(
+        &mut self,
+        partition: Partition,
+        version: u64,
+        poll: PollSlug,
+    ) -> Result<Vec<String>, StoreError> {
+        self.inner.complete(partition, version, poll).await
     }
 }

@@ -126,7 +126,7 @@ impl Checks {
 
     fn check_audit(&mut self, world: &World, truth: &Truth, journal: &Journal, moment: &Moment) {
         self.audits += 1;
-        let audit = audit::audit(&moment.books, world.now(), None);
+        let audit = audit::audit(&moment.books, None);
         for queue in moment.books.queues.iter().filter(|queue| queue.state == QueueState::Cut) {
             let server = Moment::server_of(world, queue);
             if !server.is_some_and(|server| truth.may_have_diverged(server)) {
@@ -304,7 +304,7 @@ impl Checks {
                 self.found(world, "counted, and nobody cast it", || format!("{ballot:?}"));
             }
         }
-        let audit = audit::audit(&moment.books, world.now(), None);
+        let audit = audit::audit(&moment.books, None);
         if audit.verdict != Verdict::Holds {
             self.found(world, "all is drained, and the audit does not hold", || {
                 format!("{}: {:?} {:?}", audit.verdict, audit.problems, audit.outstanding)

@@ -13,8 +13,8 @@ use vote_core::{
     Lane, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Store, StoreReader, Timestamp, VoterKey,
     queue::Layout,
     store::{
-        Acquired, Ballot, CommitPlan, Decision, Lookup, MemoryStore, QuarantineKey, QuarantineRow,
-        QuarantinedFrame, QueueRecord, RegisteredPoll, SealRecord, Snapshot, StoreError,
+        Acquired, Ballot, Catalog, CommitPlan, Decision, Lookup, MemoryStore, QuarantineKey, QuarantineRow,
+        QuarantinedFrame, QueueRecord, RegisteredPoll, SealRecord, Snapshot, StoreError, WorkerRecord,
         memory::MemoryStoreImage,
     },
 };
@@ -243,9 +243,13 @@ macro_rules! writing {
 writing! {
     prepare(layout: Layout) -> ();
     register_poll(poll: &Poll) -> RegisteredPoll;
-    close_poll(poll: PollSlug, at: Timestamp) -> Option<RegisteredPoll>;
-    note_seal(seal: &SealRecord) -> ();
-    finish_poll(poll: PollSlug, versions: &BTreeMap<Partition, u64>, at: Timestamp) -> ();
+    catalog() -> Catalog;
+    close_poll(poll: PollSlug) -> Option<RegisteredPoll>;
+    close_due_polls(grace: Duration, now: Timestamp) -> Vec<PollSlug>;
+    reschedule_poll(poll: PollSlug, closes_at: Option<Timestamp>, reason: &str) -> Option<RegisteredPoll>;
+    note_seal(seal: &SealRecord) -> SealRecord;
+    finish_poll(poll: PollSlug) -> bool;
+    beat(worker: &WorkerRecord) -> ();
     report(queues: &[QueueRecord]) -> ();
     retire(queue: QueueId, reason: &str) -> bool;
     decide(frames: &[QuarantineKey], decision: &Decision) -> u64;
@@ -343,8 +347,17 @@ impl ClientLane {
 
 #[async_trait]
 impl Lane for ClientLane {
-    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
-        self.call(|lane| at_once(lane.live_lanes())).await
+    async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
+        self.call(|lane| at_once(lane.unowned())).await
+    }
+
+    async fn complete(
+        &mut self,
+        partition: Partition,
+        version: u64,
+        poll: PollSlug,
+    ) -> Result<Vec<String>, StoreError> {
+        self.call(|lane| at_once(lane.complete(partition, version, poll))).await
     }
 
     async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {

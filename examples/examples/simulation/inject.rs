@@ -185,9 +185,7 @@ fn with_clock(of: ClockOf, world: &World, set: impl FnOnce(&Process)) {
 /// What an operator does by `polls close`.
 pub(crate) fn close(world: &World, truth: &mut Truth, poll: &str) {
     let Ok(poll) = poll.parse::<PollSlug>() else { return };
-    if world.database.is_up()
-        && matches!(at_once(world.database.store.close_poll(poll, world.now())), Ok(Some(_)))
-    {
+    if world.database.is_up() && matches!(at_once(world.database.store.close_poll(poll)), Ok(Some(_))) {
         truth.closed_by_hand(poll);
     }
 }

@@ -155,7 +155,7 @@ async fn finish(
 
 /// Retires what will not come back, and what lost data once all that is left of it is read.
 fn retire(world: &World, books: &Books) -> Result<(), String> {
-    let gone = audit::not_heard_of(books, world.now());
+    let gone = audit::not_heard_of(books);
     let is_read = |queue: &QueueRecord| {
         let mut remains = books.queues.iter().filter(|record| record.remains_of == Some(queue.id));
         remains.all(|record| record.state.is_over() || audit::is_read_to_the_end(books, record))

@@ -11,11 +11,10 @@ use vote_core::{
     Clock, Polls, Queue, Store,
     conformance::layout,
     intake::{Intake, IntakeOptions},
-    store::StoreError,
     writer::Writer,
 };
 use vote_service::Shutdown;
-use vote_worker::{Health, Options, Parts, Source};
+use vote_worker::{Health, Options, Parts, Source, WorkerError};
 
 use crate::{
     database::{Client, Database},
@@ -41,7 +40,7 @@ pub(crate) struct Worker {
     pub(crate) queue_links: Vec<Arc<Link>>,
     pub(crate) started: Instant,
     shutdown: Shutdown,
-    task: JoinHandle<Result<(), StoreError>>,
+    task: JoinHandle<Result<(), WorkerError>>,
 }
 
 /// A frontend process and its link.

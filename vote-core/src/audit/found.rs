@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Timestamp, store::Reschedule};
 
 /// What an audit found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub struct PollAudit {
     pub poll: String,
     /// How far it is.
     pub state: PollState,
+    /// How often and why its closing time was moved, in order.
+    pub reschedules: Vec<Reschedule>,
     /// Standing votes, by the tally.
     pub tally: i64,
     /// Standing votes, counted row by row; none if they were not counted.

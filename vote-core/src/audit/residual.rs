@@ -4,10 +4,7 @@
 use std::{collections::BTreeMap, ops::Add};
 
 use super::View;
-use crate::{
-    Timestamp,
-    store::{Books, LedgerEntry},
-};
+use crate::store::{Books, LedgerEntry};
 
 /// Votes that the books of a poll leave over: 0 each, in every snapshot of a store, unless something is very wrong.
 ///
@@ -45,7 +42,7 @@ impl Add for Residual {
 /// or the tally know.
 #[must_use]
 pub fn residuals(books: &Books) -> BTreeMap<String, Residual> {
-    let view = View::new(books, Timestamp::MAX);
+    let view = View::new(books);
     let registered = books.polls.iter().map(|poll| (poll.slug.to_string(), Residual::default()));
     let mut residuals: BTreeMap<String, Residual> = registered.collect();
     let mut tallies: BTreeMap<&str, i128> = BTreeMap::new();
@@ -66,7 +63,7 @@ pub fn residuals(books: &Books) -> BTreeMap<String, Residual> {
 }
 
 /// Votes that were accepted and of which nobody knows what became; below 0, those that were not accepted and are counted.
-/// What is missing of a queue that was written off is known to be missing.
+/// What is missing of a retired queue is known to be missing.
 pub(super) fn unaccounted(entry: &LedgerEntry, is_retired: bool) -> i128 {
     let accounted =
         i128::from(entry.new_voters) + i128::from(entry.superseded) + i128::from(entry.quarantined);

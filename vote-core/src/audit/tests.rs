@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    Keep,
+    Keep, Timestamp,
     poll::Voters,
     queue::Seal,
     store::{LedgerEntry, QuarantineTotal, RegisteredPoll, TallyRow},
@@ -14,6 +14,11 @@ const LEFT: QueueId = QueueId([9; 16]);
 
 fn pets() -> PollSlug {
     "pets".parse().unwrap()
+}
+
+/// The books as read at another time.
+fn as_of(books: &Books, seconds: i64) -> Books {
+    Books { taken_at: second(seconds), ..books.clone() }
 }
 
 fn second(n: i64) -> Timestamp {
@@ -56,11 +61,15 @@ fn books() -> Books {
         keep: Keep::First,
         voters: Voters::Cookie,
         closes_at: None,
+        reschedules: Vec::new(),
         closed_at: None,
         final_at: None,
     };
     let rows = [("cats", 8), ("dogs", 4)].map(|(option, n)| ((pets(), option.parse().unwrap()), n));
     Books {
+        taken_at: second(110),
+        revision: 2,
+        completions: BTreeMap::new(),
         polls: vec![poll],
         versions: [(Partition(0), 3), (Partition(1), 0)].into(),
         queues: vec![record(A, 100, 10), record(B, 100, 5)],
@@ -80,7 +89,7 @@ fn closed(mut books: Books) -> Books {
 }
 
 fn audited(books: &Books) -> Audit {
-    audit(books, second(110), None)
+    audit(books, None)
 }
 
 /// Changes the books, and says what the audit finds then.
@@ -334,7 +343,7 @@ fn one_poll_can_be_audited_alone() {
     let names: Vec<_> = audited(&books).polls.into_iter().map(|poll| (poll.poll, poll.state)).collect();
     let expected = [("pets".to_owned(), PollState::Open), ("cars".to_owned(), PollState::Unregistered)];
     assert_eq!(names, expected);
-    assert_eq!(audit(&books, second(110), Some(pets())).verdict, Verdict::Holds);
+    assert_eq!(audit(&books, Some(pets())).verdict, Verdict::Holds);
 }
 
 #[test]
@@ -403,11 +412,11 @@ fn figures_too_large_to_be_true_are_left_over() {
 #[test]
 fn a_queue_is_missed_until_nothing_can_come_of_it() {
     let mut books = books();
-    assert_eq!(not_heard_of(&books, second(110)), [], "10 s are no time");
-    assert_eq!(not_heard_of(&books, second(111)), [A, B]);
+    assert_eq!(not_heard_of(&as_of(&books, 110)), [], "10 s are no time");
+    assert_eq!(not_heard_of(&as_of(&books, 111)), [A, B]);
     books.queues[0].state = QueueState::Cut;
-    assert_eq!(not_heard_of(&books, second(111)), [B], "a cut one is named as such");
+    assert_eq!(not_heard_of(&as_of(&books, 111)), [B], "a cut one is named as such");
     books = closed(books);
     books.polls[0].final_at = Some(second(95));
-    assert_eq!(not_heard_of(&books, second(111)), [], "its polls are final");
+    assert_eq!(not_heard_of(&as_of(&books, 111)), [], "its polls are final");
 }

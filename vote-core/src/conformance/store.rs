@@ -26,7 +26,7 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_poll_keeps_what_it_was_registered_with: ReplacesPolls,
     a_partition_has_one_owner: SharesPartitions,
     a_lane_that_ends_frees_its_partitions: KeepsPartitionsOfTheDead,
-    live_lanes_are_counted: CountsOneLane,
+    partitions_without_an_owner_are_named: NamesNoFreePartition,
     a_commit_moves_the_votes: DropsAVote,
     a_commit_moves_the_tally: DropsTheTally,
     a_commit_moves_the_ledger: DropsTheLedger,
@@ -45,10 +45,18 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     any_delivery_gives_the_tally_of_the_set_of_votes: Reorders,
     a_closed_poll_stays_closed: ReopensPolls,
     a_final_poll_stays_final: FinishesTwice,
-    a_poll_is_final_only_by_the_versions_it_was_judged_by: FinishesByAnyVersion,
+    a_poll_is_final_only_when_every_partition_is_complete: FinishesIncompletePolls,
     an_open_poll_is_never_final: FinishesOpenPolls,
-    a_lane_starts_again_after_a_poll_became_final: FinishesInSecret,
-    the_first_seal_stays: OverwritesSeals,
+    a_final_poll_takes_no_more_votes: CountsAfterTheEnd,
+    a_partition_is_complete_only_when_it_was_read_to_every_seal: CompletesWhatWasNotRead,
+    a_new_queue_outdates_what_was_complete: IgnoresNewQueues,
+    a_higher_seal_outdates_what_was_complete: IgnoresHigherSeals,
+    a_poll_closes_by_time_when_both_clocks_say_so: ClosesByTheCallersClock,
+    a_closing_time_moves_by_command_only: FollowsTheFile,
+    a_closed_poll_is_not_rescheduled: ReschedulesClosedPolls,
+    workers_that_give_a_sign_of_life_are_listed: ForgetsWorkers,
+    the_catalog_holds_what_is_on_record: LeavesQueuesOutOfTheCatalog,
+    the_highest_seal_stays: OverwritesSeals,
     a_queue_that_was_written_off_stays_so: RevivesRetiredQueues,
     frames_that_were_set_aside_are_listed_in_order: ListsOnePage,
     a_frame_awaits_its_poll: NeverReplays,
@@ -182,9 +190,8 @@ async fn a_poll_keeps_what_it_was_registered_with(harness: &dyn StoreHarness) {
     let mut changed = pets(Keep::Last);
     changed.options.reverse();
     changed.closes_at = Some(Timestamp::MAX);
-    let expected = RegisteredPoll { closes_at: Some(Timestamp::MAX), ..registered_poll() };
-    assert_eq!(store.register_poll(&changed).await.expect("an answer"), expected, "only closes_at follows");
-    assert_eq!(store.polls().await.expect("an answer"), [expected]);
+    assert_eq!(store.register_poll(&changed).await.expect("an answer"), registered_poll());
+    assert_eq!(store.polls().await.expect("an answer"), [registered_poll()]);
     assert_eq!(tally(&*store).await, [(cats(), 0), (dogs(), 0)]);
 }
 
@@ -215,13 +222,19 @@ async fn a_lane_that_ends_frees_its_partitions(harness: &dyn StoreHarness) {
     panic!("10 s after its lane was dropped, the partition is still not free");
 }
 
-async fn live_lanes_are_counted(harness: &dyn StoreHarness) {
+async fn partitions_without_an_owner_are_named(harness: &dyn StoreHarness) {
     let store = prepared(harness).await;
-    let mut one = store.open_lane().await.expect("a lane");
-    assert_eq!(one.live_lanes().await.expect("a count"), 1);
-    let mut two = store.open_lane().await.expect("a lane");
-    assert_eq!(one.live_lanes().await.expect("a count"), 2);
-    assert_eq!(two.live_lanes().await.expect("a count"), 2);
+    let all: Vec<_> = layout().partitions.iter().collect();
+    let (mut one, mut two) =
+        (store.open_lane().await.expect("a lane"), store.open_lane().await.expect("a lane"));
+    assert_eq!(one.unowned().await.expect("an answer"), all, "nobody owns any");
+    acquire(&mut *one).await;
+    two.acquire(Partition(3)).await.expect("an answer").expect("a free partition can be acquired");
+    let rest: Vec<_> = all.iter().copied().filter(|p| ![PARTITION, Partition(3)].contains(p)).collect();
+    assert_eq!(one.unowned().await.expect("an answer"), rest);
+    assert_eq!(two.unowned().await.expect("an answer"), rest);
+    one.release(PARTITION).await.expect("a release");
+    assert!(two.unowned().await.expect("an answer").contains(&PARTITION));
 }
 
 /// A store with one commit: three votes, two for cats.

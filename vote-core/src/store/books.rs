@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use async_trait::async_trait;
 
 use super::{Ballot, LedgerRow, QueueRecord, RegisteredPoll, StoreError};
-use crate::{OptionSlug, Partition, PollSlug, Position, QueueId, VoterKey, queue::Seal};
+use crate::{OptionSlug, Partition, PollSlug, Position, QueueId, Timestamp, VoterKey, queue::Seal};
 
 /// A view of a store that does not move, however much is committed meanwhile. It holds a transaction open on most
 /// stores: drop it soon.
@@ -24,12 +24,18 @@ pub trait Snapshot: Send + fmt::Debug {
 }
 
 /// What a store accounts for, as of one moment. What it means together says [`audit`](crate::audit).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Books {
+    /// The store's clock at that moment.
+    pub taken_at: Timestamp,
+    /// The [revision](super::Catalog::revision) at that moment.
+    pub revision: u64,
     /// All registered polls.
     pub polls: Vec<RegisteredPoll>,
     /// The version of each partition.
     pub versions: BTreeMap<Partition, u64>,
+    /// The revision up to which a partition was recorded as [complete](crate::Lane::complete) for a poll, where it was.
+    pub completions: BTreeMap<(PollSlug, Partition), u64>,
     /// All queues ever reported, and remains.
     pub queues: Vec<QueueRecord>,
     /// How far each queue was read, where it was.
@@ -44,6 +50,26 @@ pub struct Books {
     pub rows: Option<BTreeMap<(PollSlug, OptionSlug), u64>>,
     /// Votes that are set aside.
     pub quarantine: Vec<QuarantineTotal>,
+}
+
+impl Default for Books {
+    /// The books of a store that holds nothing, at the beginning of time.
+    fn default() -> Self {
+        Self {
+            taken_at: Timestamp::MIN,
+            revision: 0,
+            polls: Vec::new(),
+            versions: BTreeMap::new(),
+            completions: BTreeMap::new(),
+            queues: Vec::new(),
+            positions: BTreeMap::new(),
+            ledger: Vec::new(),
+            seals: Vec::new(),
+            tally: Vec::new(),
+            rows: None,
+            quarantine: Vec::new(),
+        }
+    }
 }
 
 /// A row of the tally.
@@ -68,6 +94,23 @@ pub struct SealRecord {
     pub poll: PollSlug,
     /// What there was.
     pub seal: Seal,
+}
+
+impl SealRecord {
+    /// The higher of two seals, partition by partition.
+    #[must_use]
+    pub fn merged(mut self, other: &Self) -> Self {
+        let Seal { ends, accepted } = &mut self.seal;
+        ends.resize(ends.len().max(other.seal.ends.len()), Position::START);
+        accepted.resize(ends.len(), 0);
+        for (end, other) in ends.iter_mut().zip(&other.seal.ends) {
+            *end = (*end).max(*other);
+        }
+        for (accepted, other) in accepted.iter_mut().zip(&other.seal.accepted) {
+            *accepted = (*accepted).max(*other);
+        }
+        self
+    }
 }
 
 /// What is set aside of one queue, partition and poll, frames that were counted since not among it.

@@ -3,18 +3,19 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 
 use super::{
-    Acquired, Ballot, Books, Checkpoint, CommitPlan, Decision, Lane, LedgerEntry, LedgerRow, Lookup,
-    QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal, QuarantinedFrame, QueueRecord,
-    QueueState, RegisteredPoll, ReplayOutcome, SealRecord, Snapshot, Store, StoreError, StoreReader,
-    TallyRow,
+    Acquired, Ballot, Books, Catalog, Checkpoint, CommitPlan, Decision, Lane, LedgerEntry, LedgerRow, Lookup,
+    MAX_CLOCK_DIFFERENCE, QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal, QuarantinedFrame,
+    QueueRecord, QueueState, RegisteredPoll, ReplayOutcome, Reschedule, SealRecord, Snapshot, Store,
+    StoreError, StoreReader, TallyRow, WORKER_LIVES_FOR, WorkerId, WorkerRecord,
 };
 use crate::{
-    Clock, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey,
+    Clock, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey, audit,
     queue::Layout,
 };
 
@@ -42,8 +43,10 @@ struct Data {
     partitions: BTreeMap<Partition, PartitionData>,
     queues: BTreeMap<QueueId, QueueRecord>,
     seals: BTreeMap<(QueueId, PollSlug), SealRecord>,
+    revision: u64,
+    completions: BTreeMap<(PollSlug, Partition), u64>,
+    workers: BTreeMap<WorkerId, (WorkerRecord, Timestamp)>,
     lanes: u64,
-    live_lanes: u32,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -86,8 +89,8 @@ impl MemoryStore {
     /// lost. No lane owns a partition then.
     pub fn restore(&self, image: &MemoryStoreImage) {
         let mut data = self.lock();
-        let (lanes, live_lanes) = (data.lanes, data.live_lanes);
-        *data = Data { lanes, live_lanes, ..image.0.clone() };
+        let lanes = data.lanes;
+        *data = Data { lanes, ..image.0.clone() };
         data.partitions.values_mut().for_each(|partition| partition.owner = None);
     }
 
@@ -102,6 +105,44 @@ impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, Data> {
         // A commit checks everything before it changes anything, so no panic leaves half of one.
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// For a store with a fault.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn reopen(&self, poll: PollSlug) {
+        if let Some(poll) = self.lock().poll(poll) {
+            poll.final_at = None;
+        }
+    }
+
+    /// For a store with a fault.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn complete_all(&self, poll: PollSlug) {
+        let mut data = self.lock();
+        let (revision, partitions): (u64, Vec<_>) =
+            (data.revision, data.partitions.keys().copied().collect());
+        data.completions.extend(partitions.into_iter().map(|partition| ((poll, partition), revision)));
+    }
+
+    /// For a store with a fault.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn set_closed(&self, poll: PollSlug, at: Option<Timestamp>) {
+        if let Some(poll) = self.lock().poll(poll) {
+            poll.closed_at = at;
+        }
+    }
+
+    /// For a store with a fault.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn set_closes_at(&self, poll: PollSlug, at: Option<Timestamp>) {
+        if let Some(poll) = self.lock().poll(poll) {
+            poll.closes_at = at;
+        }
     }
 
     /// For a store with a fault.
@@ -138,11 +179,14 @@ impl Data {
         self.rows().flat_map(|(_, rows)| rows.quarantine.values())
     }
 
-    fn books(&self, recount: bool) -> Books {
-        let mut rows = BTreeMap::new();
-        for ((poll, _), ballot) in self.rows().flat_map(|(_, rows)| &rows.votes) {
-            *rows.entry((*poll, ballot.option)).or_default() += 1;
-        }
+    fn books(&self, now: Timestamp, recount: bool) -> Books {
+        let count = || {
+            let mut rows = BTreeMap::new();
+            for ((poll, _), ballot) in self.rows().flat_map(|(_, rows)| &rows.votes) {
+                *rows.entry((*poll, ballot.option)).or_default() += 1;
+            }
+            rows
+        };
         let mut quarantine: BTreeMap<_, QuarantineTotal> = BTreeMap::new();
         for row in self.quarantine().filter(|row| row.state != QuarantineState::Counted) {
             let (queue, partition, poll) = (row.frame.queue, row.partition, row.frame.poll.clone());
@@ -166,6 +210,9 @@ impl Data {
             rows.ledger.values().map(row).collect::<Vec<_>>()
         };
         Books {
+            taken_at: now,
+            revision: self.revision,
+            completions: self.completions.clone(),
             polls: self.polls.clone(),
             versions: self.rows().map(|(partition, rows)| (partition, rows.version)).collect(),
             queues: self.queues.values().cloned().collect(),
@@ -178,7 +225,7 @@ impl Data {
             ledger: self.rows().flat_map(ledger).collect(),
             seals: self.seals.values().cloned().collect(),
             tally: self.rows().flat_map(tally).collect(),
-            rows: recount.then_some(rows),
+            rows: recount.then(count),
             quarantine: quarantine.into_values().collect(),
         }
     }
@@ -350,20 +397,21 @@ impl StoreReader for MemoryStore {
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(MemorySnapshot { data: self.lock().clone() }))
+        Ok(Box::new(MemorySnapshot { taken_at: self.now(), data: self.lock().clone() }))
     }
 }
 
 /// A copy of everything.
 #[derive(Debug)]
 struct MemorySnapshot {
+    taken_at: Timestamp,
     data: Data,
 }
 
 #[async_trait]
 impl Snapshot for MemorySnapshot {
     async fn books(&mut self, recount: bool) -> Result<Books, StoreError> {
-        Ok(self.data.books(recount))
+        Ok(self.data.books(self.taken_at, recount))
     }
 
     async fn ballots(
@@ -393,9 +441,6 @@ impl Store for MemoryStore {
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
         let mut data = self.lock();
         if let Some(registered) = data.poll(poll.slug) {
-            if registered.closed_at.is_none() {
-                registered.closes_at = poll.closes_at;
-            }
             return Ok(registered.clone());
         }
         let registered = RegisteredPoll::from(poll);
@@ -403,48 +448,118 @@ impl Store for MemoryStore {
         Ok(registered)
     }
 
-    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+    async fn catalog(&self) -> Result<Catalog, StoreError> {
+        let taken_at = self.now();
+        let data = self.lock();
+        let undecided = |poll: &PollSlug| {
+            data.polls.iter().any(|p| p.slug == *poll && p.closed_at.is_some() && p.final_at.is_none())
+        };
+        let is_alive =
+            |at: Timestamp| taken_at.as_micros() - at.as_micros() <= WORKER_LIVES_FOR.as_micros() as i64;
+        let alive = data.workers.values().filter(|(_, at)| is_alive(*at));
+        Ok(Catalog {
+            taken_at,
+            revision: data.revision,
+            queues: data.queues.clone(),
+            polls: data.polls.clone(),
+            sealed: data.seals.keys().filter(|(_, poll)| undecided(poll)).copied().collect(),
+            workers: alive.map(|(worker, _)| (worker.id, worker.clone())).collect(),
+        })
+    }
+
+    async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
+        let now = self.now();
         Ok(self.lock().poll(poll).map(|poll| {
-            poll.closed_at.get_or_insert(at);
+            poll.closed_at.get_or_insert(now);
             poll.clone()
         }))
     }
 
-    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
-        self.lock().seals.entry((seal.queue, seal.poll)).or_insert_with(|| seal.clone());
-        Ok(())
-    }
-
-    async fn finish_poll(
-        &self,
-        poll: PollSlug,
-        versions: &BTreeMap<Partition, u64>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut data = self.lock();
-        for (partition, data) in &data.partitions {
-            if versions.get(partition) != Some(&data.rows.version) {
-                return Err(StoreError::StaleVersion(*partition));
+    async fn close_due_polls(&self, grace: Duration, now: Timestamp) -> Result<Vec<PollSlug>, StoreError> {
+        let ours = self.now();
+        if ours.as_micros().abs_diff(now.as_micros()) > MAX_CLOCK_DIFFERENCE.as_micros() as u64 {
+            return Ok(Vec::new());
+        }
+        let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        let mut closed = Vec::new();
+        for poll in self.lock().polls.iter_mut().filter(|poll| poll.closed_at.is_none()) {
+            if poll.closes_at.is_some_and(|at| at.saturating_add(grace) <= ours) {
+                poll.closed_at = Some(ours);
+                closed.push(poll.slug);
             }
         }
-        match data.poll(poll) {
-            Some(poll) if poll.final_at.is_some() => return Ok(()),
-            Some(poll) if poll.closed_at.is_some() => poll.final_at = Some(at),
-            _ => return Err(StoreError::Conflict(format!("poll {poll} is not closed"))),
+        Ok(closed)
+    }
+
+    async fn reschedule_poll(
+        &self,
+        poll: PollSlug,
+        closes_at: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        let at = self.now();
+        let mut data = self.lock();
+        let Some(poll) = data.poll(poll) else { return Ok(None) };
+        if poll.closed_at.is_some() {
+            return Err(super::is_closed(poll.slug));
         }
-        data.partitions.values_mut().for_each(|data| data.rows.version += 1);
-        Ok(())
+        let reason = reason.to_owned();
+        poll.reschedules.push(Reschedule { at, from: poll.closes_at, to: closes_at, reason });
+        poll.closes_at = closes_at;
+        Ok(Some(poll.clone()))
+    }
+
+    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+        let mut data = self.lock();
+        let key = (seal.queue, seal.poll);
+        let merged = match data.seals.get(&key) {
+            None => seal.clone(),
+            Some(before) => {
+                let merged = before.clone().merged(seal);
+                data.revision += u64::from(merged.seal.accepted != before.seal.accepted);
+                merged
+            }
+        };
+        data.seals.insert(key, merged.clone());
+        Ok(merged)
+    }
+
+    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+        let now = self.now();
+        let mut data = self.lock();
+        let covered = data
+            .partitions
+            .keys()
+            .all(|partition| data.completions.get(&(poll, *partition)) == Some(&data.revision));
+        Ok(data.poll(poll).is_some_and(|poll| {
+            if covered && poll.closed_at.is_some() {
+                poll.final_at.get_or_insert(now);
+            }
+            poll.final_at.is_some()
+        }))
     }
 
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
         let mut data = self.lock();
         for record in queues {
-            let stands = match data.queues.remove(&record.id) {
-                Some(stands) => stands.merged(record.clone()),
-                None => record.clone(),
+            let (merged, is_news) = match data.queues.remove(&record.id) {
+                None => (record.clone(), true),
+                Some(before) => {
+                    let state = before.state;
+                    let merged = before.merged(record.clone());
+                    let is_news = merged.state > state;
+                    (merged, is_news)
+                }
             };
-            data.queues.insert(record.id, stands);
+            data.revision += u64::from(is_news);
+            data.queues.insert(record.id, merged);
         }
+        Ok(())
+    }
+
+    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+        let now = self.now();
+        self.lock().workers.insert(worker.id, (worker.clone(), now));
         Ok(())
     }
 
@@ -484,7 +599,6 @@ impl Store for MemoryStore {
     async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
         let mut data = self.lock();
         data.lanes += 1;
-        data.live_lanes += 1;
         Ok(Box::new(MemoryLane { store: self.clone(), number: data.lanes }))
     }
 }
@@ -498,7 +612,6 @@ struct MemoryLane {
 impl Drop for MemoryLane {
     fn drop(&mut self) {
         let mut data = self.store.lock();
-        data.live_lanes -= 1;
         for partition in data.partitions.values_mut().filter(|p| p.owner == Some(self.number)) {
             partition.owner = None;
         }
@@ -507,8 +620,8 @@ impl Drop for MemoryLane {
 
 #[async_trait]
 impl Lane for MemoryLane {
-    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
-        Ok(self.store.lock().live_lanes)
+    async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
+        Ok(self.store.unowned())
     }
 
     async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {
@@ -563,10 +676,35 @@ impl Lane for MemoryLane {
     }
 
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {
+        let now = self.store.now();
         let mut data = self.store.lock();
+        let counted: Vec<PollSlug> = plan.polls.iter().map(|poll| poll.poll).collect();
+        if data.polls.iter().any(|poll| poll.final_at.is_some() && counted.contains(&poll.slug)) {
+            return Err(StoreError::StaleVersion(plan.partition));
+        }
         let rows = &mut data.partition(plan.partition)?.rows;
         rows.check(plan)?;
-        rows.apply(plan, self.store.clock.now());
+        rows.apply(plan, now);
         Ok(())
+    }
+
+    async fn complete(
+        &mut self,
+        partition: Partition,
+        version: u64,
+        poll: PollSlug,
+    ) -> Result<Vec<String>, StoreError> {
+        let now = self.store.now();
+        let mut data = self.store.lock();
+        if data.partition(partition)?.rows.version != version {
+            return Err(StoreError::StaleVersion(partition));
+        }
+        let obstacles = audit::obstacles_in(&data.books(now, false), poll, partition);
+        if obstacles.is_empty() {
+            let revision = data.revision;
+            data.completions.insert((poll, partition), revision);
+            data.partition(partition)?.rows.version += 1;
+        }
+        Ok(obstacles)
     }
 }

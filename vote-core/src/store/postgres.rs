@@ -3,7 +3,7 @@
 //! Tables are in a schema of their own, `vote` unless set otherwise, so that the database can be shared. They are made
 //! by [`PostgresStore::migrate`]; see `store/postgres/*.sql`.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -13,20 +13,23 @@ use sqlx::{
 };
 
 use super::{
-    Decision, Lane, QuarantineKey, QuarantineState, QuarantinedFrame, QueueRecord, RegisteredPoll,
-    SealRecord, Store, StoreError, StoreReader, same_layout,
+    Catalog, Decision, Lane, QuarantineKey, QuarantineState, QuarantinedFrame, QueueRecord, RegisteredPoll,
+    SealRecord, Store, StoreError, StoreReader, WorkerRecord, same_layout,
 };
-use crate::{Partition, Poll, PollSlug, Position, QueueId, Timestamp, queue::Layout};
+use crate::{Poll, PollSlug, Position, QueueId, Timestamp, queue::Layout};
 
+mod books;
 mod commit;
 mod copy;
 mod filter;
 mod lane;
+mod polls;
 mod quarantine;
 mod queues;
 mod reader;
 mod snapshot;
 mod types;
+mod workers;
 
 use types::{Moment, Uuid};
 
@@ -100,6 +103,7 @@ impl PostgresStore {
         let mut migrator = Migrator::with_migrations(vec![
             migration(1, "tables", include_str!("postgres/0001_tables.sql")),
             migration(2, "audit", include_str!("postgres/0002_audit.sql")),
+            migration(4, "finality", include_str!("postgres/0004_finality.sql")),
         ]);
         // The default name would collide with the migrations of an application that shares the database.
         migrator.dangerous_set_table_name(format!("{}._vote_migrations", self.schema));
@@ -191,95 +195,88 @@ impl Store for PostgresStore {
         Ok(())
     }
 
+    async fn catalog(&self) -> Result<Catalog, StoreError> {
+        // Single statements, in the order that makes the whole safe to act on: see `Catalog`.
+        let query = sqlx::query("SELECT clock_timestamp() AS now, (SELECT revision FROM meta) AS revision");
+        let rows = self.rows(query).await?;
+        let row = rows.first().ok_or_else(|| damaged("revision"))?;
+        let revision: Option<i64> = row.get("revision");
+        let queues = self.queues().await?;
+        Ok(Catalog {
+            taken_at: row.try_get::<Moment, _>("now").map_err(|_| damaged("time"))?.0,
+            revision: revision.unwrap_or_default() as u64,
+            queues: queues.into_iter().map(|record| (record.id, record)).collect(),
+            polls: self.polls().await?,
+            sealed: self.sealed().await?,
+            workers: self.workers().await?,
+        })
+    }
+
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
-        let options: Vec<&str> = poll.options.iter().map(|option| option.slug.as_str()).collect();
-        let closes_at = poll.closes_at.map(Moment);
-        // Looked for first, since every attempt to insert takes a number, and they end at 32,767.
-        self.execute(
-            sqlx::query(
-                "WITH poll AS (
-                     INSERT INTO polls (slug, keep, voters, closes_at)
-                     SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM polls WHERE slug = $1)
-                     ON CONFLICT DO NOTHING RETURNING poll
-                 )
-                 INSERT INTO options SELECT poll.poll, o.n - 1, o.slug
-                 FROM poll, unnest($5::text[]) WITH ORDINALITY AS o (slug, n)",
-            )
-            .bind(poll.slug.as_str())
-            .bind(poll.keep.as_str())
-            .bind(poll.voters.as_str())
-            .bind(closes_at)
-            .bind(options),
-        )
-        .await?;
-        self.execute(
-            sqlx::query(
-                "UPDATE polls SET closes_at = $2
-                 WHERE slug = $1 AND closed_at IS NULL AND closes_at IS DISTINCT FROM $2",
-            )
-            .bind(poll.slug.as_str())
-            .bind(closes_at),
-        )
-        .await?;
-        let polls = self.polls().await?;
-        polls.into_iter().find(|p| p.slug == poll.slug).ok_or_else(|| damaged("poll"))
+        self.register(poll).await
     }
 
-    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
-        let update = "UPDATE polls SET closed_at = $2 WHERE slug = $1 AND closed_at IS NULL";
-        self.execute(sqlx::query(update).bind(poll.as_str()).bind(Moment(at))).await?;
-        Ok(self.polls().await?.into_iter().find(|registered| registered.slug == poll))
+    async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
+        self.close(poll).await
     }
 
-    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
-        self.execute(
-            sqlx::query(
-                "INSERT INTO seals (queue, poll, partition, position, accepted)
-                 SELECT $1, $2, s.n - 1, s.position, s.accepted
-                 FROM unnest($3::bytea[], $4::bigint[]) WITH ORDINALITY AS s (position, accepted, n)
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(Uuid(seal.queue.0))
-            .bind(seal.poll.as_str())
-            .bind(seal.seal.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
-            .bind(seal.seal.accepted.iter().map(|n| *n as i64).collect::<Vec<_>>()),
-        )
-        .await?;
-        Ok(())
+    async fn close_due_polls(&self, grace: Duration, now: Timestamp) -> Result<Vec<PollSlug>, StoreError> {
+        self.close_due(grace, now).await
     }
 
-    async fn finish_poll(
+    async fn reschedule_poll(
         &self,
         poll: PollSlug,
-        versions: &BTreeMap<Partition, u64>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut connection = self.connection(&self.options).await?;
-        // Any error drops the connection, which rolls back.
-        let connection = &mut connection;
-        self.in_time(sqlx::raw_sql("BEGIN").execute(&mut *connection)).await?;
-        // In order, so that two of these can't wait on each other. Commits wait here, and then find another version.
-        let lock = sqlx::query("SELECT partition, version FROM partitions ORDER BY partition FOR UPDATE");
-        for row in self.in_time(lock.fetch_all(&mut *connection)).await? {
-            let partition = reader::partition(&row);
-            if versions.get(&partition) != Some(&reader::count(&row, "version")?) {
-                return Err(StoreError::StaleVersion(partition));
+        closes_at: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        self.reschedule(poll, closes_at, reason).await
+    }
+
+    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+        // One statement, so that two that are recorded at once can't take each other's place.
+        let rows = self
+            .rows(
+                sqlx::query(
+                    "WITH said AS (
+                         SELECT s.n - 1 AS partition, s.position, s.accepted
+                         FROM unnest($3::bytea[], $4::bigint[]) WITH ORDINALITY AS s (position, accepted, n)
+                     ), raised AS (
+                         UPDATE meta SET revision = revision + 1 WHERE EXISTS (
+                             SELECT FROM seals s JOIN said USING (partition)
+                             WHERE s.queue = $1 AND s.poll = $2 AND said.accepted > s.accepted)
+                     )
+                     INSERT INTO seals (queue, poll, partition, position, accepted)
+                     SELECT $1, $2, partition, position, accepted FROM said
+                     ON CONFLICT (queue, poll, partition) DO UPDATE SET
+                         position = greatest(seals.position, excluded.position),
+                         accepted = greatest(seals.accepted, excluded.accepted)
+                     RETURNING partition, position, accepted",
+                )
+                .bind(Uuid(seal.queue.0))
+                .bind(seal.poll.as_str())
+                .bind(seal.seal.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
+                .bind(seal.seal.accepted.iter().map(|n| *n as i64).collect::<Vec<_>>()),
+            )
+            .await?;
+        let mut recorded = seal.clone();
+        for row in &rows {
+            let place = usize::from(reader::partition(row).0);
+            if let (Some(end), Some(accepted)) =
+                (recorded.seal.ends.get_mut(place), recorded.seal.accepted.get_mut(place))
+            {
+                (*end, *accepted) = (position(row.get("position"))?, reader::count(row, "accepted")?);
             }
         }
-        let finish = sqlx::query(
-            "UPDATE polls SET final_at = $2 WHERE slug = $1 AND closed_at IS NOT NULL AND final_at IS NULL",
-        );
-        let finish = finish.bind(poll.as_str()).bind(Moment(at));
-        if self.in_time(finish.execute(&mut *connection)).await?.rows_affected() == 0 {
-            let polls = self.polls().await?;
-            let is_final = polls.iter().any(|known| known.slug == poll && known.final_at.is_some());
-            let open = || StoreError::Conflict(format!("poll {poll} is not closed"));
-            return if is_final { Ok(()) } else { Err(open()) };
-        }
-        let moved = sqlx::query("UPDATE partitions SET version = version + 1");
-        self.in_time(moved.execute(&mut *connection)).await?;
-        self.in_time(sqlx::raw_sql("COMMIT").execute(connection)).await?;
-        Ok(())
+        Ok(recorded)
+    }
+
+    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+        self.finish(poll).await
+    }
+
+    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+        self.record_worker(worker).await
     }
 
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {

@@ -1,16 +1,16 @@
 //! A store in a SQLite file: durable, with nothing to install, for one worker process.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{
-    Ballot, Decision, Lane, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord, Snapshot,
-    Store, StoreError, StoreReader,
+    Ballot, Catalog, Decision, Lane, MAX_CLOCK_DIFFERENCE, QuarantineKey, QuarantineRow, QueueRecord,
+    RegisteredPoll, SealRecord, Snapshot, Store, StoreError, StoreReader, WorkerRecord,
 };
 use crate::{
-    OptionSlug, Partition, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, Timestamp,
-    VoterKey,
+    Clock, OptionSlug, Partition, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId,
+    SystemClock, Timestamp, VoterKey,
     queue::Layout,
     sqlite::{Connections, Failure, OpenError, Schema, Transaction},
 };
@@ -21,6 +21,7 @@ mod lane;
 mod polls;
 mod quarantine;
 mod queues;
+mod workers;
 
 use books::SqliteSnapshot;
 use lane::{Lanes, SqliteLane};
@@ -30,6 +31,7 @@ const SCHEMA: Schema = Schema {
     migrations: &[
         (1, "votes", include_str!("sqlite/1_votes.sql")),
         (2, "audit", include_str!("sqlite/2_audit.sql")),
+        (4, "finality", include_str!("sqlite/4_finality.sql")),
     ],
 };
 
@@ -297,27 +299,70 @@ impl Store for SqliteStore {
         Ok(registered)
     }
 
-    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
+    async fn catalog(&self) -> Result<Catalog, StoreError> {
+        let taken_at = SystemClock.now();
+        let mut tx = self.read().await?;
+        let queues = queues::all(&mut tx).await?;
+        let catalog = Catalog {
+            taken_at,
+            revision: books::revision(&mut tx).await?,
+            queues: queues.into_iter().map(|record| (record.id, record)).collect(),
+            polls: polls::all(&mut tx).await?,
+            sealed: books::sealed(&mut tx).await?,
+            workers: workers::alive(&mut tx, taken_at).await?,
+        };
+        tx.commit().await?;
+        Ok(catalog)
+    }
+
+    async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
         let mut tx = self.write().await?;
-        let closed = polls::close(&mut tx, poll, at).await?;
+        let closed = polls::close(&mut tx, poll, SystemClock.now()).await?;
         tx.commit().await?;
         Ok(closed)
     }
 
-    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
+    async fn close_due_polls(&self, grace: Duration, now: Timestamp) -> Result<Vec<PollSlug>, StoreError> {
         let mut tx = self.write().await?;
-        books::note_seal(&mut tx, seal).await?;
-        Ok(tx.commit().await?)
+        let ours = SystemClock.now();
+        let difference = ours.as_micros().abs_diff(now.as_micros());
+        if difference > MAX_CLOCK_DIFFERENCE.as_micros() as u64 {
+            return Ok(Vec::new());
+        }
+        let closed = polls::close_due(&mut tx, grace, ours).await?;
+        tx.commit().await?;
+        Ok(closed)
     }
 
-    async fn finish_poll(
+    async fn reschedule_poll(
         &self,
         poll: PollSlug,
-        versions: &BTreeMap<Partition, u64>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
+        closes_at: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
         let mut tx = self.write().await?;
-        polls::finish(&mut tx, poll, versions, at).await?;
+        let moved = polls::reschedule(&mut tx, poll, closes_at, reason, SystemClock.now()).await?;
+        tx.commit().await?;
+        Ok(moved)
+    }
+
+    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+        let mut tx = self.write().await?;
+        let recorded = books::note_seal(&mut tx, seal).await?;
+        tx.commit().await?;
+        Ok(recorded)
+    }
+
+    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let is_final = polls::finish(&mut tx, poll, SystemClock.now()).await?;
+        tx.commit().await?;
+        Ok(is_final)
+    }
+
+    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        workers::record(&mut tx, worker, SystemClock.now()).await?;
         Ok(tx.commit().await?)
     }
 

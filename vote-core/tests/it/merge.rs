@@ -30,6 +30,7 @@ fn registered(keep: Keep) -> RegisteredPoll {
         keep,
         voters: Voters::Cookie,
         closes_at: None,
+        reschedules: Vec::new(),
         closed_at: None,
         final_at: None,
     }

@@ -98,7 +98,7 @@ async fn migrations_run_once_however_many_try() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "2");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "3");
 }
 
 #[tokio::test]
@@ -110,9 +110,9 @@ async fn two_deployments_share_a_database_in_schemas_of_their_own() {
     b.prepare(other).await.unwrap();
     assert_eq!((a.layout().await.unwrap(), b.layout().await.unwrap()), (Some(layout()), Some(other)));
     let (mut lane_a, mut lane_b) = (a.open_lane().await.unwrap(), b.open_lane().await.unwrap());
-    assert_eq!((lane_a.live_lanes().await.unwrap(), lane_b.live_lanes().await.unwrap()), (1, 1));
     assert!(lane_a.acquire(PARTITION).await.unwrap().is_some());
     assert!(lane_b.acquire(PARTITION).await.unwrap().is_some(), "locks are not shared either");
+    assert_eq!((lane_a.unowned().await.unwrap().len(), lane_b.unowned().await.unwrap().len()), (15, 3));
     assert!(PostgresStore::connect(&url, "no such; name").is_err());
 }
 
@@ -153,7 +153,7 @@ async fn a_lane_whose_call_was_cancelled_is_broken_and_left_nothing_behind() {
         match cancelled {
             Ok(done) => done.unwrap(),
             Err(_) => {
-                let error = lane.live_lanes().await.unwrap_err();
+                let error = lane.unowned().await.unwrap_err();
                 assert!(error.to_string().contains("ended"), "{error}");
             }
         }
@@ -227,11 +227,11 @@ async fn a_lane_that_is_frozen_within_a_statement_loses_its_partition_and_no_oth
     while lane.acquire(PARTITION).await.unwrap().is_none() {
         assert!(start.elapsed() < Duration::from_secs(20), "the partition did not get free");
         tokio::time::sleep(Duration::from_millis(500)).await;
-        working.live_lanes().await.unwrap();
+        assert!(!working.unowned().await.unwrap().contains(&Partition(1)));
     }
     assert!(start.elapsed() > Duration::from_secs(5), "it gets its time");
     assert!(frozen.await.unwrap(), "its connection was ended");
-    working.live_lanes().await.unwrap();
+    working.unowned().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +242,7 @@ async fn a_server_that_restarts_is_found_again() {
     let version = lane.acquire(PARTITION).await.unwrap().unwrap().version;
     lane.commit(&inserts(version, ballots(0..320))).await.unwrap();
     postgres.restart_immediate();
-    assert!(lane.live_lanes().await.unwrap_err().is_retryable());
+    assert!(lane.unowned().await.unwrap_err().is_retryable());
     let mut version = 0;
     let mut lane = acquired(&store, &mut version).await;
     assert_eq!(version, 1, "what was committed is there");

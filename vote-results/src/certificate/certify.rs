@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use vote_core::{
-    PollOption, PollSlug, Polls, StoreReader, Timestamp,
+    PollOption, PollSlug, Polls, StoreReader,
     store::{Snapshot, StoreError},
 };
 
@@ -36,8 +36,6 @@ pub struct Request<'a> {
     pub out: &'a Path,
     /// Also when the count is not complete or the books don't add up. The certificate says so.
     pub force: bool,
-    /// What the time is.
-    pub now: Timestamp,
     /// Of the program.
     pub build: Build<'a>,
 }
@@ -111,7 +109,7 @@ pub async fn certify(
     let mut snapshot = store.snapshot().await?;
     let books = snapshot.books(true).await?;
     let poll = request.poll;
-    let verdict = verdict::judge(&books, poll, request.now)
+    let verdict = verdict::judge(&books, poll)
         .ok_or_else(|| StoreError::NotPrepared(format!("there is no poll {poll} in the store")))?;
     // They are not needed any more, and there may be many.
     drop(books);
@@ -212,7 +210,7 @@ fn compose(request: &Request<'_>, verdict: Verdict, counted: Counted) -> Certifi
             version: request.build.version.to_owned(),
             commit: request.build.commit.map(str::to_owned),
         },
-        created_at: request.now.to_string(),
+        created_at: audit.taken_at.to_string(),
         poll: PollDefinition {
             slug: poll.slug,
             title: of_file.map_or_else(|| poll.slug.to_string(), |poll| poll.title.clone()),

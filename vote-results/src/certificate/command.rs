@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use vote_core::{StoreReader, Timestamp};
+use vote_core::StoreReader;
 use vote_service::{BUILD_COMMIT, settings::EX_CONFIG};
 
 use super::{
@@ -39,12 +39,11 @@ impl CertifyError {
 pub async fn run_certify(
     config: &CertifyConfig,
     store: &dyn StoreReader,
-    now: Timestamp,
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> u8 {
     // What can't be printed is also said by the exit code.
-    match sign(config, store, now).await {
+    match sign(config, store).await {
         Ok((certificate, key)) => {
             let _ = done(config, &certificate, &key, out, err);
             0
@@ -65,7 +64,6 @@ pub async fn run_certify(
 async fn sign(
     config: &CertifyConfig,
     store: &dyn StoreReader,
-    now: Timestamp,
 ) -> Result<(Certificate, PublicKey), CertifyError> {
     let key = PrivateKey::read(&config.key)?;
     let request = Request {
@@ -73,7 +71,6 @@ async fn sign(
         polls: &config.polls,
         out: &config.out,
         force: config.force,
-        now,
         build: Build { version: env!("CARGO_PKG_VERSION"), commit: BUILD_COMMIT },
     };
     Ok((certify(store, &request, &key).await?, key.public()))

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use vote_core::{
-    Keep,
+    Keep, Timestamp,
     audit::{Figures, PollAudit, QueueAudit},
     store::QueueState,
 };
@@ -117,6 +117,19 @@ fn count(page: &mut String, certificate: &Certificate) -> fmt::Result {
             writeln!(page, "The poll was closed at {}; its count is not final.", time(closed))?
         }
         _ => writeln!(page, "The poll was not closed.")?,
+    }
+    for moved in certificate.audit.polls.iter().flat_map(|poll| &poll.reschedules) {
+        let time = |at: Option<Timestamp>| {
+            at.map_or_else(|| "a close by hand".to_owned(), |at| time(&at.to_string()))
+        };
+        writeln!(
+            page,
+            "Its closing time was moved from {} to {}, at {}: {}.",
+            time(moved.from),
+            time(moved.to),
+            time(Some(moved.at)),
+            escape(&moved.reason)
+        )?;
     }
     writeln!(page, "The figures are those of one moment, {}.</p>", time(&certificate.created_at))
 }

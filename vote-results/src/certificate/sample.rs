@@ -67,6 +67,7 @@ pub(super) fn certificate() -> Certificate {
             polls: vec![PollAudit {
                 poll: "pets".to_owned(),
                 state: PollState::Final,
+                reschedules: Vec::new(),
                 tally: 7,
                 rows: Some(7),
                 total,

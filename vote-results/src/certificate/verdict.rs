@@ -1,7 +1,7 @@
 //! Whether a poll may be certified, by the books of a moment. Pure.
 
 use vote_core::{
-    PollSlug, Timestamp,
+    PollSlug,
     audit::{self, Audit},
     store::{Books, RegisteredPoll},
 };
@@ -33,11 +33,11 @@ impl Verdict {
     }
 }
 
-/// Judges a poll as of `now`; none if the store has no such poll.
+/// Judges a poll; none if the store has no such poll.
 #[must_use]
-pub fn judge(books: &Books, poll: PollSlug, now: Timestamp) -> Option<Verdict> {
+pub fn judge(books: &Books, poll: PollSlug) -> Option<Verdict> {
     let registered = books.polls.iter().find(|known| known.slug == poll)?.clone();
-    let audit = audit::audit(books, now, Some(poll));
+    let audit = audit::audit(books, Some(poll));
     let problems = audit.problems.clone();
     let mut outstanding = audit.outstanding.clone();
     if registered.final_at.is_none() {

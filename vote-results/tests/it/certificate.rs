@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use vote_core::{
     Clock, Polls, Queue, Store,
-    conformance::poll,
+    conformance::{layout, poll},
     store::{PostgresStore, QueueState, SealRecord, SqliteStore},
 };
 use vote_results::certificate::{
@@ -77,7 +77,6 @@ impl Place {
             polls: &world.polls,
             out: &self.out(),
             force,
-            now: world.clock.now(),
             build: Build { version: "1.2.3", commit: Some("abc") },
         };
         certify(&*world.store.inner, &request, &self.private()).await
@@ -122,8 +121,9 @@ async fn count(world: &World) {
 /// Waits until lanes that were dropped have given their partitions up: Postgres ends a session a moment later.
 async fn lanes_ended(world: &World) {
     let mut lane = world.store.inner.open_lane().await.unwrap();
+    let all = usize::from(layout().partitions.count());
     for _ in 0..500 {
-        if lane.live_lanes().await.unwrap() == 1 {
+        if lane.unowned().await.unwrap().len() == all {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -134,16 +134,20 @@ async fn lanes_ended(world: &World) {
 /// Closes the poll and seals it, as workers do.
 async fn seal(world: &World) {
     let store = &world.store.inner;
-    store.close_poll(poll(), world.clock.now()).await.unwrap();
+    store.close_poll(poll()).await.unwrap();
     let seal = world.queue.seal(world.id, poll()).await.unwrap();
     store.note_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
 }
 
-/// Notes that the poll is final, as a worker does.
+/// Makes the poll final where that can be, as workers do.
 async fn finish(world: &World) {
     let store = &world.store.inner;
-    let books = store.snapshot().await.unwrap().books(false).await.unwrap();
-    store.finish_poll(poll(), &books.versions, world.clock.now()).await.unwrap();
+    let mut lane = store.open_lane().await.unwrap();
+    for partition in layout().partitions.iter() {
+        let version = lane.acquire(partition).await.unwrap().unwrap().version;
+        lane.complete(partition, version, poll()).await.unwrap();
+    }
+    store.finish_poll(poll()).await.unwrap();
 }
 
 async fn final_world(store: Arc<dyn Store>) -> World {
@@ -293,7 +297,7 @@ async fn books_that_do_not_add_up_are_refused_and_if_forced_never_valid() {
     fill(&world).await;
     // As if a vote that the queue had accepted in some partition had never come out of it.
     let store = &world.store.inner;
-    store.close_poll(poll(), world.clock.now()).await.unwrap();
+    store.close_poll(poll()).await.unwrap();
     let mut seal = world.queue.seal(world.id, poll()).await.unwrap();
     seal.accepted[0] += 1;
     store.note_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
@@ -432,8 +436,8 @@ fn who_has_the_key_can_not_sign_what_contradicts_the_ballots() {
         (r#""superseded": 10"#, r#""superseded": 9"#, "are not 40 new voters + 9 superseded"),
         (r#""slug": "dogs""#, r#""slug": "birds""#, "not those of the poll"),
         (r#""verdict": "holds""#, r#""verdict": "broken""#, "its audit does not"),
-        (r#""format": 1"#, r#""format": 2"#, "is of format 2"),
-        (r#""format": 1"#, r#""format": 1, "note": "x""#, "unknown field `note`"),
+        (r#""format": 2"#, r#""format": 3"#, "is of format 3"),
+        (r#""format": 2"#, r#""format": 2, "note": "x""#, "unknown field `note`"),
         (r#""reread": 0"#, r#""reread": 0, "note": "x""#, "note is not known to format 1"),
     ] {
         let place = copied();

@@ -71,12 +71,6 @@ impl Claims {
         }
     }
 
-    /// Whether the box is read by another monitor.
-    pub(super) fn is_elsewhere(&self, id: QueueId, monitor: u64) -> bool {
-        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.get(&id).is_some_and(|held| held.monitor != monitor)
-    }
-
     pub(super) fn give_up(&self, monitor: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, held| held.monitor != monitor);
     }
@@ -99,7 +93,6 @@ mod tests {
         let (claims, now) = (Claims::default(), Instant::now());
         assert_eq!(claims.claim(BOX, by(1, "a", "server"), now, None), Ok(()));
         assert_eq!(claims.claim(BOX, by(2, "b", "server"), now, None), Err(Taken::Here("a".to_owned())));
-        assert!(claims.is_elsewhere(BOX, 2) && !claims.is_elsewhere(BOX, 1));
         claims.give_up(1);
         assert_eq!(claims.claim(BOX, by(2, "b", "server"), now, None), Ok(()));
     }

@@ -62,14 +62,14 @@ impl Monitor {
         if !self.fixed {
             return Vec::new();
         }
-        let queues = self.parts.registry.queues();
+        let catalog = self.parts.registry.catalog();
         let is_missing = |record: &&QueueRecord| {
             record.id != status.id
                 && record.state == QueueState::Active
                 && record.remains_of.is_none()
                 && record.address == self.address
         };
-        let missing: Vec<_> = queues.values().filter(is_missing).cloned().collect();
+        let missing: Vec<_> = catalog.queues.values().filter(is_missing).cloned().collect();
         self.missing.retain(|id, _| missing.iter().any(|record| record.id == *id));
         let mut is_gone = |record: &QueueRecord| {
             let (seen_at, since) =
@@ -100,10 +100,10 @@ impl Monitor {
     /// Sees to it that nothing more is booked under the box's identity, and gives its server a new one, so that it can
     /// take votes again.
     pub(super) async fn replace(&mut self, status: &QueueStatus, reason: &str) -> Result<(), Shut> {
-        self.parts.registry.refresh().await?;
-        let known = self.parts.registry.queues().get(&status.id).cloned();
-        let record = known
-            .unwrap_or_else(|| QueueRecord::new(status.id, self.address.clone(), self.parts.clock.now()));
+        let catalog = self.parts.registry.refresh().await?;
+        let known = catalog.queues.get(&status.id).cloned();
+        let record =
+            known.unwrap_or_else(|| QueueRecord::new(status.id, self.address.clone(), catalog.taken_at));
         if record.state == QueueState::Active {
             self.report_cut(record, reason).await?;
         }

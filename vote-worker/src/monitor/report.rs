@@ -58,10 +58,12 @@ impl Monitor {
 
     /// Remains must be known before they are read, like any box.
     pub(super) async fn report_remains(&mut self) -> Result<(), Shut> {
-        let queues = self.parts.registry.queues();
+        let catalog = self.parts.registry.catalog();
         let known = Arc::clone(&self.remains);
-        for remains in known.iter().filter(|remains| !queues.contains_key(&remains.id)) {
-            if let Some(record) = queues.get(&remains.of).cloned().filter(|record| !record.state.is_over()) {
+        for remains in known.iter().filter(|remains| !catalog.queues.contains_key(&remains.id)) {
+            if let Some(record) =
+                catalog.queues.get(&remains.of).cloned().filter(|record| !record.state.is_over())
+            {
                 self.report_cut(record, "its server has another box by now").await?;
             }
             self.parts.store.report(&[self.record_of(remains)]).await?;
@@ -75,7 +77,8 @@ impl Monitor {
     }
 
     fn record_of(&self, remains: &Leftover) -> QueueRecord {
-        let record = QueueRecord::new(remains.id, self.address.clone(), self.parts.clock.now());
+        let record =
+            QueueRecord::new(remains.id, self.address.clone(), self.parts.registry.catalog().taken_at);
         QueueRecord { remains_of: Some(remains.of), ends: remains.ends.clone(), ..record }
     }
 }

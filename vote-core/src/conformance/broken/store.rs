@@ -1,6 +1,6 @@
 //! A store with a fault.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -9,9 +9,9 @@ use crate::{
     conformance::{StoreHarness, layout},
     queue::Layout,
     store::{
-        Acquired, Ballot, Books, CommitPlan, Decision, LedgerRow, Lookup, MemoryStore, QuarantineKey,
-        QuarantineRow, QuarantineState, QuarantinedFrame, QueueRecord, QueueState, RegisteredPoll,
-        ReplayOutcome, Replayed, SealRecord, Snapshot, StoreError,
+        Acquired, Ballot, Books, Catalog, CommitPlan, Decision, LedgerRow, Lookup, MemoryStore,
+        QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QueueRecord, QueueState,
+        RegisteredPoll, ReplayOutcome, Replayed, SealRecord, Snapshot, StoreError, WorkerRecord,
     },
 };
 
@@ -24,7 +24,7 @@ pub enum StoreFault {
     ReplacesPolls,
     SharesPartitions,
     KeepsPartitionsOfTheDead,
-    CountsOneLane,
+    NamesNoFreePartition,
     DropsAVote,
     DropsTheTally,
     DropsTheLedger,
@@ -42,9 +42,17 @@ pub enum StoreFault {
     Reorders,
     ReopensPolls,
     FinishesTwice,
-    FinishesByAnyVersion,
+    FinishesIncompletePolls,
     FinishesOpenPolls,
-    FinishesInSecret,
+    CountsAfterTheEnd,
+    CompletesWhatWasNotRead,
+    IgnoresNewQueues,
+    IgnoresHigherSeals,
+    ClosesByTheCallersClock,
+    FollowsTheFile,
+    ReschedulesClosedPolls,
+    ForgetsWorkers,
+    LeavesQueuesOutOfTheCatalog,
     OverwritesSeals,
     RevivesRetiredQueues,
     ListsOnePage,
@@ -142,52 +150,89 @@ impl Store for BrokenStore {
             other => other,
         }
     }
-    async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
+    async fn catalog(&self) -> Result<Catalog, StoreError> {
+        let mut catalog = self.inner.catalog().await?;
         match self.fault {
-            StoreFault::ReplacesPolls => {
-                self.inner.register_poll(poll).await?;
-                Ok(RegisteredPoll::from(poll))
+            StoreFault::ForgetsWorkers => catalog.workers.clear(),
+            StoreFault::LeavesQueuesOutOfTheCatalog => catalog.queues.clear(),
+            _ => {}
+        }
+        Ok(catalog)
+    }
+    async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
+        let registered = self.inner.register_poll(poll).await?;
+        match self.fault {
+            StoreFault::ReplacesPolls => Ok(RegisteredPoll::from(poll)),
+            StoreFault::FollowsTheFile => {
+                self.inner.set_closes_at(poll.slug, poll.closes_at);
+                Ok(RegisteredPoll { closes_at: poll.closes_at, ..registered })
             }
-            _ => self.inner.register_poll(poll).await,
+            _ => Ok(registered),
         }
     }
-    async fn close_poll(&self, poll: PollSlug, at: Timestamp) -> Result<Option<RegisteredPoll>, StoreError> {
-        let closed = self.inner.close_poll(poll, at).await?;
-        Ok(match self.fault {
-            StoreFault::ReopensPolls => closed.map(|closed| RegisteredPoll { closed_at: Some(at), ..closed }),
-            _ => closed,
-        })
+    async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
+        if self.fault == StoreFault::ReopensPolls {
+            self.inner.set_closed(poll, None);
+        }
+        self.inner.close_poll(poll).await
     }
-    async fn note_seal(&self, seal: &SealRecord) -> Result<(), StoreError> {
-        if self.fault == StoreFault::OverwritesSeals {
+    async fn close_due_polls(&self, grace: Duration, now: Timestamp) -> Result<Vec<PollSlug>, StoreError> {
+        if self.fault != StoreFault::ClosesByTheCallersClock {
+            return self.inner.close_due_polls(grace, now).await;
+        }
+        let grace = grace.as_micros() as i64;
+        let mut closed = Vec::new();
+        for poll in self.inner.polls().await?.iter().filter(|poll| poll.closed_at.is_none()) {
+            if poll.closes_at.is_some_and(|at| at.saturating_add(grace) <= now) {
+                self.inner.close_poll(poll.slug).await?;
+                closed.push(poll.slug);
+            }
+        }
+        Ok(closed)
+    }
+    async fn reschedule_poll(
+        &self,
+        poll: PollSlug,
+        closes_at: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        match self.inner.reschedule_poll(poll, closes_at, reason).await {
+            Err(StoreError::Conflict(_)) if self.fault == StoreFault::ReschedulesClosedPolls => {
+                self.inner.set_closes_at(poll, closes_at);
+                Ok(self.inner.polls().await?.into_iter().find(|known| known.slug == poll))
+            }
+            other => other,
+        }
+    }
+    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+        if matches!(self.fault, StoreFault::OverwritesSeals | StoreFault::IgnoresHigherSeals) {
             self.inner.forget_seal(seal);
         }
         self.inner.note_seal(seal).await
     }
-    async fn finish_poll(
-        &self,
-        poll: PollSlug,
-        versions: &BTreeMap<Partition, u64>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let now = self.inner.snapshot().await?.books(false).await?.versions;
+    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
         match self.fault {
-            StoreFault::FinishesByAnyVersion => self.inner.finish_poll(poll, &now, at).await,
+            StoreFault::FinishesIncompletePolls => self.inner.complete_all(poll),
             StoreFault::FinishesOpenPolls => {
-                self.inner.close_poll(poll, at).await?;
-                self.inner.finish_poll(poll, versions, at).await
+                self.inner.close_poll(poll).await?;
+                self.inner.complete_all(poll);
             }
-            StoreFault::FinishesTwice => {
-                self.inner.finish_poll(poll, versions, at).await?;
-                self.inner.set_final(poll, at);
-                Ok(())
+            // Whatever was complete before the queue was recorded is taken to be so still.
+            StoreFault::IgnoresNewQueues
+                if self.inner.snapshot().await?.books(false).await?.completions.len()
+                    == usize::from(layout().partitions.count()) =>
+            {
+                self.inner.complete_all(poll);
             }
-            StoreFault::FinishesInSecret => {
-                self.inner.set_final(poll, at);
-                Ok(())
+            StoreFault::FinishesTwice if self.inner.finish_poll(poll).await? => {
+                self.inner.set_final(poll, self.inner.now());
             }
-            _ => self.inner.finish_poll(poll, versions, at).await,
+            _ => {}
         }
+        self.inner.finish_poll(poll).await
+    }
+    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+        self.inner.beat(worker).await
     }
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
         self.inner.retire(queue, reason).await
@@ -280,10 +325,10 @@ impl BrokenLane {
 
 #[async_trait]
 impl Lane for BrokenLane {
-    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
+    async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
         match self.fault {
-            StoreFault::CountsOneLane => Ok(1),
-            _ => self.lane().live_lanes().await,
+            StoreFault::NamesNoFreePartition => Ok(Vec::new()),
+            _ => self.lane().unowned().await,
         }
     }
 
@@ -392,7 +437,27 @@ impl Lane for BrokenLane {
             }
             _ => {}
         }
+        if self.fault == StoreFault::CountsAfterTheEnd {
+            let polls = self.store.polls().await?;
+            for poll in polls.iter().filter(|poll| poll.final_at.is_some()) {
+                self.store.reopen(poll.slug);
+            }
+        }
         self.lane().commit(&plan).await
+    }
+
+    async fn complete(
+        &mut self,
+        partition: Partition,
+        version: u64,
+        poll: PollSlug,
+    ) -> Result<Vec<String>, StoreError> {
+        let obstacles = self.lane().complete(partition, version, poll).await?;
+        if self.fault == StoreFault::CompletesWhatWasNotRead {
+            self.store.complete_all(poll);
+            return Ok(Vec::new());
+        }
+        Ok(obstacles)
     }
 }
 

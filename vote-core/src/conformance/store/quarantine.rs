@@ -100,12 +100,17 @@ pub(super) async fn a_frame_awaits_its_poll(harness: &dyn StoreHarness) {
 }
 
 pub(super) async fn a_frame_of_a_final_poll_awaits_nothing(harness: &dyn StoreHarness) {
-    let (store, mut lane) = with_a_frame(harness, poll(), true).await;
-    assert_eq!(replays(&mut *lane).await.len(), 1, "its poll is registered");
-    store.close_poll(poll(), Timestamp::MIN).await.expect("an answer");
-    let versions = books(&*store).await.versions;
-    store.finish_poll(poll(), &versions, Timestamp::MIN).await.expect("it can be final");
-    acquire(&mut *lane).await;
+    let store = prepared(harness).await;
+    let mut lane = store.open_lane().await.expect("a lane");
+    store.close_poll(poll()).await.expect("an answer");
+    for partition in layout().partitions.iter() {
+        let version = lane.acquire(partition).await.expect("an answer").expect("it is free").version;
+        assert_eq!(lane.complete(partition, version, poll()).await.expect("an answer"), Vec::<String>::new());
+    }
+    assert!(store.finish_poll(poll()).await.expect("an answer"), "no queue ever had a vote");
+    let mut plan = inserts(acquire(&mut *lane).await.version, 1, &[]);
+    (plan.polls, plan.quarantine) = (Vec::new(), vec![set_aside(1, poll(), true)]);
+    lane.commit(&plan).await.expect("what comes late is set aside");
     assert_eq!(replays(&mut *lane).await, []);
 }
 

@@ -13,7 +13,9 @@ pub(super) async fn books_are_of_one_moment(harness: &dyn StoreHarness) {
     let version = acquire(&mut *lane).await.version;
     lane.commit(&inserts(version, 2, &[more])).await.expect("a commit");
     store.report(&[record(1, QueueState::Active)]).await.expect("a report");
-    assert_eq!(snapshot.books(true).await.expect("the books"), before);
+    let seen = snapshot.books(true).await.expect("the books");
+    assert_eq!(seen, Books { taken_at: seen.taken_at, ..before });
+    assert_eq!(snapshot.books(true).await.expect("the books"), seen, "its time is one moment, too");
     let ballots = snapshot.ballots(poll(), None, 100).await.expect("ballots");
     assert_eq!(ballots.len(), votes.len(), "the ballots are of the same moment");
     let now = books(&*store).await;

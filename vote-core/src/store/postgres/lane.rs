@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, Row};
 
 use super::{
-    CALL_TIMEOUT, IDLE_TIMEOUT, Moment, PostgresStore, Uuid,
+    CALL_TIMEOUT, IDLE_TIMEOUT, Moment, PostgresStore, Uuid, books,
     commit::{self, Failure, PollNumbers},
     damaged, error_at,
     filter::{Filter, Scanned},
-    position, quarantine,
+    position, quarantine, reader,
 };
 use crate::{
-    Partition, Partitions, PollSlug, QueueId, StoreReader, VoterKey,
+    Partition, Partitions, PollSlug, QueueId, StoreReader, VoterKey, audit,
     store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, QuarantinedFrame, StoreError},
 };
 
@@ -27,8 +27,8 @@ pub(super) struct PostgresLane {
     address: String,
     schema: String,
     partitions: Partitions,
-    /// First numbers of two-number advisory locks: of partitions, and of living lanes.
-    locks: (i32, i32),
+    /// The first number of the two-number advisory locks of partitions.
+    lock: i32,
     owned: HashSet<Partition>,
     polls: HashMap<PollSlug, PollNumbers>,
     filters: HashMap<(Partition, PollSlug), Filter>,
@@ -54,16 +54,14 @@ impl PostgresLane {
         let mut connection = store.connection(&options).await?;
         let lock_id: Uuid =
             store.in_time(sqlx::query_scalar("SELECT lock_id FROM meta").fetch_one(&mut connection)).await?;
-        let [a, b, c, d, e, f, g, h, ..] = lock_id.0;
-        let locks = (i32::from_be_bytes([a, b, c, d]), i32::from_be_bytes([e, f, g, h]));
-        let live = sqlx::query("SELECT pg_advisory_lock_shared($1, 0)").bind(locks.1);
-        store.in_time(live.execute(&mut connection)).await?;
+        let [a, b, c, d, ..] = lock_id.0;
+        let lock = i32::from_be_bytes([a, b, c, d]);
         Ok(Self {
             connection: Some(connection),
             address: store.address(),
             schema: store.schema.clone(),
             partitions,
-            locks,
+            lock,
             owned: HashSet::new(),
             polls: HashMap::new(),
             filters: HashMap::new(),
@@ -117,37 +115,45 @@ impl PostgresLane {
         Ok(numbers)
     }
 
-    /// Takes the lock of a partition. A lane that is stopped within a statement keeps its locks for as long as its
-    /// machine's kernel answers for it, whatever the timeouts: so one that shows no progress is terminated.
+    /// Takes the lock of a partition.
     async fn lock(&mut self, connection: &mut PgConnection, partition: Partition) -> Result<bool, Failure> {
         let object = i32::from(partition.0);
         let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
-            .bind(self.locks.0)
+            .bind(self.lock)
             .bind(object)
             .fetch_one(&mut *connection)
             .await?;
         if locked {
             self.owned.insert(partition);
-            return Ok(true);
         }
-        // The call is in the list of results, since those of a WHERE are made in any order, also for other rows.
+        Ok(locked)
+    }
+
+    /// Ends the sessions of lanes that make no progress. A lane that is stopped within a statement keeps its locks for as
+    /// long as its machine's kernel answers for it, whatever the timeouts.
+    async fn end_stuck_lanes(&self, connection: &mut PgConnection) -> Result<(), Failure> {
+        // The call is in the list of results, since those of a WHERE are made in any order, also for other rows. A commit
+        // that waits for a synchronous standby is left alone: ended, it would become visible without having been
+        // replicated.
         let terminated = sqlx::query(
-            "SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-               AND l.classid = $1::bigint::oid AND l.objid = $2::bigint::oid
-               AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-               AND a.state <> 'idle' AND a.state_change < clock_timestamp() - $3 * interval '1 ms'",
+            "SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_stat_activity a
+             WHERE a.state <> 'idle' AND a.state_change < clock_timestamp() - $2 * interval '1 ms'
+               AND a.wait_event IS DISTINCT FROM 'SyncRep'
+               AND EXISTS (
+                   SELECT FROM pg_locks l
+                   WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                     AND l.classid = $1::bigint::oid
+                     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
         )
-        .bind(i64::from(self.locks.0 as u32))
-        .bind(i64::from(object))
+        .bind(i64::from(self.lock as u32))
         .bind(IDLE_TIMEOUT.as_millis() as f64)
         .fetch_all(connection)
         .await?;
         for row in terminated {
             let pid: i32 = row.get("pid");
-            tracing::warn!(%partition, pid, "ended the connection of a lane that made no progress for 10 s");
+            tracing::warn!(pid, "ended the connection of a lane that made no progress for 10 s");
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Reads another piece of the table into the filter of a partition and poll.
@@ -201,17 +207,59 @@ impl PostgresLane {
         Ok(())
     }
 
+    /// Moves the version of a partition, which no other transaction can until this one ends; refused where a poll that is
+    /// counted is final.
+    async fn move_version(
+        &self,
+        connection: &mut PgConnection,
+        partition: Partition,
+        version: u64,
+        counted: &[&str],
+    ) -> Result<(), Failure> {
+        let moved = sqlx::query(
+            "UPDATE partitions SET version = version + 1 WHERE partition = $1 AND version = $2
+             AND NOT EXISTS (SELECT FROM polls WHERE slug = ANY ($3) AND final_at IS NOT NULL)",
+        )
+        .bind(partition.0 as i16)
+        .bind(version as i64)
+        .bind(counted)
+        .execute(connection)
+        .await?;
+        if moved.rows_affected() == 1 { Ok(()) } else { Err(StoreError::StaleVersion(partition).into()) }
+    }
+
+    async fn complete_on(
+        &mut self,
+        connection: &mut PgConnection,
+        partition: Partition,
+        version: u64,
+        poll: PollSlug,
+    ) -> Result<Vec<String>, Failure> {
+        sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+        self.move_version(connection, partition, version, &[]).await?;
+        let books = books::read(connection, Some(partition)).await?;
+        let obstacles = audit::obstacles_in(&books, poll, partition);
+        if !obstacles.is_empty() {
+            sqlx::raw_sql("ROLLBACK").execute(connection).await?;
+            return Ok(obstacles);
+        }
+        sqlx::query(
+            "INSERT INTO completions (poll, partition, revision) SELECT poll, $2, $3 FROM polls WHERE slug = $1
+             ON CONFLICT (poll, partition) DO UPDATE SET revision = excluded.revision",
+        )
+        .bind(poll.as_str())
+        .bind(partition.0 as i16)
+        .bind(books.revision as i64)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::raw_sql("COMMIT").execute(connection).await?;
+        Ok(Vec::new())
+    }
+
     async fn commit_on(&mut self, connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
-        let moved =
-            sqlx::query("UPDATE partitions SET version = version + 1 WHERE partition = $1 AND version = $2")
-                .bind(plan.partition.0 as i16)
-                .bind(plan.version as i64)
-                .execute(&mut *connection)
-                .await?;
-        if moved.rows_affected() != 1 {
-            return Err(StoreError::StaleVersion(plan.partition).into());
-        }
+        let counted: Vec<&str> = plan.polls.iter().map(|poll| poll.poll.as_str()).collect();
+        self.move_version(connection, plan.partition, plan.version, &counted).await?;
         for poll in &plan.polls {
             let numbers = self.numbers(connection, poll.poll).await?;
             commit::insert(connection, &numbers, &poll.inserts).await?;
@@ -234,17 +282,22 @@ impl PostgresLane {
 
 #[async_trait]
 impl Lane for PostgresLane {
-    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
+    async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
         self.call(async |lane, connection| {
-            let live: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_locks
-                 WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = $1::bigint::oid AND objid = 0
-                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            lane.end_stuck_lanes(connection).await?;
+            let rows = sqlx::query(
+                "SELECT partition FROM partitions p
+                 WHERE NOT EXISTS (
+                     SELECT FROM pg_locks l
+                     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                       AND l.classid = $1::bigint::oid AND l.objid = p.partition::int::oid
+                       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+                 ORDER BY partition",
             )
-            .bind(i64::from(lane.locks.1 as u32))
-            .fetch_one(connection)
+            .bind(i64::from(lane.lock as u32))
+            .fetch_all(connection)
             .await?;
-            Ok(u32::try_from(live).unwrap_or(u32::MAX))
+            Ok(rows.iter().map(reader::partition).collect())
         })
         .await
     }
@@ -293,7 +346,7 @@ impl Lane for PostgresLane {
             lane.filters.retain(|(of, _), _| *of != partition);
             if lane.owned.remove(&partition) {
                 sqlx::query("SELECT pg_advisory_unlock($1, $2)")
-                    .bind(lane.locks.0)
+                    .bind(lane.lock)
                     .bind(i32::from(partition.0))
                     .execute(connection)
                     .await?;
@@ -363,5 +416,14 @@ impl Lane for PostgresLane {
 
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {
         self.call(async |lane, connection| lane.commit_on(connection, plan).await).await
+    }
+
+    async fn complete(
+        &mut self,
+        partition: Partition,
+        version: u64,
+        poll: PollSlug,
+    ) -> Result<Vec<String>, StoreError> {
+        self.call(async |lane, connection| lane.complete_on(connection, partition, version, poll).await).await
     }
 }

@@ -60,7 +60,8 @@ pub(super) fn row(row: &PgRow) -> Result<QuarantineRow, StoreError> {
 /// What is set aside, frames that were counted since left out.
 pub(super) const TOTALS: &str = "SELECT queue, partition, poll, sum(votes)::bigint AS votes,
          count(*) FILTER (WHERE state IN ('held', 'replay')) AS pending
-     FROM quarantine WHERE state <> 'counted' GROUP BY queue, partition, poll";
+     FROM quarantine WHERE state <> 'counted' AND ($1::smallint IS NULL OR partition = $1)
+     GROUP BY queue, partition, poll";
 
 /// Whether a text is the name that a poll has in other tables.
 pub(super) fn slug(row: &PgRow, column: &str) -> Result<PollSlug, StoreError> {

@@ -15,11 +15,14 @@ pub(super) const ALL: &str = "SELECT queue, remains_of, address, seen_at, accept
      queued_complete, ends, backlog, state, reason FROM queues ORDER BY queue";
 
 /// Reports by queue: the later says what was seen, and a state is never taken back. What
-/// [`QueueRecord::merged`] says, in SQL, so that reports of several workers can't overtake each other. A worker whose
-/// clock is ahead must not have the last word for as long.
-pub(super) const REPORT: &str = "INSERT INTO queues (queue, remains_of, address, seen_at, accepted, queued,
+/// [`QueueRecord::merged`] says, in SQL, so that reports of several workers can't overtake each other. A queue that is
+/// new, or diverges, raises the revision in the same step.
+pub(super) const REPORT: &str = "WITH raised AS (
+         UPDATE meta SET revision = revision + 1
+         WHERE NOT EXISTS (SELECT FROM queues WHERE queue = $1 AND (state <> 'active' OR $10 = 'active')))
+     INSERT INTO queues (queue, remains_of, address, seen_at, accepted, queued,
          queued_complete, ends, backlog, state, reason)
-     VALUES ($1, $2, $3, least($4, clock_timestamp()), $5::text::jsonb, $6::text::jsonb, $7, $8, $9, $10, $11)
+     VALUES ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8, $9, $10, $11)
      ON CONFLICT (queue) DO UPDATE SET
          (remains_of, address, seen_at, accepted, queued, queued_complete, ends, backlog) = (
              SELECT remains_of, address, seen_at, accepted, queued, queued_complete, ends, backlog FROM (

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use sqlx::{Row, postgres::PgRow};
 
-use super::{Moment, PostgresStore, Uuid, damaged, position, quarantine, queues, snapshot::PostgresSnapshot};
+use super::{
+    Moment, PostgresStore, Uuid, damaged, polls, position, quarantine, queues, snapshot::PostgresSnapshot,
+};
 use crate::{
     OptionSlug, Partition, Partitions, PepperFingerprint, PollSlug, Position, QueueId, VoterKey,
     queue::Layout,
@@ -13,31 +15,6 @@ use crate::{
         Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, Snapshot, StoreError, StoreReader,
     },
 };
-
-/// All polls with their options, in the order of registration.
-pub(super) const POLLS: &str = "SELECT p.slug, p.keep, p.voters, p.closes_at, p.closed_at, p.final_at,
-         array_agg(o.slug ORDER BY o.option) AS options
-     FROM polls p JOIN options o USING (poll) GROUP BY p.poll ORDER BY p.poll";
-
-/// A row of [`POLLS`].
-pub(super) fn registered_poll(row: &PgRow) -> Result<RegisteredPoll, StoreError> {
-    let text = |column| row.try_get::<String, _>(column).map_err(|_| damaged("poll"));
-    let options: Vec<String> = row.try_get("options").map_err(|_| damaged("poll"))?;
-    let moment = |column| row.try_get::<Option<Moment>, _>(column).map_err(|_| damaged("poll"));
-    Ok(RegisteredPoll {
-        slug: text("slug")?.parse().map_err(|_| damaged("poll"))?,
-        options: options
-            .iter()
-            .map(|slug| slug.parse())
-            .collect::<Result<_, _>>()
-            .map_err(|_| damaged("poll"))?,
-        keep: text("keep")?.parse().map_err(|_| damaged("poll"))?,
-        voters: text("voters")?.parse().map_err(|_| damaged("poll"))?,
-        closes_at: moment("closes_at")?.map(|at| at.0),
-        closed_at: moment("closed_at")?.map(|at| at.0),
-        final_at: moment("final_at")?.map(|at| at.0),
-    })
-}
 
 pub(super) fn partition(row: &PgRow) -> Partition {
     Partition(row.get::<i16, _>("partition") as u16)
@@ -64,7 +41,7 @@ impl StoreReader for PostgresStore {
     }
 
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
-        self.rows(sqlx::query(POLLS)).await?.iter().map(registered_poll).collect()
+        self.rows(sqlx::query(polls::ALL)).await?.iter().map(polls::registered).collect()
     }
 
     async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {

@@ -1,13 +1,13 @@
 //! The books and ballots of one moment of a SQLite store: a transaction that only reads sees nothing of what is
 //! committed after its first statement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
 use super::{commit::json, layout, polls, position, quarantine, queue_id, queues, timestamp};
 use crate::{
-    OptionSlug, Partition, PollSlug, Position, QueueId, VoterKey,
+    Clock, OptionSlug, Partition, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey,
     queue::Seal,
     sqlite::{Connections, Failure, Transaction, signed},
     store::{Ballot, Books, LedgerEntry, LedgerRow, SealRecord, Snapshot, StoreError, TallyRow},
@@ -16,33 +16,76 @@ use crate::{
 /// A transaction on a connection of its own, which ends with it.
 #[derive(Debug)]
 pub(super) struct SqliteSnapshot {
+    taken_at: Timestamp,
     tx: Transaction<'static>,
 }
 
 impl SqliteSnapshot {
     pub(super) async fn take(readers: &Connections) -> Result<Self, Failure> {
+        let taken_at = SystemClock.now();
         let mut tx = readers.begin_apart().await?;
         // Any read fixes the moment, which `BEGIN` does not.
         layout(&mut tx).await?;
-        Ok(Self { tx })
+        Ok(Self { taken_at, tx })
     }
+}
+
+/// The books of all partitions, or of one, without counting rows.
+pub(super) async fn read(
+    tx: &mut Transaction<'_>,
+    taken_at: Timestamp,
+    of: Option<Partition>,
+) -> Result<Books, Failure> {
+    Ok(Books {
+        taken_at,
+        revision: revision(tx).await?,
+        polls: polls::all(tx).await?,
+        versions: polls::versions(tx, of).await?,
+        completions: completions(tx, of).await?,
+        queues: queues::all(tx).await?,
+        positions: positions(tx, of).await?,
+        ledger: ledger(tx, of).await?,
+        seals: seals(tx).await?,
+        tally: tally(tx, of).await?,
+        rows: None,
+        quarantine: quarantine::totals(tx, of).await?,
+    })
+}
+
+/// The store's revision; 0 before it was prepared.
+pub(super) async fn revision(tx: &mut Transaction<'_>) -> Result<u64, Failure> {
+    let row: Option<(u64,)> = tx.one(sqlx::query_as("SELECT revision FROM meta")).await?;
+    Ok(row.map_or(0, |(revision,)| revision))
+}
+
+pub(super) async fn raise_revision(tx: &mut Transaction<'_>) -> Result<(), Failure> {
+    tx.run(sqlx::query("UPDATE meta SET revision = revision + 1")).await.map(drop)
+}
+
+async fn completions(
+    tx: &mut Transaction<'_>,
+    of: Option<Partition>,
+) -> Result<BTreeMap<(PollSlug, Partition), u64>, Failure> {
+    let query = sqlx::query_as(
+        "SELECT p.slug, c.partition, c.revision FROM completions AS c JOIN polls AS p USING (poll)
+         WHERE ?1 IS NULL OR c.partition = ?1",
+    );
+    let rows: Vec<(String, u16, u64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
+    rows.into_iter()
+        .map(|(poll, partition, revision)| {
+            Ok(((poll.parse().map_err(|e| tx.damaged(e))?, Partition(partition)), revision))
+        })
+        .collect()
 }
 
 #[async_trait]
 impl Snapshot for SqliteSnapshot {
     async fn books(&mut self, recount: bool) -> Result<Books, StoreError> {
-        let tx = &mut self.tx;
-        Ok(Books {
-            polls: polls::all(tx).await?,
-            versions: polls::versions(tx).await?,
-            queues: queues::all(tx).await?,
-            positions: positions(tx).await?,
-            ledger: ledger(tx).await?,
-            seals: seals(tx).await?,
-            tally: tally(tx).await?,
-            rows: if recount { Some(count_rows(tx).await?) } else { None },
-            quarantine: quarantine::totals(tx).await?,
-        })
+        let mut books = read(&mut self.tx, self.taken_at, None).await?;
+        if recount {
+            books.rows = Some(count_rows(&mut self.tx).await?);
+        }
+        Ok(books)
     }
 
     async fn ballots(
@@ -85,21 +128,25 @@ pub(super) fn ballots(
         .collect()
 }
 
-async fn positions(tx: &mut Transaction<'_>) -> Result<BTreeMap<(QueueId, Partition), Position>, Failure> {
-    let rows: Vec<(Vec<u8>, u16, Vec<u8>)> =
-        tx.all(sqlx::query_as("SELECT queue, partition, position FROM positions")).await?;
+async fn positions(
+    tx: &mut Transaction<'_>,
+    of: Option<Partition>,
+) -> Result<BTreeMap<(QueueId, Partition), Position>, Failure> {
+    let query =
+        sqlx::query_as("SELECT queue, partition, position FROM positions WHERE ?1 IS NULL OR partition = ?1");
+    let rows: Vec<(Vec<u8>, u16, Vec<u8>)> = tx.all(query.bind(of.map(|of| of.0))).await?;
     rows.into_iter()
         .map(|(queue, partition, at)| Ok(((queue_id(tx, queue)?, Partition(partition)), position(tx, &at)?)))
         .collect()
 }
 
-async fn ledger(tx: &mut Transaction<'_>) -> Result<Vec<LedgerRow>, Failure> {
+async fn ledger(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<LedgerRow>, Failure> {
     let query = sqlx::query_as(
         "SELECT partition, queue, poll, accepted, new_voters, superseded, quarantined FROM ledger
-         ORDER BY partition, queue, poll",
+         WHERE ?1 IS NULL OR partition = ?1 ORDER BY partition, queue, poll",
     );
     type Row = (u16, Vec<u8>, String, u64, u64, u64, i64);
-    let rows: Vec<Row> = tx.all(query).await?;
+    let rows: Vec<Row> = tx.all(query.bind(of.map(|of| of.0))).await?;
     rows.into_iter()
         .map(|(partition, queue, poll, accepted, new_voters, superseded, quarantined)| {
             let queue = queue_id(tx, queue)?;
@@ -109,13 +156,13 @@ async fn ledger(tx: &mut Transaction<'_>) -> Result<Vec<LedgerRow>, Failure> {
         .collect()
 }
 
-async fn tally(tx: &mut Transaction<'_>) -> Result<Vec<TallyRow>, Failure> {
+async fn tally(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<TallyRow>, Failure> {
     let query = sqlx::query_as(
         "SELECT p.slug, o.slug, t.partition, t.n
          FROM tally AS t JOIN polls AS p USING (poll) JOIN options AS o USING (poll, option)
-         WHERE t.n <> 0 ORDER BY t.poll, t.option, t.partition",
+         WHERE t.n <> 0 AND (?1 IS NULL OR t.partition = ?1) ORDER BY t.poll, t.option, t.partition",
     );
-    let rows: Vec<(String, String, u16, i64)> = tx.all(query).await?;
+    let rows: Vec<(String, String, u16, i64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
     rows.into_iter()
         .map(|(poll, option, partition, votes)| {
             Ok(TallyRow {
@@ -147,20 +194,37 @@ async fn count_rows(tx: &mut Transaction<'_>) -> Result<BTreeMap<(PollSlug, Opti
         .collect()
 }
 
-/// The first that was noted of a queue and poll stays.
-pub(super) async fn note_seal(tx: &mut Transaction<'_>, record: &SealRecord) -> Result<(), Failure> {
-    let SealRecord { queue, poll, seal } = record;
+/// What is on record then: in each partition the highest position and count that was ever said.
+pub(super) async fn note_seal(tx: &mut Transaction<'_>, record: &SealRecord) -> Result<SealRecord, Failure> {
+    let all = seals(tx).await?;
+    let before = all.iter().find(|known| (known.queue, known.poll) == (record.queue, record.poll));
+    let merged = before.map_or_else(|| record.clone(), |before| before.clone().merged(record));
+    if before.is_some_and(|before| before.seal.accepted != merged.seal.accepted) {
+        raise_revision(tx).await?;
+    }
+    let SealRecord { queue, poll, seal } = &merged;
     let rows: Vec<_> = seal.ends.iter().zip(&seal.accepted).collect();
     let insert = sqlx::query(
-        "INSERT INTO seals (queue, poll, partition, position, accepted)
-         SELECT ?1, ?2, key, unhex(value ->> 0), value ->> 1 FROM json_each(?3)
-         WHERE NOT EXISTS (SELECT 1 FROM seals WHERE queue = ?1 AND poll = ?2)",
+        "INSERT OR REPLACE INTO seals (queue, poll, partition, position, accepted)
+         SELECT ?1, ?2, key, unhex(value ->> 0), value ->> 1 FROM json_each(?3)",
     )
     .bind(&queue.0[..])
     .bind(poll.as_str())
     .bind(json(&rows, |(end, accepted)| format!("[\"{end}\",{}]", signed(**accepted))));
     tx.run(insert).await?;
-    Ok(())
+    Ok(merged)
+}
+
+/// Queues with a recorded seal, for polls that are closed and not final.
+pub(super) async fn sealed(tx: &mut Transaction<'_>) -> Result<BTreeSet<(QueueId, PollSlug)>, Failure> {
+    let query = sqlx::query_as(
+        "SELECT DISTINCT s.queue, s.poll FROM seals AS s JOIN polls AS p ON p.slug = s.poll
+         WHERE p.closed_at IS NOT NULL AND p.final_at IS NULL",
+    );
+    let rows: Vec<(Vec<u8>, String)> = tx.all(query).await?;
+    rows.into_iter()
+        .map(|(queue, poll)| Ok((queue_id(tx, queue)?, poll.parse().map_err(|e| tx.damaged(e))?)))
+        .collect()
 }
 
 async fn seals(tx: &mut Transaction<'_>) -> Result<Vec<SealRecord>, Failure> {

@@ -16,14 +16,11 @@ use crate::{
 /// Applies a plan. After an error the transaction must be dropped.
 pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result<(), StoreError> {
     let partition = plan.partition;
-    // The first statement. Where it finds no row, another lane has committed, and nothing else is known to hold.
-    let version =
-        sqlx::query("UPDATE partitions SET version = version + 1 WHERE partition = ?1 AND version = ?2")
-            .bind(partition.0)
-            .bind(signed(plan.version));
-    if tx.run(version).await?.rows_affected() != 1 {
+    let counted: Vec<PollSlug> = plan.polls.iter().map(|poll| poll.poll).collect();
+    if polls::any_final(tx, &counted).await? {
         return Err(StoreError::StaleVersion(partition));
     }
+    move_version(tx, partition, plan.version).await?;
     for poll in &plan.polls {
         apply_poll(tx, partition, poll).await?;
     }
@@ -44,6 +41,19 @@ pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result
         quarantine::replayed(tx, partition, replayed).await?;
     }
     Ok(())
+}
+
+/// Moves the version of a partition. Where there is no such row, another lane has committed, and nothing else is known to
+/// hold.
+pub(super) async fn move_version(
+    tx: &mut Transaction<'_>,
+    partition: Partition,
+    version: u64,
+) -> Result<(), StoreError> {
+    let update =
+        sqlx::query("UPDATE partitions SET version = version + 1 WHERE partition = ?1 AND version = ?2");
+    let moved = tx.run(update.bind(partition.0).bind(signed(version))).await?;
+    if moved.rows_affected() == 1 { Ok(()) } else { Err(StoreError::StaleVersion(partition)) }
 }
 
 /// A poll that the store knows, by numbers.

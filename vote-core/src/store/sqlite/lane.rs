@@ -13,8 +13,8 @@ use async_trait::async_trait;
 
 use super::{Inner, books, commit, polls, position, quarantine, queue_id};
 use crate::{
-    Partition, PollSlug, QueueId, VoterKey,
-    sqlite::{Failure, Transaction},
+    Clock, Partition, PollSlug, QueueId, SystemClock, VoterKey, audit,
+    sqlite::{Failure, Transaction, signed},
     store::{Acquired, Ballot, Checkpoint, CommitPlan, Lane, Lookup, QuarantinedFrame, StoreError},
 };
 
@@ -31,7 +31,6 @@ struct State {
     /// Held from the first lane on. The lock ends with the file, or with the process.
     lock: Option<File>,
     opened: u64,
-    live: u32,
     owners: HashMap<Partition, u64>,
 }
 
@@ -54,7 +53,6 @@ impl Lanes {
             state.lock = Some(self.lock()?);
         }
         state.opened += 1;
-        state.live += 1;
         Ok(state.opened)
     }
 
@@ -97,16 +95,18 @@ impl SqliteLane {
 
 impl Drop for SqliteLane {
     fn drop(&mut self) {
-        let mut state = self.store.lanes.state();
-        state.live -= 1;
-        state.owners.retain(|_, owner| *owner != self.number);
+        self.store.lanes.state().owners.retain(|_, owner| *owner != self.number);
     }
 }
 
 #[async_trait]
 impl Lane for SqliteLane {
-    async fn live_lanes(&mut self) -> Result<u32, StoreError> {
-        Ok(self.store.lanes.state().live)
+    async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
+        let mut tx = self.store.read().await?;
+        let partitions = polls::versions(&mut tx, None).await?;
+        tx.commit().await?;
+        let state = self.store.lanes.state();
+        Ok(partitions.into_keys().filter(|partition| !state.owners.contains_key(partition)).collect())
     }
 
     async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {
@@ -167,6 +167,29 @@ impl Lane for SqliteLane {
         let mut tx = self.store.write().await?;
         commit::apply(&mut tx, plan).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn complete(
+        &mut self,
+        partition: Partition,
+        version: u64,
+        poll: PollSlug,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut tx = self.store.write().await?;
+        commit::move_version(&mut tx, partition, version).await?;
+        let books = books::read(&mut tx, SystemClock.now(), Some(partition)).await?;
+        let obstacles = audit::obstacles_in(&books, poll, partition);
+        if !obstacles.is_empty() {
+            // Dropping the transaction takes the version back.
+            return Ok(obstacles);
+        }
+        let insert = sqlx::query(
+            "INSERT OR REPLACE INTO completions (poll, partition, revision)
+             SELECT poll, ?2, ?3 FROM polls WHERE slug = ?1",
+        );
+        tx.run(insert.bind(poll.as_str()).bind(partition.0).bind(signed(books.revision))).await?;
+        tx.commit().await?;
+        Ok(obstacles)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Polls in a SQLite store: registered, closed, final.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::timestamp;
 use crate::{
     OptionSlug, Partition, Poll, PollSlug, Timestamp,
     sqlite::{Failure, Transaction},
-    store::{RegisteredPoll, StoreError},
+    store::{RegisteredPoll, Reschedule, StoreError, is_closed},
 };
 
 pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>, Failure> {
@@ -23,6 +23,7 @@ pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>,
             keep: keep.parse().map_err(|e| tx.damaged(e))?,
             voters: voters.parse().map_err(|e| tx.damaged(e))?,
             closes_at: closes_at.map(|at| timestamp(tx, at)).transpose()?,
+            reschedules: reschedules(tx, number).await?,
             closed_at: closed_at.map(|at| timestamp(tx, at)).transpose()?,
             final_at: final_at.map(|at| timestamp(tx, at)).transpose()?,
         });
@@ -49,16 +50,12 @@ pub(super) async fn options(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<O
 }
 
 pub(super) async fn register(tx: &mut Transaction<'_>, poll: &Poll) -> Result<RegisteredPoll, Failure> {
-    let closes_at = poll.closes_at.map(Timestamp::as_micros);
-    if number(tx, poll.slug).await?.is_some() {
-        let update = sqlx::query("UPDATE polls SET closes_at = ?2 WHERE slug = ?1 AND closed_at IS NULL");
-        tx.run(update.bind(poll.slug.as_str()).bind(closes_at)).await?;
-    } else {
+    if number(tx, poll.slug).await?.is_none() {
         let insert = sqlx::query("INSERT INTO polls (slug, keep, voters, closes_at) VALUES (?1, ?2, ?3, ?4)")
             .bind(poll.slug.as_str())
             .bind(poll.keep.as_str())
             .bind(poll.voters.as_str())
-            .bind(closes_at);
+            .bind(poll.closes_at.map(Timestamp::as_micros));
         let number = tx.run(insert).await?.last_insert_rowid();
         for (option, place) in poll.options.iter().zip(0_i64..) {
             let insert = sqlx::query("INSERT INTO options (poll, option, slug) VALUES (?1, ?2, ?3)")
@@ -75,40 +72,100 @@ pub(super) async fn register(tx: &mut Transaction<'_>, poll: &Poll) -> Result<Re
 pub(super) async fn close(
     tx: &mut Transaction<'_>,
     poll: PollSlug,
-    at: Timestamp,
+    now: Timestamp,
 ) -> Result<Option<RegisteredPoll>, Failure> {
     let update = sqlx::query("UPDATE polls SET closed_at = ?2 WHERE slug = ?1 AND closed_at IS NULL");
-    tx.run(update.bind(poll.as_str()).bind(at.as_micros())).await?;
+    tx.run(update.bind(poll.as_str()).bind(now.as_micros())).await?;
     find(tx, poll).await
 }
 
-/// The version of each partition.
-pub(super) async fn versions(tx: &mut Transaction<'_>) -> Result<BTreeMap<Partition, u64>, Failure> {
-    let rows: Vec<(u16, u64)> =
-        tx.all(sqlx::query_as("SELECT partition, version FROM partitions ORDER BY partition")).await?;
-    Ok(rows.into_iter().map(|(partition, version)| (Partition(partition), version)).collect())
+/// Closes what is due at a moment of the store's clock.
+pub(super) async fn close_due(
+    tx: &mut Transaction<'_>,
+    grace: Duration,
+    now: Timestamp,
+) -> Result<Vec<PollSlug>, Failure> {
+    let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+    let is_due = |poll: &RegisteredPoll| {
+        poll.closed_at.is_none() && poll.closes_at.is_some_and(|at| at.saturating_add(grace) <= now)
+    };
+    let due: Vec<PollSlug> =
+        all(tx).await?.iter().filter(|poll| is_due(poll)).map(|poll| poll.slug).collect();
+    for poll in &due {
+        close(tx, *poll, now).await?;
+    }
+    Ok(due)
+}
+
+async fn reschedules(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<Reschedule>, Failure> {
+    let query =
+        sqlx::query_as("SELECT at, old, new, reason FROM reschedules WHERE poll = ?1 ORDER BY reschedule");
+    let rows: Vec<(i64, Option<i64>, Option<i64>, String)> = tx.all(query.bind(poll)).await?;
+    rows.into_iter()
+        .map(|(at, from, to, reason)| {
+            Ok(Reschedule {
+                at: timestamp(tx, at)?,
+                from: from.map(|at| timestamp(tx, at)).transpose()?,
+                to: to.map(|at| timestamp(tx, at)).transpose()?,
+                reason,
+            })
+        })
+        .collect()
 }
 
 /// After an error the transaction must be dropped.
+pub(super) async fn reschedule(
+    tx: &mut Transaction<'_>,
+    poll: PollSlug,
+    closes_at: Option<Timestamp>,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<RegisteredPoll>, StoreError> {
+    let Some(found) = find(tx, poll).await? else { return Ok(None) };
+    if found.closed_at.is_some() {
+        return Err(is_closed(poll));
+    }
+    let closes_at = closes_at.map(Timestamp::as_micros);
+    let insert = sqlx::query(
+        "INSERT INTO reschedules (poll, at, old, new, reason)
+         SELECT poll, ?2, closes_at, ?3, ?4 FROM polls WHERE slug = ?1",
+    );
+    tx.run(insert.bind(poll.as_str()).bind(now.as_micros()).bind(closes_at).bind(reason)).await?;
+    let update = sqlx::query("UPDATE polls SET closes_at = ?2 WHERE slug = ?1");
+    tx.run(update.bind(poll.as_str()).bind(closes_at)).await?;
+    Ok(find(tx, poll).await?)
+}
+
+/// Whether one of these polls is final.
+pub(super) async fn any_final(tx: &mut Transaction<'_>, polls: &[PollSlug]) -> Result<bool, Failure> {
+    let query = sqlx::query_as("SELECT slug FROM polls WHERE final_at IS NOT NULL");
+    let rows: Vec<(String,)> = tx.all(query).await?;
+    Ok(rows.iter().any(|(slug,)| polls.iter().any(|poll| poll.as_str() == slug)))
+}
+
+/// The version of each partition, or of one.
+pub(super) async fn versions(
+    tx: &mut Transaction<'_>,
+    of: Option<Partition>,
+) -> Result<BTreeMap<Partition, u64>, Failure> {
+    let query = sqlx::query_as(
+        "SELECT partition, version FROM partitions WHERE ?1 IS NULL OR partition = ?1 ORDER BY partition",
+    );
+    let rows: Vec<(u16, u64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
+    Ok(rows.into_iter().map(|(partition, version)| (Partition(partition), version)).collect())
+}
+
+/// Whether the poll is final then. The transaction holds the write lock, so nothing moves meanwhile.
 pub(super) async fn finish(
     tx: &mut Transaction<'_>,
     poll: PollSlug,
-    expected: &BTreeMap<Partition, u64>,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    // The transaction holds the write lock, so what is read here is still so when it commits.
-    for (partition, version) in versions(tx).await? {
-        if expected.get(&partition) != Some(&version) {
-            return Err(StoreError::StaleVersion(partition));
-        }
-    }
-    match find(tx, poll).await? {
-        Some(RegisteredPoll { final_at: Some(_), .. }) => return Ok(()),
-        Some(RegisteredPoll { closed_at: Some(_), .. }) => {}
-        _ => return Err(StoreError::Conflict(format!("poll {poll} is not closed"))),
-    }
-    let update = sqlx::query("UPDATE polls SET final_at = ?2 WHERE slug = ?1");
-    tx.run(update.bind(poll.as_str()).bind(at.as_micros())).await?;
-    tx.run(sqlx::query("UPDATE partitions SET version = version + 1")).await?;
-    Ok(())
+    now: Timestamp,
+) -> Result<bool, Failure> {
+    let update = sqlx::query(
+        "UPDATE polls SET final_at = ?2 WHERE slug = ?1 AND closed_at IS NOT NULL AND final_at IS NULL
+             AND (SELECT count(*) FROM completions AS c, meta AS m
+                  WHERE c.poll = polls.poll AND c.revision = m.revision) = (SELECT count(*) FROM partitions)",
+    );
+    tx.run(update.bind(poll.as_str()).bind(now.as_micros())).await?;
+    Ok(find(tx, poll).await?.is_some_and(|poll| poll.final_at.is_some()))
 }

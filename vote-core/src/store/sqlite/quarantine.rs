@@ -109,12 +109,16 @@ pub(super) async fn decide(
 }
 
 /// What is set aside, frames that were counted since left out.
-pub(super) async fn totals(tx: &mut Transaction<'_>) -> Result<Vec<QuarantineTotal>, Failure> {
+pub(super) async fn totals(
+    tx: &mut Transaction<'_>,
+    of: Option<Partition>,
+) -> Result<Vec<QuarantineTotal>, Failure> {
     let query = sqlx::query_as(
         "SELECT queue, partition, poll, sum(votes), count(*) FILTER (WHERE state IN ('held', 'replay'))
-         FROM quarantine WHERE state <> 'counted' GROUP BY queue, partition, poll",
+         FROM quarantine WHERE state <> 'counted' AND (?1 IS NULL OR partition = ?1)
+         GROUP BY queue, partition, poll",
     );
-    let rows: Vec<(Vec<u8>, u16, String, u64, u64)> = tx.all(query).await?;
+    let rows: Vec<(Vec<u8>, u16, String, u64, u64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
     rows.into_iter()
         .map(|(queue, partition, poll, votes, pending)| {
             let queue = queue_id(tx, queue)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{commit::json, position, queue_id, timestamp};
+use super::{books, commit::json, position, queue_id, timestamp};
 use crate::{
     Position, QueueId,
     queue::Counters,
@@ -58,10 +58,18 @@ pub(super) async fn report(tx: &mut Transaction<'_>, reports: &[QueueRecord]) ->
     let mut stands: BTreeMap<QueueId, QueueRecord> =
         all(tx).await?.into_iter().map(|record| (record.id, record)).collect();
     for report in reports {
-        let merged = match stands.remove(&report.id) {
-            Some(stands) => stands.merged(report.clone()),
-            None => report.clone(),
+        let (merged, is_news) = match stands.remove(&report.id) {
+            None => (report.clone(), true),
+            Some(before) => {
+                let state = before.state;
+                let merged = before.merged(report.clone());
+                let is_news = merged.state > state;
+                (merged, is_news)
+            }
         };
+        if is_news {
+            books::raise_revision(tx).await?;
+        }
         write(tx, &merged).await?;
         stands.insert(merged.id, merged);
     }

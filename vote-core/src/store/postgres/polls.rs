@@ -1,0 +1,149 @@
+//! Polls: registered, rescheduled, closed, final.
+
+use std::time::Duration;
+
+use sqlx::{Row, postgres::PgRow};
+
+use super::{Moment, PostgresStore, damaged, quarantine};
+use crate::{
+    Poll, PollSlug, StoreReader, Timestamp,
+    store::{MAX_CLOCK_DIFFERENCE, RegisteredPoll, Reschedule, StoreError, is_closed},
+};
+
+/// All polls with their options, in the order of registration.
+pub(super) const ALL: &str = "SELECT p.slug, p.keep, p.voters, p.closes_at, p.closed_at, p.final_at,
+         (SELECT array_agg(o.slug ORDER BY o.option) FROM options o WHERE o.poll = p.poll) AS options,
+         (SELECT coalesce(json_agg(json_build_object('at', at, 'from', \"from\", 'to', \"to\", 'reason', reason)
+              ORDER BY reschedule), '[]')::text
+          FROM (SELECT reschedule, poll, (extract(epoch FROM at) * 1000000)::bigint AS at,
+                       (extract(epoch FROM \"from\") * 1000000)::bigint AS \"from\",
+                       (extract(epoch FROM \"to\") * 1000000)::bigint AS \"to\", reason FROM reschedules) r
+          WHERE r.poll = p.poll) AS reschedules
+     FROM polls p ORDER BY p.poll";
+
+/// A row of [`ALL`].
+pub(super) fn registered(row: &PgRow) -> Result<RegisteredPoll, StoreError> {
+    let text = |column| row.try_get::<String, _>(column).map_err(|_| damaged("poll"));
+    let options: Vec<String> = row.try_get("options").map_err(|_| damaged("poll"))?;
+    let moment = |column| row.try_get::<Option<Moment>, _>(column).map_err(|_| damaged("poll"));
+    Ok(RegisteredPoll {
+        slug: text("slug")?.parse().map_err(|_| damaged("poll"))?,
+        options: options
+            .iter()
+            .map(|slug| slug.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|_| damaged("poll"))?,
+        keep: text("keep")?.parse().map_err(|_| damaged("poll"))?,
+        voters: text("voters")?.parse().map_err(|_| damaged("poll"))?,
+        closes_at: moment("closes_at")?.map(|at| at.0),
+        reschedules: serde_json::from_str::<Vec<Reschedule>>(&text("reschedules")?)
+            .map_err(|_| damaged("poll"))?,
+        closed_at: moment("closed_at")?.map(|at| at.0),
+        final_at: moment("final_at")?.map(|at| at.0),
+    })
+}
+
+impl PostgresStore {
+    async fn find(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
+        Ok(self.polls().await?.into_iter().find(|registered| registered.slug == poll))
+    }
+
+    pub(super) async fn register(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
+        let options: Vec<&str> = poll.options.iter().map(|option| option.slug.as_str()).collect();
+        // Looked for first, since every attempt to insert takes a number, and they end at 32,767.
+        self.execute(
+            sqlx::query(
+                "WITH poll AS (
+                     INSERT INTO polls (slug, keep, voters, closes_at)
+                     SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM polls WHERE slug = $1)
+                     ON CONFLICT DO NOTHING RETURNING poll
+                 )
+                 INSERT INTO options SELECT poll.poll, o.n - 1, o.slug
+                 FROM poll, unnest($5::text[]) WITH ORDINALITY AS o (slug, n)",
+            )
+            .bind(poll.slug.as_str())
+            .bind(poll.keep.as_str())
+            .bind(poll.voters.as_str())
+            .bind(poll.closes_at.map(Moment))
+            .bind(options),
+        )
+        .await?;
+        self.find(poll.slug).await?.ok_or_else(|| damaged("poll"))
+    }
+
+    pub(super) async fn close(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
+        let update = "UPDATE polls SET closed_at = clock_timestamp() WHERE slug = $1 AND closed_at IS NULL";
+        self.execute(sqlx::query(update).bind(poll.as_str())).await?;
+        self.find(poll).await
+    }
+
+    pub(super) async fn close_due(
+        &self,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<PollSlug>, StoreError> {
+        let query = sqlx::query(
+            "UPDATE polls SET closed_at = clock_timestamp()
+             WHERE closed_at IS NULL AND closes_at + $1 * interval '1 microsecond' <= clock_timestamp()
+               AND abs(extract(epoch FROM clock_timestamp() - $2)) <= $3
+             RETURNING slug",
+        )
+        .bind(i64::try_from(grace.as_micros()).unwrap_or(i64::MAX) as f64)
+        .bind(Moment(now))
+        .bind(MAX_CLOCK_DIFFERENCE.as_secs_f64());
+        self.rows(query).await?.iter().map(|row| quarantine::slug(row, "slug")).collect()
+    }
+
+    pub(super) async fn reschedule(
+        &self,
+        poll: PollSlug,
+        closes_at: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        // One statement: the row is locked when the old time is read, so that no move is left out of the record.
+        let query = sqlx::query(
+            "WITH old AS (SELECT poll, closes_at FROM polls WHERE slug = $1 AND closed_at IS NULL FOR UPDATE),
+                  moved AS (UPDATE polls p SET closes_at = $2 FROM old WHERE p.poll = old.poll)
+             INSERT INTO reschedules (poll, at, \"from\", \"to\", reason)
+             SELECT poll, clock_timestamp(), closes_at, $2, $3 FROM old",
+        )
+        .bind(poll.as_str())
+        .bind(closes_at.map(Moment))
+        .bind(reason);
+        let moved = self.execute(query).await?;
+        match self.find(poll).await? {
+            Some(found) if moved == 0 => Err(is_closed(found.slug)),
+            found => Ok(found),
+        }
+    }
+
+    pub(super) async fn finish(&self, poll: PollSlug) -> Result<bool, StoreError> {
+        // The lock keeps a queue that is recorded meanwhile waiting: it comes after the poll was final, or before and
+        // raises the revision.
+        let query = sqlx::query(
+            "WITH m AS (SELECT revision FROM meta FOR UPDATE)
+             UPDATE polls p SET final_at = clock_timestamp() FROM m
+             WHERE slug = $1 AND closed_at IS NOT NULL AND final_at IS NULL
+               AND (SELECT count(*) FROM completions c WHERE c.poll = p.poll AND c.revision = m.revision)
+                 = (SELECT count(*) FROM partitions)",
+        );
+        self.execute(query.bind(poll.as_str())).await?;
+        let is_final = sqlx::query("SELECT FROM polls WHERE slug = $1 AND final_at IS NOT NULL");
+        Ok(!self.rows(is_final.bind(poll.as_str())).await?.is_empty())
+    }
+
+    /// The slugs of closed polls that are not final, with each queue that has a seal for them.
+    pub(super) async fn sealed(
+        &self,
+    ) -> Result<std::collections::BTreeSet<(crate::QueueId, PollSlug)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT DISTINCT s.queue, s.poll FROM seals s JOIN polls p ON p.slug = s.poll
+             WHERE p.closed_at IS NOT NULL AND p.final_at IS NULL",
+        );
+        let rows = self.rows(query).await?;
+        let pair = |row: &PgRow| {
+            Ok((crate::QueueId(row.get::<super::Uuid, _>("queue").0), quarantine::slug(row, "poll")?))
+        };
+        rows.iter().map(pair).collect()
+    }
+}

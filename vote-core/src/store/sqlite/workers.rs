@@ -1,0 +1,52 @@
+//! Workers in a SQLite store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::commit::json;
+use crate::{
+    QueueId, Timestamp,
+    sqlite::{Failure, Transaction},
+    store::{WORKER_LIVES_FOR, WorkerId, WorkerRecord},
+};
+
+/// Workers get a new identity at every start: those that are long gone are forgotten.
+const FORGOTTEN_AFTER: i64 = 600_000_000;
+
+pub(super) async fn record(
+    tx: &mut Transaction<'_>,
+    worker: &WorkerRecord,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let gone = sqlx::query("DELETE FROM workers WHERE seen_at < ?1");
+    tx.run(gone.bind(now.as_micros() - FORGOTTEN_AFTER)).await?;
+    let unreached: Vec<QueueId> = worker.unreached.iter().copied().collect();
+    let insert = sqlx::query(
+        "INSERT OR REPLACE INTO workers (worker, seen_at, lanes, unreached) VALUES (?1, ?2, ?3, ?4)",
+    )
+    .bind(&worker.id.0[..])
+    .bind(now.as_micros())
+    .bind(worker.lanes)
+    .bind(json(&unreached, |queue| format!("\"{queue}\"")));
+    tx.run(insert).await.map(drop)
+}
+
+pub(super) async fn alive(
+    tx: &mut Transaction<'_>,
+    now: Timestamp,
+) -> Result<BTreeMap<WorkerId, WorkerRecord>, Failure> {
+    let query = sqlx::query_as(
+        "SELECT worker, lanes, (SELECT group_concat(value) FROM json_each(unreached)) FROM workers
+         WHERE seen_at >= ?1",
+    );
+    let since = now.as_micros() - WORKER_LIVES_FOR.as_micros() as i64;
+    let rows: Vec<(Vec<u8>, u32, Option<String>)> = tx.all(query.bind(since)).await?;
+    let mut workers = BTreeMap::new();
+    for (id, lanes, unreached) in rows {
+        let id = WorkerId(id.try_into().map_err(|_| tx.damaged("the id of a worker"))?);
+        let queues = unreached.iter().flat_map(|list| list.split(','));
+        let unreached: BTreeSet<QueueId> =
+            queues.map(str::parse).collect::<Result<_, _>>().map_err(|e| tx.damaged(e))?;
+        workers.insert(id, WorkerRecord { id, lanes, unreached });
+    }
+    Ok(workers)
+}

@@ -1,0 +1,118 @@
+//! Tells the other workers that this one lives, and which queues it does not reach though others do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+use vote_core::{
+    QueueId, Store,
+    store::{Catalog, QueueState, StoreError, WorkerRecord},
+};
+
+use crate::{
+    duty::Duty,
+    health::{self, Health},
+    monitor::View,
+    registry::Registry,
+    source::Queues,
+};
+
+/// A queue that was reported within this time is alive. Workers report every two seconds, as of a moment before.
+const ALIVE_WITHIN: Duration = Duration::from_secs(8);
+/// How long a queue may be out of sight before the others are told.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// This worker, as the others see it. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Presence {
+    store: Arc<dyn Store>,
+    registry: Registry,
+    health: Health,
+    me: Arc<Mutex<WorkerRecord>>,
+    /// Since when queues that live are out of sight.
+    missing: Arc<Mutex<BTreeMap<QueueId, Instant>>>,
+}
+
+impl Presence {
+    pub(crate) fn new(store: Arc<dyn Store>, registry: Registry, health: Health, me: WorkerRecord) -> Self {
+        Self { store, registry, health, me: Arc::new(Mutex::new(me)), missing: Arc::default() }
+    }
+
+    fn me(&self) -> WorkerRecord {
+        self.me.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What this worker is to own now.
+    pub(crate) fn duty(&self) -> Duty {
+        Duty::of(&self.me(), &self.registry.catalog().workers, self.registry.store_time())
+    }
+
+    /// Gives a sign of life.
+    pub(crate) async fn beat(&self, queues: &watch::Receiver<Arc<Queues>>) -> Result<(), StoreError> {
+        let unreached = self.unreached(&self.registry.catalog(), &queues.borrow());
+        self.report(&unreached);
+        let me = {
+            let mut me = self.me.lock().unwrap_or_else(PoisonError::into_inner);
+            me.unreached = unreached;
+            me.clone()
+        };
+        self.store.beat(&me).await
+    }
+
+    /// Tells the others that this worker is about to end. If that fails they find out a few seconds later.
+    pub(crate) async fn leave(&self) {
+        let gone = WorkerRecord { lanes: 0, ..self.me() };
+        if let Err(e) = self.store.beat(&gone).await {
+            tracing::debug!("the other workers could not be told that this one ends: {e}");
+        }
+    }
+
+    /// Queues that others reported lately and that this worker has not reached for some time.
+    fn unreached(&self, catalog: &Catalog, queues: &Queues) -> BTreeSet<QueueId> {
+        let reached: BTreeSet<QueueId> = queues
+            .values()
+            .filter_map(|monitored| match monitored.view() {
+                View::Open { id, .. } => Some(id),
+                View::Shut => None,
+            })
+            .collect();
+        let lives = |id: &QueueId| {
+            let record = catalog.queues.get(id);
+            record.is_some_and(|record| {
+                record.state == QueueState::Active
+                    && record.remains_of.is_none()
+                    && catalog.was_seen_within(*id, ALIVE_WITHIN)
+            })
+        };
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.retain(|id, _| !reached.contains(id) && lives(id));
+        for id in catalog.queues.keys().filter(|id| !reached.contains(id) && lives(id)) {
+            missing.entry(*id).or_insert_with(Instant::now);
+        }
+        missing.iter().filter(|(_, since)| since.elapsed() >= PATIENCE).map(|(id, _)| *id).collect()
+    }
+
+    /// Shows what is out of sight where operators look.
+    fn report(&self, unreached: &BTreeSet<QueueId>) {
+        let catalog = self.registry.catalog();
+        let names: Vec<String> = unreached
+            .iter()
+            .filter_map(|id| Some(format!("{id} at {}", catalog.queues.get(id)?.address)))
+            .collect();
+        let state = match names.as_slice() {
+            [] => Ok(()),
+            names => Err(format!("other workers reach these, and this one does not: {}", names.join(", "))),
+        };
+        if self.health.set(health::QUEUES, state.clone()) {
+            match state {
+                Ok(()) => tracing::info!("this worker reaches every queue that others reach"),
+                Err(text) => {
+                    tracing::warn!("queues: {text}. Its partitions are left to workers that reach more")
+                }
+            }
+        }
+    }
+}
