@@ -13,7 +13,7 @@ use async_trait::async_trait;
 
 use crate::{
     Keep, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
-    poll::Voters,
+    poll::{ResultsFrom, Voters},
     queue::{Counters, Layout},
 };
 
@@ -48,7 +48,7 @@ pub struct Ballot {
     pub cast_at: Timestamp,
 }
 
-/// A poll as the store knows it. Options, `keep` and `voters` never change.
+/// A poll as the store knows it. Options, `keep`, `voters` and `results` never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredPoll {
     /// Its name.
@@ -59,6 +59,9 @@ pub struct RegisteredPoll {
     pub keep: Keep,
     /// How voters are told apart.
     pub voters: Voters,
+    /// When its results may be shown. A file that says otherwise is no [difference](Self::difference), since the count
+    /// is the same; whoever shows results keeps to the stricter of the two.
+    pub results: ResultsFrom,
     /// When it stops taking votes, if that was said. Does not change any more once it is closed.
     pub closes_at: Option<Timestamp>,
     /// Since when it is closed: from then on it is sealed in every queue. Never undone.
@@ -419,6 +422,7 @@ impl From<&Poll> for RegisteredPoll {
             options: poll.options.iter().map(|option| option.slug).collect(),
             keep: poll.keep,
             voters: poll.voters,
+            results: poll.results,
             closes_at: poll.closes_at,
             closed_at: None,
             final_at: None,

@@ -100,6 +100,7 @@ impl PostgresStore {
         let mut migrator = Migrator::with_migrations(vec![
             migration(1, "tables", include_str!("postgres/0001_tables.sql")),
             migration(2, "audit", include_str!("postgres/0002_audit.sql")),
+            migration(3, "results", include_str!("postgres/0003_results.sql")),
         ]);
         // The default name would collide with the migrations of an application that shares the database.
         migrator.dangerous_set_table_name(format!("{}._vote_migrations", self.schema));
@@ -158,6 +159,10 @@ fn error_at(address: &str, schema: &str, error: sqlx::Error) -> StoreError {
         Some("42P01" | "3F000") => StoreError::NotPrepared(format!(
             "{address} has no tables of this program in schema {schema}: run `vote-worker migrate`"
         )),
+        // undefined_column
+        Some("42703") => StoreError::NotPrepared(format!(
+            "the tables at {address}, schema {schema}, are of an older version: run `vote-worker migrate`"
+        )),
         Some("23505") => StoreError::Conflict(error.to_string()),
         _ => StoreError::Unavailable(format!("{address}: {error}").into()),
     }
@@ -198,8 +203,8 @@ impl Store for PostgresStore {
         self.execute(
             sqlx::query(
                 "WITH poll AS (
-                     INSERT INTO polls (slug, keep, voters, closes_at)
-                     SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM polls WHERE slug = $1)
+                     INSERT INTO polls (slug, keep, voters, closes_at, results)
+                     SELECT $1, $2, $3, $4, $6 WHERE NOT EXISTS (SELECT FROM polls WHERE slug = $1)
                      ON CONFLICT DO NOTHING RETURNING poll
                  )
                  INSERT INTO options SELECT poll.poll, o.n - 1, o.slug
@@ -209,7 +214,8 @@ impl Store for PostgresStore {
             .bind(poll.keep.as_str())
             .bind(poll.voters.as_str())
             .bind(closes_at)
-            .bind(options),
+            .bind(options)
+            .bind(poll.results.as_str()),
         )
         .await?;
         self.execute(

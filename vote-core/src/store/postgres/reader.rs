@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// All polls with their options, in the order of registration.
-pub(super) const POLLS: &str = "SELECT p.slug, p.keep, p.voters, p.closes_at, p.closed_at, p.final_at,
+pub(super) const POLLS: &str =
+    "SELECT p.slug, p.keep, p.voters, p.results, p.closes_at, p.closed_at, p.final_at,
          array_agg(o.slug ORDER BY o.option) AS options
      FROM polls p JOIN options o USING (poll) GROUP BY p.poll ORDER BY p.poll";
 
@@ -33,6 +34,7 @@ pub(super) fn registered_poll(row: &PgRow) -> Result<RegisteredPoll, StoreError>
             .map_err(|_| damaged("poll"))?,
         keep: text("keep")?.parse().map_err(|_| damaged("poll"))?,
         voters: text("voters")?.parse().map_err(|_| damaged("poll"))?,
+        results: text("results")?.parse().map_err(|_| damaged("poll"))?,
         closes_at: moment("closes_at")?.map(|at| at.0),
         closed_at: moment("closed_at")?.map(|at| at.0),
         final_at: moment("final_at")?.map(|at| at.0),
