@@ -50,6 +50,7 @@ pub mod pages;
 pub mod pipeline;
 pub mod poller;
 pub mod receipts;
+pub mod routes;
 pub mod snapshot;
 pub mod state;
 pub mod store;
