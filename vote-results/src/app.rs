@@ -37,7 +37,8 @@ pub struct Results {
     streams: Arc<Streams>,
 }
 
-/// What is shown comes from `latest`; the store itself is out of reach but for looking up a receipt.
+/// What is shown comes from `latest`, that is from [`PublicFigures`](crate::PublicFigures); the store itself is out of
+/// reach but for looking up a receipt.
 #[derive(Debug)]
 struct Shared {
     polls: Arc<Polls>,
@@ -198,7 +199,7 @@ impl Results {
             None => (StatusCode::NOT_FOUND, Answer::unknown()),
             Some(receipt) => {
                 let reading = self.latest().state().reading.clone();
-                let queue = reading.map(|reading| reading.pipeline.fate(receipt.queue)).unwrap_or_default();
+                let queue = reading.map(|reading| reading.pipeline().fate(receipt.queue)).unwrap_or_default();
                 let fate = self.shared.lookups.fate(&receipt, &queue).await?;
                 (StatusCode::OK, Answer::of(&fate, receipt.poll))
             }
