@@ -7,7 +7,7 @@
 //! yet: then it gives the server a new box, and the workers find the old one cut.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,9 +15,13 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    Partition, PollSlug, Queue, QueueId, dedup,
-    queue::{Counters, Frame, LAYOUT_VERSION, Layout, QueueError, QueueStatus, Room},
+    PollSlug, Queue, QueueId,
+    queue::{Frame, LAYOUT_VERSION, Layout, QueueError, Room},
 };
+
+mod evidence;
+
+use evidence::Evidence;
 
 /// Whether votes may be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,34 +57,10 @@ pub struct Intake {
 struct Seen {
     /// Polls that take no more votes in it.
     sealed: BTreeSet<PollSlug>,
-    /// The box that took votes, and how many it has accepted at least: those it counted when it was looked at, and
-    /// those acknowledged since.
-    accepted: Option<(QueueId, BTreeMap<Partition, Counters>)>,
+    /// What the queue must hold at least.
+    evidence: Evidence,
     /// How full the queue is.
     room: Option<Room>,
-}
-
-impl Seen {
-    /// What the box has accepted at least; nothing where it is another box than before.
-    fn accepted_by(&mut self, id: QueueId) -> &mut BTreeMap<Partition, Counters> {
-        if self.accepted.as_ref().is_none_or(|(of, _)| *of != id) {
-            self.accepted = None;
-        }
-        &mut self.accepted.get_or_insert_with(|| (id, BTreeMap::new())).1
-    }
-
-    /// Notes what a box that lost nothing says of itself.
-    fn note(&mut self, status: &QueueStatus) {
-        self.sealed.clone_from(&status.sealed);
-        let accepted = self.accepted_by(status.id);
-        for (partition, polls) in &status.accepted {
-            let known = accepted.entry(*partition).or_default();
-            for (poll, votes) in polls {
-                let known = known.entry(poll.clone()).or_default();
-                *known = (*votes).max(*known);
-            }
-        }
-    }
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
@@ -150,13 +130,7 @@ impl Intake {
 
     /// Notes that a frame was acknowledged, so that it is missed if it is ever gone.
     pub(crate) fn acknowledged(&self, id: QueueId, frame: &Frame) {
-        let mut seen = lock(&self.seen);
-        let polls = seen.accepted_by(id).entry(frame.partition).or_default();
-        let votes = u64::from(frame.votes);
-        match polls.get_mut(frame.poll.as_str()) {
-            Some(accepted) => *accepted += votes,
-            None => drop(polls.insert(frame.poll.to_string(), votes)),
-        }
+        lock(&self.seen).evidence.acknowledged(id, frame);
     }
 
     /// Asks for a look at once, since an append failed.
@@ -198,7 +172,7 @@ async fn try_inspect(
         return Ok(IntakeState::Shut(format!("the queue may lose votes: {}", problems.join("; "))));
     }
     // From before it is asked: what is acknowledged meanwhile, its answer need not hold.
-    let accepted = lock(seen).accepted.clone();
+    let evidence = lock(seen).evidence.clone();
     let status = match queue.status().await? {
         Some(status) => status,
         None => {
@@ -209,7 +183,7 @@ async fn try_inspect(
             }
         }
     };
-    if let Some(partition) = lost(accepted.as_ref(), &status) {
+    if let Some(partition) = evidence.lost(&status) {
         tracing::error!(
             address = queue.address(), queue = %status.id,
             "the queue lost votes of partition {partition} that were acknowledged: it gets a box with a new identity, \
@@ -218,7 +192,11 @@ async fn try_inspect(
         queue.create(options.layout, Some(status.id)).await?;
         return Ok(IntakeState::Shut("the queue lost votes that were acknowledged".to_owned()));
     }
-    lock(seen).note(&status);
+    {
+        let mut seen = lock(seen);
+        seen.sealed.clone_from(&status.sealed);
+        seen.evidence.reported(&status);
+    }
     // It is only measured: not to know it is no reason to take no votes.
     if let Ok(room) = queue.room().await {
         lock(seen).room = room;
@@ -244,17 +222,4 @@ async fn try_inspect(
     } else {
         IntakeState::Open(status.id)
     })
-}
-
-/// A partition that counts fewer votes than it has accepted, which a queue can't do that keeps what it acknowledged.
-fn lost(
-    accepted: Option<&(QueueId, BTreeMap<Partition, Counters>)>,
-    status: &QueueStatus,
-) -> Option<Partition> {
-    let (_, accepted) = accepted.filter(|(id, _)| *id == status.id)?;
-    let none = Counters::new();
-    let is_lost = |(partition, before): (&Partition, &Counters)| {
-        dedup::went_back(before, status.accepted.get(partition).unwrap_or(&none)).then_some(*partition)
-    };
-    accepted.iter().find_map(is_lost)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,19 +15,34 @@ use super::{
 use crate::{Partition, PollSlug};
 
 /// A queue in memory. Share it between a frontend and a worker of the same process with an `Arc`.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct MemoryQueue {
     data: Mutex<Data>,
+    /// Where identities come from; the operating system's random numbers if nothing else is said.
+    ids: Option<Ids>,
 }
 
-#[derive(Debug, Default)]
+/// Makes identities, each another one than all before.
+pub type Ids = Box<dyn Fn() -> QueueId + Send + Sync>;
+
+impl fmt::Debug for MemoryQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryQueue").field("data", &self.data).finish_non_exhaustive()
+    }
+}
+
+/// What a [`MemoryQueue`] held at a moment.
+#[derive(Debug, Clone)]
+pub struct MemoryQueueImage(Data);
+
+#[derive(Debug, Default, Clone)]
 struct Data {
     current: Option<Log>,
     /// What is left of replaced boxes, by the identity it got.
     remains: BTreeMap<QueueId, Log>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Log {
     id: QueueId,
     layout: Layout,
@@ -47,6 +63,27 @@ impl MemoryQueue {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty queue that takes its identities from a source, so that a test with a seed can repeat what it did.
+    #[must_use]
+    pub fn with_ids(ids: Ids) -> Self {
+        Self { data: Mutex::default(), ids: Some(ids) }
+    }
+
+    /// A copy of all that the queue holds, as a backup of its server would be.
+    #[must_use]
+    pub fn image(&self) -> MemoryQueueImage {
+        MemoryQueueImage(self.lock().clone())
+    }
+
+    /// Replaces all that the queue holds, as a server does that starts from a backup: what came after it is lost.
+    pub fn restore(&self, image: &MemoryQueueImage) {
+        *self.lock() = image.0.clone();
+    }
+
+    fn new_id(&self) -> Result<QueueId, QueueError> {
+        self.ids.as_ref().map_or_else(QueueId::random, |ids| Ok(ids()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Data> {
@@ -105,7 +142,7 @@ impl Queue for MemoryQueue {
         match &data.current {
             Some(log) if replacing != Some(log.id) => Ok(log.id),
             _ => {
-                let (id, remains) = (QueueId::random()?, QueueId::random()?);
+                let (id, remains) = (self.new_id()?, self.new_id()?);
                 let replaced = data.current.replace(Log {
                     id,
                     layout,

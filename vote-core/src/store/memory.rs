@@ -19,10 +19,21 @@ use crate::{
 };
 
 /// A store in memory. Clones are the same store.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct MemoryStore {
     data: Arc<Mutex<Data>>,
+    clock: Arc<dyn Clock>,
 }
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::with_clock(Arc::new(SystemClock))
+    }
+}
+
+/// What a [`MemoryStore`] held at a moment.
+#[derive(Debug, Clone)]
+pub struct MemoryStoreImage(Data);
 
 #[derive(Debug, Default, Clone)]
 struct Data {
@@ -57,6 +68,35 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store with a clock of its own.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self { data: Arc::default(), clock }
+    }
+
+    /// A copy of all that was committed, as a backup or a standby of the server would be.
+    #[must_use]
+    pub fn image(&self) -> MemoryStoreImage {
+        MemoryStoreImage(self.lock().clone())
+    }
+
+    /// Replaces all that was committed, as a server does that starts from a backup: what was committed after it is
+    /// lost. No lane owns a partition then.
+    pub fn restore(&self, image: &MemoryStoreImage) {
+        let mut data = self.lock();
+        let (lanes, live_lanes) = (data.lanes, data.live_lanes);
+        *data = Data { lanes, live_lanes, ..image.0.clone() };
+        data.partitions.values_mut().for_each(|partition| partition.owner = None);
+    }
+
+    /// The partitions that no lane owns.
+    #[must_use]
+    pub fn unowned(&self) -> Vec<Partition> {
+        let data = self.lock();
+        let unowned = data.partitions.iter().filter(|(_, partition)| partition.owner.is_none());
+        unowned.map(|(partition, _)| *partition).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Data> {
@@ -184,7 +224,7 @@ impl Rows {
         Ok(())
     }
 
-    fn apply(&mut self, plan: &CommitPlan) {
+    fn apply(&mut self, plan: &CommitPlan, now: Timestamp) {
         self.version += 1;
         for poll in &plan.polls {
             let stands = poll.inserts.iter().chain(poll.replacements.iter().map(|(_, new)| new));
@@ -211,7 +251,7 @@ impl Rows {
                 partition: plan.partition,
                 frame: frame.clone(),
                 state: QuarantineState::Held,
-                set_aside_at: now(),
+                set_aside_at: now,
             };
             self.quarantine.insert((frame.queue, frame.position), row);
         }
@@ -337,10 +377,6 @@ impl Snapshot for MemorySnapshot {
         let behind = of_poll.filter(|((_, voter), _)| Some(*voter) > after);
         Ok(behind.map(|(_, ballot)| *ballot).take(limit).collect())
     }
-}
-
-fn now() -> Timestamp {
-    SystemClock.now()
 }
 
 #[async_trait]
@@ -530,7 +566,7 @@ impl Lane for MemoryLane {
         let mut data = self.store.lock();
         let rows = &mut data.partition(plan.partition)?.rows;
         rows.check(plan)?;
-        rows.apply(plan);
+        rows.apply(plan, self.store.clock.now());
         Ok(())
     }
 }

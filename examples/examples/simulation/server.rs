@@ -1,0 +1,253 @@
+//! A server that holds a queue, and a process's connection to it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, timeout},
+};
+use vote_core::{
+    Partition, PollSlug, Position, Queue, QueueId,
+    queue::{
+        AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Room, Seal, Unread,
+        memory::MemoryQueueImage,
+    },
+};
+
+use crate::{network::Link, process::Process, random::Random};
+
+/// How long a call may take, as with Redis.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How far back a server can be set.
+const KEPT_IMAGES: usize = 16;
+
+/// The result of a call to something in memory, which never waits.
+pub(crate) fn at_once<T>(call: impl Future<Output = T>) -> T {
+    match pin!(call).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("what is in memory answers at once"),
+    }
+}
+
+/// A server with a queue.
+pub(crate) struct Server {
+    pub(crate) name: String,
+    queue: MemoryQueue,
+    state: watch::Sender<Running>,
+    images: Mutex<VecDeque<(Instant, MemoryQueueImage)>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    /// Counts the starts.
+    run: u64,
+    up: bool,
+    frozen: bool,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Server {
+    pub(crate) fn new(name: String, ids: &Random) -> Self {
+        let ids = ids.clone();
+        let queue = MemoryQueue::with_ids(Box::new(move || {
+            let (high, low) = (u128::from(ids.below(u64::MAX)), u128::from(ids.below(u64::MAX)));
+            QueueId((high << 64 | low).to_be_bytes())
+        }));
+        let state = watch::channel(Running { run: 1, up: true, frozen: false }).0;
+        Self { name, queue, state, images: Mutex::default() }
+    }
+
+    /// Whether it answers.
+    pub(crate) fn answers(&self) -> bool {
+        let state = self.state.borrow();
+        state.up && !state.frozen
+    }
+
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.state.send_modify(|state| state.frozen = frozen);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.send_modify(|state| state.up = false);
+    }
+
+    pub(crate) fn start(&self) {
+        self.state.send_modify(|state| (state.run, state.up) = (state.run + 1, true));
+    }
+
+    /// Keeps what the server holds now, to be set back to.
+    pub(crate) fn keep_image(&self) {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.push_back((Instant::now(), self.queue.image()));
+        if images.len() > KEPT_IMAGES {
+            images.pop_front();
+        }
+    }
+
+    /// Starts the server from what it held some images ago; says when that was.
+    pub(crate) fn roll_back(&self, images_ago: usize) -> Instant {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = images.len().saturating_sub(1 + images_ago);
+        let Some((at, image)) = images.get(place).cloned() else { return Instant::now() };
+        self.queue.restore(&image);
+        // What came after it never happened, as far as this server knows.
+        images.truncate(place + 1);
+        self.start();
+        at
+    }
+
+    /// Starts the server with nothing in it.
+    pub(crate) fn replace(&self) {
+        self.queue.restore(&MemoryQueue::new().image());
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.start();
+    }
+
+    /// Starts the server with a copy of what another one holds.
+    pub(crate) fn copy_from(&self, other: &Self) {
+        self.queue.restore(&other.queue.image());
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.start();
+    }
+}
+
+/// A process's connection to a server.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) server: Arc<Server>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) process: Arc<Process>,
+}
+
+/// It is not known whether a call was executed.
+struct Unknown;
+
+impl Connection {
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&MemoryQueue) -> T + Send + 'static,
+    ) -> Result<T, Unknown> {
+        self.process.running().await;
+        let answer = timeout(COMMAND_TIMEOUT, self.exchange(call)).await;
+        self.process.running().await;
+        answer.unwrap_or(Err(Unknown))
+    }
+
+    async fn exchange<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&MemoryQueue) -> T + Send + 'static,
+    ) -> Result<T, Unknown> {
+        self.link.request().await.map_err(|_| Unknown)?;
+        let mut state = self.server.state.subscribe();
+        let run = state.borrow().run;
+        if !state.borrow().up {
+            return Err(Unknown);
+        }
+        let (send, answer) = oneshot::channel();
+        let server = Arc::clone(&self.server);
+        // What arrived is executed when the server wakes, whether the caller still waits or not.
+        let execute = async move {
+            let Ok(now) = state.wait_for(|state| !state.frozen || state.run != run).await.map(|state| *state)
+            else {
+                return;
+            };
+            if now.up && now.run == run {
+                drop(send.send(call(&server.queue)));
+            }
+        };
+        if self.server.answers() {
+            execute.await;
+        } else {
+            tokio::spawn(execute);
+        }
+        let answer = answer.await.map_err(|_| Unknown)?;
+        self.link.reply().await.map_err(|_| Unknown)?;
+        let now = *self.server.state.borrow();
+        // A server that ended since took the connection with it.
+        if now.up && now.run == run { Ok(answer) } else { Err(Unknown) }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&MemoryQueue) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let lost = || QueueError::Unavailable("no answer".to_owned());
+        self.call(call).await.unwrap_or_else(|Unknown| Err(lost()))
+    }
+}
+
+#[async_trait]
+impl Queue for Connection {
+    fn address(&self) -> String {
+        self.server.name.clone()
+    }
+
+    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
+        self.ask(move |queue| at_once(queue.create(layout, replacing))).await
+    }
+
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+        let server = Arc::clone(&self.server);
+        self.ask(move |queue| {
+            let run = format!("{} {}", server.name, server.state.borrow().run);
+            at_once(queue.status()).map(|status| status.map(|status| QueueStatus { server: run, ..status }))
+        })
+        .await
+    }
+
+    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+        self.ask(move |queue| at_once(queue.register(id))).await
+    }
+
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+        let frames = frames.to_vec();
+        let answer = self.call(move |queue| at_once(queue.append(id, &frames))).await;
+        answer.unwrap_or_else(|Unknown| Err(AppendError::Unknown("no answer".to_owned())))
+    }
+
+    async fn read(
+        &self,
+        id: QueueId,
+        partition: Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Read, QueueError> {
+        self.ask(move |queue| at_once(queue.read(id, partition, after, limit))).await
+    }
+
+    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
+        self.ask(move |queue| at_once(queue.trim(id, partition, upto))).await
+    }
+
+    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+        self.ask(move |queue| at_once(queue.seal(id, poll))).await
+    }
+
+    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+        let after = after.to_vec();
+        self.ask(move |queue| at_once(queue.unread(id, &after, limit))).await
+    }
+
+    async fn check(&self) -> Result<Vec<String>, QueueError> {
+        // A simulated disk keeps what it confirmed until a fault says otherwise.
+        self.ask(|_| Ok(Vec::new())).await
+    }
+
+    async fn room(&self) -> Result<Option<Room>, QueueError> {
+        Ok(None)
+    }
+}
