@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Keep, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
-    poll::Voters,
+    poll::{ResultsFrom, Voters},
     queue::{Counters, Layout},
 };
 
@@ -52,7 +52,7 @@ pub struct Ballot {
     pub cast_at: Timestamp,
 }
 
-/// A poll as the store knows it. Options, `keep` and `voters` never change.
+/// A poll as the store knows it. Options, `keep`, `voters` and `results` never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredPoll {
     /// Its name.
@@ -63,6 +63,9 @@ pub struct RegisteredPoll {
     pub keep: Keep,
     /// How voters are told apart.
     pub voters: Voters,
+    /// When its results may be shown. A file that says otherwise is no [difference](Self::difference), since the count
+    /// is the same; whoever shows results keeps to the stricter of the two.
+    pub results: ResultsFrom,
     /// When it stops taking votes, if that was said. Moves only when it is [rescheduled](Store::reschedule_poll), and
     /// no more once it is closed.
     pub closes_at: Option<Timestamp>,
@@ -488,6 +491,7 @@ impl From<&Poll> for RegisteredPoll {
             options: poll.options.iter().map(|option| option.slug).collect(),
             keep: poll.keep,
             voters: poll.voters,
+            results: poll.results,
             closes_at: poll.closes_at,
             reschedules: Vec::new(),
             closed_at: None,

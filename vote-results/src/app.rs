@@ -13,6 +13,7 @@ use http::{
 };
 use http_body::Body as _;
 use tower::Service;
+use vote_core::{Clock, Poll as Definition, Polls};
 use vote_service::{Body, Problem, body, respond};
 
 use crate::{
@@ -25,7 +26,8 @@ use crate::{
         status::{StatusJson, status},
     },
     receipts::Lookups,
-    state::{State, View},
+    routes::Route,
+    state::{Stale, State, View},
 };
 
 /// The public routes of the results service. Clones share what they know and their limits.
@@ -35,55 +37,21 @@ pub struct Results {
     streams: Arc<Streams>,
 }
 
+/// What is shown comes from `latest`, that is from [`PublicFigures`](crate::PublicFigures); the store itself is out of
+/// reach but for looking up a receipt.
 #[derive(Debug)]
 struct Shared {
-    parts: Parts,
+    polls: Arc<Polls>,
+    frontend_url: Option<String>,
+    clock: Arc<dyn Clock>,
     latest: Latest,
     lookups: Lookups,
     live_js: Cached,
 }
 
-/// What a path asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route<'a> {
-    Home,
-    LiveJs,
-    Status,
-    StatusJson,
-    Receipt(&'a str),
-    Poll(&'a str, PollRoute),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PollRoute {
-    Page,
-    Json,
-    Csv,
-    Events,
-}
-
-impl<'a> Route<'a> {
-    fn of(path: &'a str) -> Option<Self> {
-        let mut segments = path.strip_prefix('/')?.split('/');
-        let route = match (segments.next()?, segments.next(), segments.next()) {
-            ("", None, None) => Self::Home,
-            ("live.js", None, None) => Self::LiveJs,
-            ("status", None, None) => Self::Status,
-            ("status.json", None, None) => Self::StatusJson,
-            ("receipts", Some(receipt), None) if !receipt.is_empty() => Self::Receipt(receipt),
-            ("polls", Some(poll), None) => Self::Poll(poll, PollRoute::Page),
-            ("polls", Some(poll), Some("results.json")) => Self::Poll(poll, PollRoute::Json),
-            ("polls", Some(poll), Some("results.csv")) => Self::Poll(poll, PollRoute::Csv),
-            ("polls", Some(poll), Some("events")) => Self::Poll(poll, PollRoute::Events),
-            _ => return None,
-        };
-        segments.next().is_none().then_some(route)
-    }
-
-    /// Whether errors are better told in JSON: the path names a format, or the headers ask for it.
-    fn wants_json(self, headers: &HeaderMap) -> bool {
-        matches!(self, Self::StatusJson | Self::Poll(_, PollRoute::Json)) || respond::wants_json(headers)
-    }
+/// Whether errors are better told in JSON: the path names a format, or the headers ask for it.
+fn wants_json(route: Route, headers: &HeaderMap) -> bool {
+    matches!(route, Route::StatusJson | Route::PollJson) || respond::wants_json(headers)
 }
 
 impl Results {
@@ -91,7 +59,9 @@ impl Results {
     #[must_use]
     pub fn new(parts: Parts, latest: Latest) -> Self {
         let live_js = Cached::new(pages::LIVE_JS);
-        let shared = Shared { parts, latest, lookups: Lookups::default(), live_js };
+        let Parts { store, polls, receipt_key, clock, frontend_url } = parts;
+        let lookups = Lookups::new(store, Arc::clone(&polls), receipt_key);
+        let shared = Shared { polls, frontend_url, clock, latest, lookups, live_js };
         Self { shared: Arc::new(shared), streams: Arc::new(Streams::new(events::MAX_STREAMS)) }
     }
 
@@ -140,8 +110,8 @@ fn without_body(response: &mut Response<Body>) {
 }
 
 impl Results {
-    fn parts(&self) -> &Parts {
-        &self.shared.parts
+    fn polls(&self) -> &Polls {
+        &self.shared.polls
     }
 
     fn latest(&self) -> &Latest {
@@ -149,7 +119,7 @@ impl Results {
     }
 
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Body> {
-        let Some(route) = Route::of(path) else {
+        let Some((route, parameter)) = Route::of(path) else {
             return respond::problem(respond::wants_json(headers), not_found("Nothing is at this address."));
         };
         let answer = match (route, method) {
@@ -158,11 +128,20 @@ impl Results {
             (Route::LiveJs, _) => Ok(self.live_js(headers)),
             (Route::Status, _) => Ok(self.status()),
             (Route::StatusJson, _) => Ok(self.status_json()),
-            (Route::Receipt(token), _) => self.receipt(token, headers).await,
-            (Route::Poll(slug, route), method) => self.poll_route(slug, route, method, headers),
+            (Route::Receipt, _) => self.receipt(parameter, headers).await,
+            (Route::PollPage, _) => self.poll_page(parameter),
+            (Route::PollJson, _) => self.poll(parameter, |_, view, _| {
+                Ok(view.json.respond(headers, "application/json", caching::RESULTS))
+            }),
+            (Route::PollCsv, _) => self.poll(parameter, |_, view, _| csv(view, headers)),
+            // A stream that nobody reads would take the place of one that somebody does.
+            (Route::PollEvents, &Method::HEAD) => self.poll(parameter, |_, _, _| Ok(events::head())),
+            (Route::PollEvents, _) => {
+                self.poll(parameter, |poll, _, _| self.streams.open(poll.slug, self.latest().subscribe()))
+            }
         };
         let mut response =
-            answer.unwrap_or_else(|problem| respond::problem(route.wants_json(headers), problem));
+            answer.unwrap_or_else(|problem| respond::problem(wants_json(route, headers), problem));
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
@@ -170,10 +149,10 @@ impl Results {
     }
 
     fn home(&self) -> Response<Body> {
-        let mut polls = self.parts().polls.iter();
+        let mut polls = self.polls().iter();
         match (polls.next(), polls.next()) {
             (Some(only), None) => respond::see_other(&format!("/polls/{}", only.slug)),
-            _ => respond::html(StatusCode::OK, pages::home(self.parts().polls.iter())),
+            _ => respond::html(StatusCode::OK, pages::home(self.polls().iter())),
         }
     }
 
@@ -183,32 +162,27 @@ impl Results {
         self.shared.live_js.respond(headers, "text/javascript; charset=utf-8", cache)
     }
 
-    fn poll_route(
+    fn poll_page(&self, slug: &str) -> Result<Response<Body>, Problem> {
+        self.poll(slug, |poll, view, stale| {
+            let page = pages::poll(poll, view, stale, self.shared.frontend_url.as_deref());
+            Ok(cached_for(respond::html(StatusCode::OK, page), caching::RESULTS))
+        })
+    }
+
+    /// An answer of a poll, if the file has it and it was read.
+    fn poll(
         &self,
         slug: &str,
-        route: PollRoute,
-        method: &Method,
-        headers: &HeaderMap,
+        answer: impl FnOnce(&Definition, &View, Option<&Stale>) -> Result<Response<Body>, Problem>,
     ) -> Result<Response<Body>, Problem> {
-        let poll = self.parts().polls.get(slug).ok_or_else(|| not_found("There is no such poll here."))?;
+        let poll = self.polls().get(slug).ok_or_else(|| not_found("There is no such poll here."))?;
         let state = self.latest().state();
         let view = state.view(slug).ok_or_else(|| not_read_yet(&state))?;
-        match route {
-            PollRoute::Page => {
-                let page =
-                    pages::poll(poll, view, state.stale.as_ref(), self.parts().frontend_url.as_deref());
-                Ok(cached_for(respond::html(StatusCode::OK, page), caching::RESULTS))
-            }
-            PollRoute::Json => Ok(view.json.respond(headers, "application/json", caching::RESULTS)),
-            PollRoute::Csv => csv(view, headers),
-            // A stream that nobody reads would take the place of one that somebody does.
-            PollRoute::Events if *method == Method::HEAD => Ok(events::head()),
-            PollRoute::Events => self.streams.open(poll.slug, self.latest().subscribe()),
-        }
+        answer(poll, view, state.stale.as_ref())
     }
 
     fn status(&self) -> Response<Body> {
-        let page = status(&self.latest().state(), self.latest().read_at(), self.parts().clock.now());
+        let page = status(&self.latest().state(), self.latest().read_at(), self.shared.clock.now());
         cached_for(respond::html(StatusCode::OK, page), caching::NEVER)
     }
 
@@ -221,21 +195,23 @@ impl Results {
     }
 
     async fn receipt(&self, token: &str, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
-        let Parts { store, polls, receipt_key, .. } = &self.parts();
-        let (status, answer) = match receipt_key.open(token) {
+        let (status, answer) = match self.shared.lookups.open(token) {
             None => (StatusCode::NOT_FOUND, Answer::unknown()),
             Some(receipt) => {
                 let reading = self.latest().state().reading.clone();
-                let queue = reading.map(|reading| reading.pipeline.fate(receipt.queue)).unwrap_or_default();
-                let fate = self.shared.lookups.fate(&**store, polls, &receipt, &queue).await?;
+                let queue = reading.map(|reading| reading.pipeline().fate(receipt.queue)).unwrap_or_default();
+                let fate = self.shared.lookups.fate(&receipt, &queue).await?;
                 (StatusCode::OK, Answer::of(&fate, receipt.poll))
             }
         };
         let response = if respond::wants_json(headers) {
             respond::json(status, &answer)
         } else {
-            let title =
-                answer.poll.as_deref().and_then(|slug| polls.get(slug)).map(|poll| poll.title.as_str());
+            let title = answer
+                .poll
+                .as_deref()
+                .and_then(|slug| self.polls().get(slug))
+                .map(|poll| poll.title.as_str());
             respond::html(status, answer.page(title))
         };
         Ok(cached_for(response, caching::NEVER))
@@ -274,46 +250,4 @@ fn not_read_yet(state: &State) -> Problem {
         None => "The service has just been started.".to_owned(),
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "No results yet", reason).retry_after(2)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_path_has_one_route() {
-        let cases = [
-            ("/", Some(Route::Home)),
-            ("/polls/pets", Some(Route::Poll("pets", PollRoute::Page))),
-            ("/polls/pets/results.json", Some(Route::Poll("pets", PollRoute::Json))),
-            ("/polls/pets/results.csv", Some(Route::Poll("pets", PollRoute::Csv))),
-            ("/polls/pets/events", Some(Route::Poll("pets", PollRoute::Events))),
-            ("/receipts/abc", Some(Route::Receipt("abc"))),
-            ("/status", Some(Route::Status)),
-            ("/status.json", Some(Route::StatusJson)),
-            ("/live.js", Some(Route::LiveJs)),
-        ];
-        for (path, expected) in cases {
-            assert_eq!(Route::of(path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn what_is_nearly_a_path_is_none() {
-        for path in [
-            "",
-            "*",
-            "//",
-            "/polls",
-            "/polls/pets/",
-            "/polls/pets/x",
-            "/polls/pets/events/x",
-            "/receipts",
-            "/receipts/",
-            "/receipts/a/b",
-            "/status/",
-        ] {
-            assert_eq!(Route::of(path), None, "{path:?}");
-        }
-    }
 }

@@ -43,16 +43,15 @@ fn quoted(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use vote_core::{Poll, Polls, Timestamp, poll::ResultsFrom};
+    use vote_core::{Poll, Polls, Timestamp, poll::ResultsFrom, store::RegisteredPoll};
 
     use super::*;
-    use crate::snapshot::Status;
 
     fn labelled(label: &str, results: ResultsFrom) -> Option<String> {
         let mut poll = Poll { results, ..Polls::example().get("pets").unwrap().clone() };
         label.clone_into(&mut poll.options[0].label);
         let tally = [("cats".parse().unwrap(), 2), ("dogs".parse().unwrap(), 1)];
-        csv(&Snapshot::new(&poll, &tally, Status::Provisional, Timestamp::MIN))
+        csv(&Snapshot::new(&poll, Some(&RegisteredPoll::from(&poll)), &tally, Timestamp::MIN))
     }
 
     fn first_row(label: &str) -> String {

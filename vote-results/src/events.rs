@@ -159,24 +159,21 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use vote_core::{Polls, Timestamp};
-
-    use super::*;
-    use crate::{
-        pipeline::Pipeline,
-        snapshot::{Snapshot, Status},
-        state::Reading,
+    use vote_core::{
+        Partition, Polls, Timestamp,
+        store::{Books, RegisteredPoll, TallyRow},
     };
 
-    fn state(cats: u64) -> Arc<State> {
+    use super::*;
+    use crate::{figures::PublicFigures, state::Reading};
+
+    fn state(cats: i64) -> Arc<State> {
         let polls = Polls::example();
-        let pets = polls.get("pets").unwrap();
-        let tally = [("cats".parse().unwrap(), cats)];
-        let view = Arc::new(View::new(Snapshot::new(pets, &tally, Status::Provisional, Timestamp::MIN)));
-        let reading = Reading {
-            polls: vec![view],
-            pipeline: Pipeline::new(&polls, &vote_core::store::Books::default()),
-        };
+        let pets = RegisteredPoll::from(polls.get("pets").unwrap());
+        let votes =
+            TallyRow { poll: pets.slug, option: pets.options[0], partition: Partition(0), votes: cats };
+        let books = Books { polls: vec![pets], tally: vec![votes], ..Books::default() };
+        let reading = Reading::new(PublicFigures::new(&polls, &books, Timestamp::MIN), None);
         Arc::new(State { reading: Some(Arc::new(reading)), stale: None })
     }
 

@@ -28,9 +28,10 @@
 //! # }
 //! ```
 //!
-//! In the order of the data: [`store`] → [`poller`] → [`snapshot`], [`csv`] and [`pipeline`] → [`state`] → [`app`],
-//! which answers with [`events`], [`pages`] and [`receipts`]. Everything but the poller, the receipts' look-up and the
-//! event streams is free of I/O.
+//! In the order of the data: [`store`] → [`poller`] → [`figures`], which is all that the public may know, made of
+//! [`snapshot`] and [`pipeline`] by the rule in [`disclosure`] → [`state`] → [`app`], which answers the addresses in
+//! [`routes`] with [`events`], [`pages`], [`csv`] and [`receipts`]. Everything but the poller, the receipts' look-up and
+//! the event streams is free of I/O.
 
 use std::{future::pending, io, sync::Arc};
 
@@ -44,17 +45,21 @@ pub mod caching;
 pub mod certificate;
 pub mod config;
 pub mod csv;
+pub mod disclosure;
 pub mod events;
+pub mod figures;
 pub mod metrics;
 pub mod pages;
 pub mod pipeline;
 pub mod poller;
 pub mod receipts;
+pub mod routes;
 pub mod snapshot;
 pub mod state;
 pub mod store;
 
 pub use app::Results;
+pub use figures::PublicFigures;
 pub use poller::{Latest, Poller};
 pub use snapshot::Snapshot;
 pub use state::State;

@@ -150,7 +150,7 @@ fn grouped(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vote_core::{Polls, poll::ResultsFrom};
+    use vote_core::{Polls, poll::ResultsFrom, store::RegisteredPoll};
 
     use super::*;
     use crate::snapshot::Snapshot;
@@ -159,7 +159,8 @@ mod tests {
         let mut pets = Polls::example().get("pets").unwrap().clone();
         change(&mut pets);
         let tally = [("cats".parse().unwrap(), 4321), ("dogs".parse().unwrap(), 1234)];
-        let view = View::new(Snapshot::new(&pets, &tally, Status::Provisional, Timestamp::MIN));
+        let view =
+            View::new(Snapshot::new(&pets, Some(&RegisteredPoll::from(&pets)), &tally, Timestamp::MIN));
         poll(&pets, &view, None, Some("https://vote.example"))
     }
 

@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Serialize, Serializer};
 use vote_core::{
-    Polls, QueueId, Timestamp,
-    poll::ResultsFrom,
-    store::{Books, LedgerRow, QueueState, RegisteredPoll},
+    Poll, Polls, QueueId, Timestamp,
+    store::{Books, LedgerRow, QueueRecord, QueueState, RegisteredPoll},
 };
 
-use crate::receipts::QueueFate;
+use crate::{
+    disclosure::{Disclosure, Figures, registered_as},
+    receipts::QueueFate,
+};
 
-/// All queues and all polls. Serializes as the lists of `status.json`.
+mod json;
+
+/// All queues and all polls, with the figures that may be published.
 ///
-/// While any poll withholds its numbers, so do the queues: where there is one poll, what its queues accepted is its
+/// While any poll is withheld, so are the figures of queues: where there is one poll, what its queues accepted is its
 /// turnout.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pipeline {
     /// Every queue ever reported, by identity.
     pub queues: Vec<QueueLine>,
@@ -23,37 +26,36 @@ pub struct Pipeline {
     pub polls: Vec<PollLine>,
 }
 
-/// What is known of a queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What is known of a queue. Serializes as a line of `status.json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueLine {
     /// Its identity.
-    #[serde(serialize_with = "as_text")]
     pub queue: QueueId,
     /// Of what is left of a queue, that queue.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
     pub remains_of: Option<QueueId>,
     /// Where a worker last saw it.
     pub address: String,
-    /// When.
-    #[serde(serialize_with = "as_text")]
+    /// When. Workers report at fixed intervals, whether or not votes come.
     pub seen_at: Timestamp,
-    /// Votes it said to have accepted; none if withheld.
-    pub accepted: Option<u64>,
-    /// Votes it held that were not committed then, counted from its entries, "at least" where that are very many; none
-    /// if withheld.
-    pub queued: Option<u64>,
-    /// Whether there were no such votes.
-    pub drained: bool,
     /// Whether it is what it was.
-    #[serde(serialize_with = "state")]
     pub state: QueueState,
-    /// Why it is cut or retired.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// What moves with votes.
+    pub figures: Figures<QueueFigures>,
+}
+
+/// What a queue holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueFigures {
+    /// Votes it said to have accepted.
+    pub accepted: u64,
+    /// Votes it held that were not committed then, counted from its entries, "at least" where that are very many.
+    pub queued: u64,
+    /// Why it is cut or retired: words that may name figures.
     pub reason: String,
 }
 
-/// What is accounted for, of all queues together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What is accounted for, of all queues together. Serializes as a line of `status.json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollLine {
     /// Its slug; as a queue holds the name, damage may have made it into no slug at all.
     pub poll: String,
@@ -63,33 +65,25 @@ pub struct PollLine {
     pub registered: bool,
     /// What keeps it from being counted or shown as the file says.
     pub problem: Option<String>,
-    /// Whether numbers of votes are withheld.
-    pub withheld: bool,
+    /// Whether every vote that was read is accounted for, that is, the residual is 0. A withheld poll says that much.
+    pub conserved: bool,
+    /// The numbers.
+    pub figures: Figures<PollFigures>,
+}
+
+/// What became of the votes of a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollFigures {
     /// Votes that queues accepted, up to where they were read.
-    pub accepted: Option<u64>,
+    pub accepted: u64,
     /// Votes that were a voter's first.
-    pub new_voters: Option<u64>,
+    pub new_voters: u64,
     /// Votes of a voter that had one.
-    pub superseded: Option<u64>,
+    pub superseded: u64,
     /// Votes that are set aside, since they could not be counted.
     pub quarantined: i64,
     /// `accepted − (new_voters + superseded + quarantined)`: anything but 0 is a loss or a double count.
     pub residual: i64,
-}
-
-fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&value.to_string())
-}
-
-fn state<S: Serializer>(state: &QueueState, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(state.as_str())
-}
-
-fn as_text_if_any<S: Serializer>(value: &Option<impl ToString>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => as_text(value, serializer),
-        None => serializer.serialize_none(),
-    }
 }
 
 #[derive(Default)]
@@ -102,48 +96,27 @@ struct Sums {
 }
 
 impl Pipeline {
-    /// What the store holds, seen with the polls of the file.
+    /// What may be shown of the books of a store, seen with the polls of the file.
     #[must_use]
-    pub fn new(polls: &Polls, books: &Books) -> Self {
-        let registered = &books.polls;
-        let is_final = |slug| registered.iter().any(|poll| poll.slug == slug && poll.final_at.is_some());
-        let withheld =
-            polls.iter().any(|poll| poll.results == ResultsFrom::AfterClose && !is_final(poll.slug));
-        let number = |n| (!withheld).then_some(n);
-        let mut queues: Vec<_> = books
-            .queues
-            .iter()
-            .map(|record| QueueLine {
-                queue: record.id,
-                remains_of: record.remains_of,
-                address: record.address.clone(),
-                seen_at: record.seen_at,
-                accepted: number(record.votes_accepted()),
-                queued: number(record.queued.values().sum()),
-                drained: record.queued.values().all(|votes| *votes == 0),
-                state: record.state,
-                // It may name figures.
-                reason: if withheld { String::new() } else { record.reason.clone() },
-            })
-            .collect();
+    pub(crate) fn new(polls: &Polls, books: &Books) -> Self {
+        let disclosure = Disclosure::of_sums(polls, books);
+        let mut queues: Vec<_> =
+            books.queues.iter().map(|record| QueueLine::new(record, disclosure)).collect();
         queues.sort_by_key(|line| line.queue);
 
         let sums = sums(&books.ledger);
         let of_file: Vec<&str> = polls.iter().map(|poll| poll.slug.as_str()).collect();
-        let of_store: BTreeSet<&str> = registered
+        let of_store: BTreeSet<&str> = books
+            .polls
             .iter()
             .map(|poll| poll.slug.as_str())
             .chain(sums.keys().copied())
             .filter(|slug| !of_file.contains(slug))
             .collect();
-        let lines = of_file.into_iter().chain(of_store).map(|slug| {
-            PollLine::new(
-                slug,
-                polls,
-                registered.iter().find(|poll| poll.slug.as_str() == slug),
-                sums.get(slug),
-            )
-        });
+        let lines = of_file
+            .into_iter()
+            .chain(of_store)
+            .map(|slug| PollLine::new(slug, polls.get(slug), registered_as(books, slug), sums.get(slug)));
         Self { queues, polls: lines.collect() }
     }
 
@@ -158,41 +131,74 @@ impl Pipeline {
     }
 }
 
+impl QueueLine {
+    fn new(record: &QueueRecord, disclosure: Disclosure) -> Self {
+        let figures = Figures::disclosed(disclosure, || QueueFigures {
+            accepted: record.votes_accepted(),
+            queued: record.queued.values().sum(),
+            reason: record.reason.clone(),
+        });
+        Self {
+            queue: record.id,
+            remains_of: record.remains_of,
+            address: record.address.clone(),
+            seen_at: record.seen_at,
+            state: record.state,
+            figures,
+        }
+    }
+}
+
 impl PollLine {
-    fn new(slug: &str, polls: &Polls, registered: Option<&RegisteredPoll>, sums: Option<&Sums>) -> Self {
-        let poll = polls.get(slug);
-        let problem = match (poll, registered) {
-            (Some(poll), Some(registered)) => {
-                registered.difference(poll).map(|difference| format!("in the store, its {difference}"))
-            }
-            (Some(_), None) => Some("not in the store: no worker has registered it yet".to_owned()),
-            (None, Some(_)) => {
-                Some("not in the file of polls of this service: its results are not shown".to_owned())
-            }
-            (None, None) => Some("votes of a poll that nobody registered: they are set aside".to_owned()),
-        };
-        // Of a poll that the file does not have, it can't be known whether it would withhold its numbers.
-        let is_final = registered.is_some_and(|registered| registered.final_at.is_some());
-        let withheld = poll.is_none_or(|poll| poll.results == ResultsFrom::AfterClose && !is_final);
+    fn new(
+        slug: &str,
+        poll: Option<&Poll>,
+        registered: Option<&RegisteredPoll>,
+        sums: Option<&Sums>,
+    ) -> Self {
         let none = Sums::default();
         let sums = sums.unwrap_or(&none);
-        let number = |n| (!withheld).then_some(n);
+        let out_of_range = if sums.residual < 0 { i64::MIN } else { i64::MAX };
+        let figures = Figures::disclosed(Disclosure::of(poll, registered), || PollFigures {
+            accepted: sums.accepted,
+            new_voters: sums.new_voters,
+            superseded: sums.superseded,
+            quarantined: sums.quarantined,
+            residual: i64::try_from(sums.residual).unwrap_or(out_of_range),
+        });
         Self {
             poll: slug.to_owned(),
             title: poll.map(|poll| poll.title.clone()),
             registered: registered.is_some(),
-            problem,
-            withheld,
-            accepted: number(sums.accepted),
-            new_voters: number(sums.new_voters),
-            superseded: number(sums.superseded),
-            quarantined: sums.quarantined,
-            residual: i64::try_from(sums.residual).unwrap_or(if sums.residual < 0 {
-                i64::MIN
-            } else {
-                i64::MAX
-            }),
+            problem: problem(poll, registered),
+            conserved: sums.residual == 0,
+            figures,
         }
+    }
+
+    /// Whether the numbers are withheld.
+    #[must_use]
+    pub const fn is_withheld(&self) -> bool {
+        matches!(self.figures, Figures::Withheld)
+    }
+}
+
+fn problem(poll: Option<&Poll>, registered: Option<&RegisteredPoll>) -> Option<String> {
+    match (poll, registered) {
+        (Some(poll), Some(registered)) => match registered.difference(poll) {
+            Some(difference) => Some(format!("in the store, its {difference}")),
+            None if registered.results != poll.results && registered.final_at.is_none() => Some(format!(
+                "in the store, its results are {:?} where the file says {:?}: they are withheld until it is final",
+                registered.results.as_str(),
+                poll.results.as_str()
+            )),
+            None => None,
+        },
+        (Some(_), None) => Some("not in the store: no worker has registered it yet".to_owned()),
+        (None, Some(_)) => {
+            Some("not in the file of polls of this service: its results are not shown".to_owned())
+        }
+        (None, None) => Some("votes of a poll that nobody registered: they are set aside".to_owned()),
     }
 }
 
@@ -282,15 +288,19 @@ mod tests {
         let ledger = [row(0, "pets", [10, 7, 2, 1]), row(1, "pets", [5, 5, 0, 0])];
         let pipeline = pipeline(&Polls::example(), &[registered()], &[], &ledger);
         let [line] = &pipeline.polls[..] else { panic!("{pipeline:?}") };
-        assert_eq!((line.accepted, line.new_voters, line.superseded), (Some(15), Some(12), Some(2)));
-        assert_eq!((line.quarantined, line.residual, line.problem.as_deref()), (1, 0, None));
+        let expected =
+            PollFigures { accepted: 15, new_voters: 12, superseded: 2, quarantined: 1, residual: 0 };
+        assert_eq!((&line.figures, line.conserved), (&Figures::Shown(expected), true));
+        assert_eq!(line.problem, None);
     }
 
     #[test]
     fn a_lost_vote_shows_in_the_residual_and_one_counted_twice_too() {
-        let residual = |row| pipeline(&Polls::example(), &[registered()], &[], &[row]).polls[0].residual;
-        assert_eq!(residual(row(0, "pets", [10, 7, 2, 0])), 1);
-        assert_eq!(residual(row(0, "pets", [10, 11, 0, 0])), -1);
+        for (votes, residual) in [([10, 7, 2, 0], 1), ([10, 11, 0, 0], -1)] {
+            let pipeline = pipeline(&Polls::example(), &[registered()], &[], &[row(0, "pets", votes)]);
+            let line = &pipeline.polls[0];
+            assert_eq!((line.figures.shown().unwrap().residual, line.conserved), (residual, false));
+        }
     }
 
     #[test]
@@ -319,9 +329,12 @@ mod tests {
         let queues = [queue(1, 3, QueueState::Active), queue(2, 0, QueueState::Active)];
         let pipeline = pipeline(&polls, &[registered()], &queues, &[row(0, "pets", [37, 30, 7, 0])]);
         let line = &pipeline.polls[0];
-        assert_eq!((line.accepted, line.new_voters, line.superseded, line.residual), (None, None, None, 0));
-        let queues: Vec<_> = pipeline.queues.iter().map(|q| (q.accepted, q.queued, q.drained)).collect();
-        assert_eq!(queues, [(None, None, false), (None, None, true)]);
+        assert_eq!((&line.figures, line.conserved), (&Figures::Withheld, true));
+        assert!(pipeline.queues.iter().all(|queue| queue.figures == Figures::Withheld), "{pipeline:?}");
+        let json = serde_json::to_value(&pipeline.queues[0]).unwrap();
+        for field in ["accepted", "queued", "drained"] {
+            assert_eq!(json[field], serde_json::json!(null), "{field}");
+        }
     }
 
     #[test]
@@ -338,14 +351,45 @@ mod tests {
     #[test]
     fn the_json_has_text_for_identities_and_times() {
         let pipeline = pipeline(&Polls::example(), &[registered()], &[queue(1, 0, QueueState::Cut)], &[]);
-        let json = serde_json::to_value(&pipeline).unwrap();
         assert_eq!(
-            json["queues"][0],
+            serde_json::to_value(&pipeline.queues[0]).unwrap(),
             serde_json::json!({
                 "queue": "01".repeat(16), "address": "redis://1", "seen_at": "2020-01-01T00:00:00Z",
                 "accepted": 40, "queued": 0, "drained": true, "state": "cut",
             })
         );
+    }
+
+    #[test]
+    fn where_a_poll_withholds_its_numbers_a_loss_is_still_told() {
+        let pipeline = pipeline(&withholding(), &[registered()], &[], &[row(0, "pets", [37, 30, 6, 0])]);
+        let json = serde_json::to_value(&pipeline.polls[0]).unwrap();
+        assert_eq!(
+            (&json["residual"], &json["conserved"]),
+            (&serde_json::json!(null), &serde_json::json!(false))
+        );
+    }
+
+    #[test]
+    fn a_queue_withholds_its_reason_with_its_numbers() {
+        let reason = "it counts 37 votes where 46 were seen".to_owned();
+        let queues = [QueueRecord { reason: reason.clone(), ..queue(1, 0, QueueState::Cut) }];
+        let reason_of = |polls: &Polls| {
+            let pipeline = pipeline(polls, &[registered()], &queues, &[]);
+            pipeline.queues[0].figures.shown().map(|figures| figures.reason.clone())
+        };
+        assert_eq!(reason_of(&Polls::example()), Some(reason));
+        assert_eq!(reason_of(&withholding()), None);
+    }
+
+    #[test]
+    fn another_setting_of_results_in_the_store_is_a_problem_until_the_poll_is_final() {
+        let polls = withholding();
+        let problem = |registered| pipeline(&polls, &[registered], &[], &[]).polls[0].problem.clone();
+        let text = problem(registered()).unwrap();
+        assert!(text.contains("results are \"live\" where the file says \"after-close\""), "{text}");
+        let at = Some(Timestamp::MIN);
+        assert_eq!(problem(RegisteredPoll { closed_at: at, final_at: at, ..registered() }), None);
     }
 
     #[test]

@@ -13,16 +13,17 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use vote_core::{
-    Clock, OptionSlug, Polls, StoreReader, TRACES, Timestamp,
-    store::{Books, RegisteredPoll, StoreError},
+    Clock, Polls, StoreReader, TRACES, Timestamp,
+    store::{Books, StoreError},
 };
 use vote_service::Shutdown;
 
 use crate::{
-    Parts, metrics,
+    Parts,
+    figures::PublicFigures,
+    metrics,
     pipeline::Pipeline,
-    snapshot::{Snapshot, Status},
-    state::{Reading, Stale, State, View},
+    state::{Reading, Stale, State},
 };
 
 /// How often the store is read. Results need not be live, and a second looks like it.
@@ -137,36 +138,21 @@ impl Poller {
 
     fn publish(&self, books: &Books, now: Timestamp) {
         let before = Arc::clone(&self.state.borrow());
-        let polls: Vec<Arc<View>> = self
-            .polls
-            .iter()
-            .map(|poll| {
-                let registered = books.polls.iter().find(|registered| registered.slug == poll.slug);
-                let tally = registered.map(|registered| tally(books, registered)).unwrap_or_default();
-                let status = Status::of(registered);
-                let snapshot = Snapshot::new(poll, &tally, status, now);
-                match before.view(poll.slug.as_str()) {
-                    Some(view) if view.snapshot.says_the_same(&snapshot) => Arc::clone(view),
-                    _ => {
-                        metrics::outcome(&snapshot);
-                        Arc::new(View::new(snapshot))
-                    }
-                }
-            })
-            .collect();
-        let pipeline = Pipeline::new(&self.polls, books);
-        warn_of_new_problems(before.reading.as_deref(), &pipeline);
+        let figures = PublicFigures::new(&self.polls, books, now);
+        let reading = Reading::new(figures, before.reading.as_deref());
+        warn_of_new_problems(before.reading.as_deref(), reading.pipeline());
+        for view in reading.polls() {
+            let known = before.view(view.snapshot.poll.as_str());
+            if known.is_none_or(|known| !Arc::ptr_eq(known, view)) {
+                metrics::outcome(&view.snapshot);
+            }
+        }
         if let Some(stale) = &before.stale {
             tracing::info!("the store can be read again, after it could not since {}", stale.since);
         }
-        let same = before.stale.is_none()
-            && before.reading.as_ref().is_some_and(|reading| {
-                reading.pipeline == pipeline
-                    && reading.polls.iter().zip(&polls).all(|(a, b)| Arc::ptr_eq(a, b))
-            });
-        if !same {
-            let reading = Some(Arc::new(Reading { polls, pipeline }));
-            self.state.send_replace(Arc::new(State { reading, stale: None }));
+        let same = before.reading.as_ref().is_some_and(|before| before.says_the_same(&reading));
+        if before.stale.is_some() || !same {
+            self.state.send_replace(Arc::new(State { reading: Some(Arc::new(reading)), stale: None }));
         }
     }
 
@@ -185,17 +171,8 @@ impl Poller {
     }
 }
 
-/// The standing votes of a poll by option, with zeros, in the order of registration.
-fn tally(books: &Books, poll: &RegisteredPoll) -> Vec<(OptionSlug, u64)> {
-    let votes = |option| {
-        let rows = books.tally.iter().filter(|row| row.poll == poll.slug && row.option == option);
-        u64::try_from(rows.map(|row| row.votes).sum::<i64>()).unwrap_or(0)
-    };
-    poll.options.iter().map(|option| (*option, votes(*option))).collect()
-}
-
 fn warn_of_new_problems(before: Option<&Reading>, now: &Pipeline) {
-    let known = |poll: &str| before?.pipeline.polls.iter().find(|line| line.poll == poll)?.problem.as_ref();
+    let known = |poll: &str| before?.pipeline().polls.iter().find(|line| line.poll == poll)?.problem.as_ref();
     for line in &now.polls {
         if let Some(problem) = line.problem.as_ref().filter(|problem| known(&line.poll) != Some(*problem)) {
             tracing::warn!(poll = line.poll, "{problem}");

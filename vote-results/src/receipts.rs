@@ -3,7 +3,7 @@
 //! Neither the choice nor the voter is shown: whoever sees a receipt over somebody's shoulder learns nothing, and a
 //! voter can't prove to a buyer of votes what the choice was.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tokio::{sync::Semaphore, time::timeout};
@@ -11,7 +11,7 @@ use vote_core::{
     Keep, Polls, QueueId, StoreReader, dedup,
     store::{Ballot, QuarantinedFrame, StoreError},
 };
-use vote_service::{Problem, Receipt};
+use vote_service::{Problem, Receipt, ReceiptKey};
 
 use crate::metrics;
 
@@ -102,31 +102,32 @@ pub struct QueueFate {
     pub remains: Vec<QueueId>,
 }
 
-/// Look-ups of a process.
+/// Look-ups of a process: the one way from a public route to the store. All that comes back is a [`Fate`], which has no
+/// place for a number.
 #[derive(Debug)]
 pub(crate) struct Lookups {
+    store: Arc<dyn StoreReader>,
+    polls: Arc<Polls>,
+    key: ReceiptKey,
     free: Semaphore,
 }
 
-impl Default for Lookups {
-    fn default() -> Self {
-        Self { free: Semaphore::new(MAX_LOOKUPS) }
-    }
-}
-
 impl Lookups {
+    pub(crate) fn new(store: Arc<dyn StoreReader>, polls: Arc<Polls>, key: ReceiptKey) -> Self {
+        Self { store, polls, key, free: Semaphore::new(MAX_LOOKUPS) }
+    }
+
+    /// The receipt in a token, if it is one.
+    pub(crate) fn open(&self, token: &str) -> Option<Receipt> {
+        self.key.open(token)
+    }
+
     /// What became of the vote. See [`fate`].
-    pub(crate) async fn fate(
-        &self,
-        store: &dyn StoreReader,
-        polls: &Polls,
-        receipt: &Receipt,
-        queue: &QueueFate,
-    ) -> Result<Fate, Problem> {
+    pub(crate) async fn fate(&self, receipt: &Receipt, queue: &QueueFate) -> Result<Fate, Problem> {
         let Ok(_place) = self.free.try_acquire() else {
             return Err(later("overloaded", "Very many people look at their receipts right now."));
         };
-        let found = timeout(TIMEOUT, fate(store, polls, receipt, queue)).await;
+        let found = timeout(TIMEOUT, fate(&*self.store, &self.polls, receipt, queue)).await;
         let error = match found {
             Ok(Ok(fate)) => {
                 if fate == Fate::Unaccounted {

@@ -3,7 +3,9 @@
 use std::{collections::HashMap, fmt};
 
 use serde::{Serialize, Serializer};
-use vote_core::{OptionSlug, Poll, PollSlug, Timestamp, poll::ResultsFrom, store::RegisteredPoll};
+use vote_core::{OptionSlug, Poll, PollSlug, Timestamp, store::RegisteredPoll};
+
+use crate::disclosure::Disclosure;
 
 /// Whether more votes may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,7 +84,7 @@ pub struct OptionName {
     pub label: String,
 }
 
-/// What may be shown. Where numbers are withheld there are none in here, so that none can get out by mistake.
+/// What may be shown. Where numbers are withheld there are none in here, so none can be published by mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The numbers.
@@ -92,7 +94,7 @@ pub enum Outcome {
         /// In the order of the file.
         options: Vec<OptionVotes>,
     },
-    /// The poll publishes nothing before it is final.
+    /// The poll publishes nothing before it is final, or it is not known whether it does.
     Withheld {
         /// In the order of the file.
         options: Vec<OptionName>,
@@ -115,10 +117,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The outcome of `poll` given its tally. Options that only the file has count 0; options that only the tally has
-    /// are shown after those of the file, by their slugs.
+    /// What may be shown of the outcome of `poll`, which the store has as `registered`, given its tally. Options that
+    /// only the file has count 0; options that only the tally has are shown after those of the file, by their slugs.
     #[must_use]
-    pub fn new(poll: &Poll, tally: &[(OptionSlug, u64)], status: Status, updated_at: Timestamp) -> Self {
+    pub(crate) fn new(
+        poll: &Poll,
+        registered: Option<&RegisteredPoll>,
+        tally: &[(OptionSlug, u64)],
+        updated_at: Timestamp,
+    ) -> Self {
+        let disclosure = Disclosure::of(Some(poll), registered);
+        let tally = if disclosure == Disclosure::NothingCounted { &[] } else { tally };
         let votes: HashMap<OptionSlug, u64> = tally.iter().copied().collect();
         let of_file = poll.options.iter().map(|option| (option.slug, option.label.clone()));
         let of_store = tally
@@ -127,7 +136,7 @@ impl Snapshot {
             .map(|(slug, _)| (*slug, slug.to_string()));
         let names = of_file.chain(of_store);
 
-        let outcome = if poll.results == ResultsFrom::AfterClose && status != Status::Final {
+        let outcome = if disclosure == Disclosure::Withheld {
             Outcome::Withheld { options: names.map(|(option, label)| OptionName { option, label }).collect() }
         } else {
             let total = tally.iter().fold(0, |sum: u64, (_, n)| sum.saturating_add(*n));
@@ -137,6 +146,7 @@ impl Snapshot {
             });
             Outcome::Shown { total, options: options.collect() }
         };
+        let status = Status::of(registered);
         Self { poll: poll.slug, title: poll.title.clone(), status, outcome, updated_at }
     }
 
@@ -196,7 +206,7 @@ impl Serialize for Snapshot {
 
 #[cfg(test)]
 mod tests {
-    use vote_core::Polls;
+    use vote_core::{Polls, poll::ResultsFrom};
 
     use super::*;
 
@@ -207,7 +217,9 @@ mod tests {
     fn pets(tally: &[(&str, u64)], results: ResultsFrom, status: Status) -> Snapshot {
         let poll = Poll { results, ..Polls::example().get("pets").unwrap().clone() };
         let tally: Vec<_> = tally.iter().map(|(option, n)| (slug(option), *n)).collect();
-        Snapshot::new(&poll, &tally, status, Timestamp::MIN)
+        let final_at = (status == Status::Final).then_some(Timestamp::MIN);
+        let registered = RegisteredPoll { closed_at: final_at, final_at, ..RegisteredPoll::from(&poll) };
+        Snapshot::new(&poll, Some(&registered), &tally, Timestamp::MIN)
     }
 
     fn json(snapshot: &Snapshot) -> String {
@@ -236,6 +248,18 @@ mod tests {
         let snapshot = pets(&[("cats", 2)], ResultsFrom::AfterClose, Status::Final);
         assert!(!snapshot.is_withheld());
         assert!(json(&snapshot).contains(r#""status":"final","total":2"#));
+    }
+
+    #[test]
+    fn a_poll_that_is_not_registered_shows_zeros_if_the_file_says_live_and_nothing_if_it_does_not() {
+        let poll = Polls::example().get("pets").unwrap().clone();
+        // No store has a tally of such a poll; if one had, it would not be shown.
+        let tally = [(slug("cats"), 37)];
+        let live = Snapshot::new(&poll, None, &tally, Timestamp::MIN);
+        let Outcome::Shown { total, options } = live.outcome else { panic!("withheld") };
+        assert_eq!((total, options.iter().map(|o| o.votes).collect::<Vec<_>>()), (0, vec![0, 0]));
+        let secret = Poll { results: ResultsFrom::AfterClose, ..poll };
+        assert!(Snapshot::new(&secret, None, &tally, Timestamp::MIN).is_withheld());
     }
 
     #[test]

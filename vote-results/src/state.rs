@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use vote_core::Timestamp;
 
-use crate::{caching::Cached, csv, pipeline::Pipeline, snapshot::Snapshot};
+use crate::{caching::Cached, csv, figures::PublicFigures, pipeline::Pipeline, snapshot::Snapshot};
 
 /// What is known. Starts with nothing read, and with the reason why not once that is known.
 #[derive(Debug, Clone, Default)]
@@ -31,13 +31,50 @@ fn as_text<S: serde::Serializer>(value: &Timestamp, serializer: S) -> Result<S::
     serializer.collect_str(value)
 }
 
-/// Everything read from the store at one moment.
+/// Everything that may be shown of what was read from the store at one moment. Made of [`PublicFigures`] and nothing
+/// else.
 #[derive(Debug, Clone)]
 pub struct Reading {
+    polls: Vec<Arc<View>>,
+    pipeline: Pipeline,
+}
+
+impl Reading {
+    /// These figures, in every form that is sent. A poll of which they say the same as those `before` keeps its view,
+    /// and with it the time of its last change: that of a withheld poll does not move when votes come.
+    #[must_use]
+    pub fn new(figures: PublicFigures, before: Option<&Self>) -> Self {
+        let (outcomes, pipeline) = figures.into_parts();
+        let view = |snapshot: Snapshot| match before.and_then(|before| before.view(snapshot.poll.as_str())) {
+            Some(view) if view.snapshot.says_the_same(&snapshot) => Arc::clone(view),
+            _ => Arc::new(View::new(snapshot)),
+        };
+        Self { polls: outcomes.into_iter().map(view).collect(), pipeline }
+    }
+
     /// The polls of the file, in its order.
-    pub polls: Vec<Arc<View>>,
+    #[must_use]
+    pub fn polls(&self) -> &[Arc<View>] {
+        &self.polls
+    }
+
     /// Queues and what is accounted for.
-    pub pipeline: Pipeline,
+    #[must_use]
+    pub const fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Whether it says the same as another, whenever that was.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let same_views = self.polls.len() == other.polls.len()
+            && self.polls.iter().zip(&other.polls).all(|(ours, theirs)| Arc::ptr_eq(ours, theirs));
+        same_views && self.pipeline == other.pipeline
+    }
+
+    fn view(&self, poll: &str) -> Option<&Arc<View>> {
+        self.polls.iter().find(|view| view.snapshot.poll.as_str() == poll)
+    }
 }
 
 /// A poll's snapshot, in every form that is sent. As long as it says the same, it is the same allocation.
@@ -57,15 +94,15 @@ impl State {
     /// The poll of that name, if the file has it and it was read.
     #[must_use]
     pub fn view(&self, poll: &str) -> Option<&Arc<View>> {
-        self.reading.as_ref()?.polls.iter().find(|view| view.snapshot.poll.as_str() == poll)
+        self.reading.as_ref()?.view(poll)
     }
 }
 
 impl View {
     /// Writes a snapshot out.
     #[must_use]
-    #[allow(clippy::expect_used, clippy::missing_panics_doc)]
-    pub fn new(snapshot: Snapshot) -> Self {
+    #[allow(clippy::expect_used)]
+    pub(crate) fn new(snapshot: Snapshot) -> Self {
         // It fails for maps whose keys are no text, and for types that say so; there are none in a snapshot.
         let json = serde_json::to_vec(&snapshot).expect("a snapshot can be written as JSON");
         // JSON has no line ends of its own, so it is one line of data.
@@ -80,13 +117,12 @@ mod tests {
     use vote_core::Polls;
 
     use super::*;
-    use crate::snapshot::Status;
 
     #[test]
     fn an_event_is_the_json_on_one_line() {
         let mut poll = Polls::example().get("pets").unwrap().clone();
         poll.title = "Two\nlines\r\ndata: x".to_owned();
-        let view = View::new(Snapshot::new(&poll, &[], Status::Provisional, Timestamp::MIN));
+        let view = View::new(Snapshot::new(&poll, None, &[], Timestamp::MIN));
         let event = std::str::from_utf8(&view.event).unwrap();
         let data = event.strip_prefix("event: results\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
         assert!(!data.contains(['\n', '\r']), "{data}");

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     Keep, Timestamp,
-    poll::Voters,
+    poll::{ResultsFrom, Voters},
     queue::Seal,
     store::{LedgerEntry, QuarantineTotal, RegisteredPoll, TallyRow},
 };
@@ -60,6 +60,7 @@ fn books() -> Books {
         options: vec!["cats".parse().unwrap(), "dogs".parse().unwrap()],
         keep: Keep::First,
         voters: Voters::Cookie,
+        results: ResultsFrom::Live,
         closes_at: None,
         reschedules: Vec::new(),
         closed_at: None,

@@ -13,6 +13,7 @@ use crate::{
     Keep, Lane, OptionSlug, Partition, Partitions, PepperFingerprint, Poll, Polls, Position, Queue, QueueId,
     Store, Timestamp, Vote, VoterKey,
     dedup::{self, Batch, Delivery},
+    poll::ResultsFrom,
     queue::{Layout, MemoryQueue},
     store::{
         Acquired, Ballot, Books, CommitPlan, LedgerEntry, LedgerRow, Lookup, PollPlan, QuarantinedFrame,
@@ -24,6 +25,7 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_new_store_knows_nothing: InventsALayout,
     the_layout_is_written_once: TakesAnyLayout,
     a_poll_keeps_what_it_was_registered_with: ReplacesPolls,
+    a_poll_keeps_when_its_results_may_be_shown: PublishesAllResults,
     a_partition_has_one_owner: SharesPartitions,
     a_lane_that_ends_frees_its_partitions: KeepsPartitionsOfTheDead,
     partitions_without_an_owner_are_named: NamesNoFreePartition,
@@ -189,10 +191,24 @@ async fn a_poll_keeps_what_it_was_registered_with(harness: &dyn StoreHarness) {
     let store = prepared(harness).await;
     let mut changed = pets(Keep::Last);
     changed.options.reverse();
+    changed.results = ResultsFrom::AfterClose;
     changed.closes_at = Some(Timestamp::MAX);
     assert_eq!(store.register_poll(&changed).await.expect("an answer"), registered_poll());
     assert_eq!(store.polls().await.expect("an answer"), [registered_poll()]);
     assert_eq!(tally(&*store).await, [(cats(), 0), (dogs(), 0)]);
+}
+
+async fn a_poll_keeps_when_its_results_may_be_shown(harness: &dyn StoreHarness) {
+    let store = harness.fresh().await;
+    store.prepare(layout()).await.expect("an empty store takes any layout");
+    let secret = Poll { results: ResultsFrom::AfterClose, ..pets(Keep::First) };
+    let expected = RegisteredPoll::from(&secret);
+    assert_eq!(store.register_poll(&secret).await.expect("an answer"), expected);
+    let again = store.register_poll(&pets(Keep::First)).await.expect("an answer");
+    assert_eq!(again, expected, "the first registration stands, whatever a file says later");
+    let store = harness.reopen(store).await;
+    assert_eq!(store.polls().await.expect("an answer"), std::slice::from_ref(&expected));
+    assert_eq!(books(&*store).await.polls, [expected]);
 }
 
 async fn a_partition_has_one_owner(harness: &dyn StoreHarness) {

@@ -103,6 +103,7 @@ impl PostgresStore {
         let mut migrator = Migrator::with_migrations(vec![
             migration(1, "tables", include_str!("postgres/0001_tables.sql")),
             migration(2, "audit", include_str!("postgres/0002_audit.sql")),
+            migration(3, "results", include_str!("postgres/0003_results.sql")),
             migration(4, "finality", include_str!("postgres/0004_finality.sql")),
         ]);
         // The default name would collide with the migrations of an application that shares the database.
@@ -161,6 +162,10 @@ fn error_at(address: &str, schema: &str, error: sqlx::Error) -> StoreError {
         // undefined_table, invalid_schema_name
         Some("42P01" | "3F000") => StoreError::NotPrepared(format!(
             "{address} has no tables of this program in schema {schema}: run `vote-worker migrate`"
+        )),
+        // undefined_column
+        Some("42703") => StoreError::NotPrepared(format!(
+            "the tables at {address}, schema {schema}, are of an older version: run `vote-worker migrate`"
         )),
         Some("23505") => StoreError::Conflict(error.to_string()),
         _ => StoreError::Unavailable(format!("{address}: {error}").into()),

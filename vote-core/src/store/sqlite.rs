@@ -31,6 +31,7 @@ const SCHEMA: Schema = Schema {
     migrations: &[
         (1, "votes", include_str!("sqlite/1_votes.sql")),
         (2, "audit", include_str!("sqlite/2_audit.sql")),
+        (3, "results", include_str!("sqlite/3_results.sql")),
         (4, "finality", include_str!("sqlite/4_finality.sql")),
     ],
 };

@@ -8,7 +8,7 @@ use vote_core::{
     Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Timestamp, Vote, VoterKey,
     dedup::{Batch, Delivery, stands, went_back},
     frame,
-    poll::Voters,
+    poll::{ResultsFrom, Voters},
     queue::{Entry, Read},
     store::{Ballot, Checkpoint, CommitPlan, RegisteredPoll},
 };
@@ -29,6 +29,7 @@ fn registered(keep: Keep) -> RegisteredPoll {
         options: OPTIONS.iter().map(|o| o.parse().unwrap()).collect(),
         keep,
         voters: Voters::Cookie,
+        results: ResultsFrom::Live,
         closes_at: None,
         reschedules: Vec::new(),
         closed_at: None,

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use vote_core::{
     Lane, Partition, Polls, Store, StoreReader,
     conformance::{StoreHarness, ballot, layout, poll, queue_id, vote},
+    poll::ResultsFrom,
     queue::Layout,
     store::{Ballot, CommitPlan, LedgerEntry, Lookup, PollPlan, PostgresStore, StoreError},
 };
@@ -98,7 +99,27 @@ async fn migrations_run_once_however_many_try() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "3");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "4");
+}
+
+#[tokio::test]
+async fn of_a_poll_that_was_registered_before_the_store_kept_results_the_strict_setting_holds() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    assert_eq!(store.polls().await.unwrap()[0].results, ResultsFrom::Live);
+    let psql = |sql| Postgres::shared().psql(&url, sql);
+    psql("ALTER TABLE vote.polls DROP COLUMN results; DELETE FROM vote._vote_migrations WHERE version = 3");
+    let error = store.polls().await.unwrap_err();
+    assert!(matches!(error, StoreError::NotPrepared(_)), "{error}");
+    assert!(error.to_string().contains("vote-worker migrate"), "{error}");
+
+    store.migrate().await.unwrap();
+
+    assert_eq!(store.polls().await.unwrap()[0].results, ResultsFrom::AfterClose);
+    // As a worker of the version before does it.
+    psql("INSERT INTO vote.polls (slug, keep, voters) VALUES ('tea', 'first', 'cookie')");
+    psql("INSERT INTO vote.options SELECT poll, 0, 'yes' FROM vote.polls WHERE slug = 'tea'");
+    assert_eq!(store.polls().await.unwrap()[1].results, ResultsFrom::AfterClose);
 }
 
 #[tokio::test]

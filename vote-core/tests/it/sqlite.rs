@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use vote_core::{
     Lane, Partition, Position, Queue, QueueId, Store, StoreReader, Vote,
     conformance::{QueueHarness, StoreHarness, ballot, frames, layout, poll, queue_id, vote},
-    poll::Polls,
+    poll::{Polls, ResultsFrom},
     queue::{Appended, Frame, QueueError, SqliteQueue},
     store::{Acquired, Books, CommitPlan, LedgerEntry, LedgerRow, PollPlan, SqliteStore, StoreError},
 };

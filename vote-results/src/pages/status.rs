@@ -8,6 +8,7 @@ use vote_service::respond::escape_html as escape;
 
 use super::{grouped, page, time};
 use crate::{
+    disclosure::Figures,
     pipeline::{PollLine, QueueLine},
     state::{Stale, State},
 };
@@ -29,7 +30,7 @@ impl<'a> StatusJson<'a> {
     /// What is known.
     #[must_use]
     pub fn new(state: &'a State, read_at: Option<Timestamp>) -> Self {
-        let pipeline = state.reading.as_ref().map(|reading| &reading.pipeline);
+        let pipeline = state.reading.as_ref().map(|reading| reading.pipeline());
         Self {
             stale: state.stale.as_ref(),
             read_at: read_at.map(|at| at.to_string()),
@@ -58,8 +59,8 @@ pub fn status(state: &State, read_at: Option<Timestamp>, now: Timestamp) -> Stri
         None => content.push_str("<p>The store was not read yet.</p>\n"),
     }
     if let Some(reading) = &state.reading {
-        polls(&mut content, &reading.pipeline.polls);
-        queues(&mut content, &reading.pipeline.queues, now);
+        polls(&mut content, &reading.pipeline().polls);
+        queues(&mut content, &reading.pipeline().queues, now);
     }
     content.push_str("<p class=\"links\"><a href=\"/status.json\">JSON</a></p>\n");
     page("Status of the count", "<meta http-equiv=\"refresh\" content=\"5\">\n", &content)
@@ -84,21 +85,27 @@ fn polls(content: &mut String, polls: &[PollLine]) {
             .problem
             .as_ref()
             .map(|problem| format!("<br><small class=\"bad-text\">{}</small>", escape(problem)));
-        let _ = writeln!(
-            content,
-            "<tr><th scope=\"row\">{name}{}</th>{}{}{}{}{}</tr>",
-            problem.unwrap_or_default(),
-            number(line.accepted),
-            number(line.new_voters),
-            number(line.superseded),
-            alarm(&line.quarantined.to_string(), line.quarantined != 0),
-            alarm(&line.residual.to_string(), line.residual != 0),
-        );
+        let figures = match &line.figures {
+            Figures::Shown(figures) => [
+                number(Some(figures.accepted)),
+                number(Some(figures.new_voters)),
+                number(Some(figures.superseded)),
+                alarm(&figures.quarantined.to_string(), figures.quarantined != 0),
+                alarm(&figures.residual.to_string(), figures.residual != 0),
+            ],
+            Figures::Withheld => {
+                let residual = if line.conserved { number(None) } else { alarm("not 0", true) };
+                [number(None), number(None), number(None), number(None), residual]
+            }
+        };
+        let (problem, figures) = (problem.unwrap_or_default(), figures.concat());
+        let _ = writeln!(content, "<tr><th scope=\"row\">{name}{problem}</th>{figures}</tr>");
     }
     content.push_str("</tbody>\n</table>\n");
-    if polls.iter().any(|line| line.withheld) {
+    if polls.iter().any(PollLine::is_withheld) {
         content.push_str(
-            "<p class=\"soft\">– stands for a number that is withheld until the poll is final.</p>\n",
+            "<p class=\"soft\">– stands for a number that is withheld until the poll is final. Figures of queues are \
+             withheld with those of any poll.</p>\n",
         );
     }
 }
@@ -116,22 +123,18 @@ fn queues(content: &mut String, queues: &[QueueLine], now: Timestamp) {
          <th scope=\"col\">State</th></tr></thead>\n<tbody>\n",
     );
     for line in queues {
-        let queued = match line.queued {
-            Some(n) => grouped(n),
-            None if line.drained => "none".to_owned(),
-            None => "some".to_owned(),
-        };
+        let figures = line.figures.shown();
+        let reason = figures.map(|figures| escape(&figures.reason)).unwrap_or_default();
+        let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
         let state = match line.state {
             QueueState::Active => "<td><span class=\"badge good\">active</span></td>".to_owned(),
             QueueState::Cut => format!(
                 "<td><span class=\"badge bad\">cut</span><br><small class=\"bad-text\">lost or rolled back data; \
-                 nothing more is counted from it: {}</small></td>",
-                escape(&line.reason)
+                 nothing more is counted from it{because}</small></td>"
             ),
-            QueueState::Retired => format!(
-                "<td><span class=\"badge\">written off</span><br><small>{}</small></td>",
-                escape(&line.reason)
-            ),
+            QueueState::Retired => {
+                format!("<td><span class=\"badge\">written off</span><br><small>{reason}</small></td>")
+            }
         };
         let of = match line.remains_of {
             Some(of) => format!("<br><small>what is left of <code>{of}</code></small>"),
@@ -139,13 +142,14 @@ fn queues(content: &mut String, queues: &[QueueLine], now: Timestamp) {
         };
         let _ = writeln!(
             content,
-            "<tr><th scope=\"row\">{}<br><code>{}</code>{of}</th><td>{}<br><small class=\"soft\">{}</small></td>{}\
-             <td class=\"number\">{queued}</td>{state}</tr>",
+            "<tr><th scope=\"row\">{}<br><code>{}</code>{of}</th><td>{}<br><small class=\"soft\">{}</small></td>\
+             {}{}{state}</tr>",
             escape(&line.address),
             line.queue,
             time(line.seen_at, ""),
             age(line.seen_at, now),
-            number(line.accepted),
+            number(figures.map(|figures| figures.accepted)),
+            number(figures.map(|figures| figures.queued)),
         );
     }
     content.push_str("</tbody>\n</table>\n");

@@ -8,5 +8,6 @@ mod outage;
 mod receipts;
 mod results;
 mod routes;
+mod secrecy;
 mod withheld;
 mod world;

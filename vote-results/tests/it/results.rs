@@ -124,7 +124,7 @@ async fn the_status_accounts_for_every_vote() {
     assert_eq!(
         status["polls"],
         json!([{
-            "poll": "pets", "title": "Cats or dogs?", "registered": true, "problem": null, "withheld": false,
+            "poll": "pets", "title": "Cats or dogs?", "registered": true, "problem": null, "withheld": false, "conserved": true,
             "accepted": 3, "new_voters": 2, "superseded": 1, "quarantined": 0, "residual": 0,
         }])
     );

@@ -78,11 +78,11 @@ async fn the_status_still_tells_whether_votes_are_lost() {
     let status = world().await.get("/status.json").await.json();
     let poll = &status["polls"][0];
     assert_eq!(
-        (&poll["accepted"], &poll["residual"], &poll["withheld"]),
-        (&json!(null), &json!(0), &json!(true))
+        (&poll["accepted"], &poll["residual"], &poll["conserved"], &poll["withheld"]),
+        (&json!(null), &json!(null), &json!(true), &json!(true))
     );
     assert_eq!(
         (&status["queues"][0]["queued"], &status["queues"][0]["drained"]),
-        (&json!(null), &json!(true))
+        (&json!(null), &json!(null))
     );
 }

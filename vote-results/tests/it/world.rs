@@ -82,8 +82,17 @@ impl World {
     }
 
     pub(crate) async fn with(polls: Polls, store: Arc<dyn Store>) -> Self {
+        Self::start(polls.clone(), Some(&polls), store).await
+    }
+
+    /// A service that has one file of polls, and a store in which a worker registered those of another, or none.
+    pub(crate) async fn registered(file: Polls, registered: Option<&Polls>) -> Self {
+        Self::start(file, registered, Arc::new(MemoryStore::new())).await
+    }
+
+    async fn start(polls: Polls, registered: Option<&Polls>, store: Arc<dyn Store>) -> Self {
         store.prepare(layout()).await.unwrap();
-        for poll in &polls {
+        for poll in registered.into_iter().flatten() {
             store.register_poll(poll).await.unwrap();
         }
         let queue = MemoryQueue::new();

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::{
     Lane, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Store, StoreReader, Timestamp, VoterKey,
     conformance::{StoreHarness, layout},
+    poll::ResultsFrom,
     queue::Layout,
     store::{
         Acquired, Ballot, Books, Catalog, CommitPlan, Decision, LedgerRow, Lookup, MemoryStore,
@@ -22,6 +23,7 @@ pub enum StoreFault {
     InventsALayout,
     TakesAnyLayout,
     ReplacesPolls,
+    PublishesAllResults,
     SharesPartitions,
     KeepsPartitionsOfTheDead,
     NamesNoFreePartition,
@@ -80,6 +82,14 @@ impl BrokenStore {
     pub fn new(fault: StoreFault) -> Self {
         Self { inner: MemoryStore::new(), fault }
     }
+
+    /// These polls, as a store has them that does not keep when results may be shown.
+    fn published(&self, mut polls: Vec<RegisteredPoll>) -> Vec<RegisteredPoll> {
+        if self.fault == StoreFault::PublishesAllResults {
+            polls.iter_mut().for_each(|poll| poll.results = ResultsFrom::Live);
+        }
+        polls
+    }
 }
 
 #[async_trait]
@@ -91,7 +101,7 @@ impl StoreReader for BrokenStore {
         }
     }
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
-        self.inner.polls().await
+        Ok(self.published(self.inner.polls().await?))
     }
     async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
         self.inner.tally(poll).await

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// All polls with their options, in the order of registration.
-pub(super) const ALL: &str = "SELECT p.slug, p.keep, p.voters, p.closes_at, p.closed_at, p.final_at,
+pub(super) const ALL: &str = "SELECT p.slug, p.keep, p.voters, p.results, p.closes_at, p.closed_at, p.final_at,
          (SELECT array_agg(o.slug ORDER BY o.option) FROM options o WHERE o.poll = p.poll) AS options,
          (SELECT coalesce(json_agg(json_build_object('at', at, 'from', \"from\", 'to', \"to\", 'reason', reason)
               ORDER BY reschedule), '[]')::text
@@ -35,6 +35,7 @@ pub(super) fn registered(row: &PgRow) -> Result<RegisteredPoll, StoreError> {
             .map_err(|_| damaged("poll"))?,
         keep: text("keep")?.parse().map_err(|_| damaged("poll"))?,
         voters: text("voters")?.parse().map_err(|_| damaged("poll"))?,
+        results: text("results")?.parse().map_err(|_| damaged("poll"))?,
         closes_at: moment("closes_at")?.map(|at| at.0),
         reschedules: serde_json::from_str::<Vec<Reschedule>>(&text("reschedules")?)
             .map_err(|_| damaged("poll"))?,
@@ -54,8 +55,8 @@ impl PostgresStore {
         self.execute(
             sqlx::query(
                 "WITH poll AS (
-                     INSERT INTO polls (slug, keep, voters, closes_at)
-                     SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM polls WHERE slug = $1)
+                     INSERT INTO polls (slug, keep, voters, closes_at, results)
+                     SELECT $1, $2, $3, $4, $6 WHERE NOT EXISTS (SELECT FROM polls WHERE slug = $1)
                      ON CONFLICT DO NOTHING RETURNING poll
                  )
                  INSERT INTO options SELECT poll.poll, o.n - 1, o.slug
@@ -65,7 +66,8 @@ impl PostgresStore {
             .bind(poll.keep.as_str())
             .bind(poll.voters.as_str())
             .bind(poll.closes_at.map(Moment))
-            .bind(options),
+            .bind(options)
+            .bind(poll.results.as_str()),
         )
         .await?;
         self.find(poll.slug).await?.ok_or_else(|| damaged("poll"))

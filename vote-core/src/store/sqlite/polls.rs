@@ -11,17 +11,18 @@ use crate::{
 
 pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>, Failure> {
     let query = sqlx::query_as(
-        "SELECT poll, slug, keep, voters, closes_at, closed_at, final_at FROM polls ORDER BY poll",
+        "SELECT poll, slug, keep, voters, results, closes_at, closed_at, final_at FROM polls ORDER BY poll",
     );
-    type Row = (i64, String, String, String, Option<i64>, Option<i64>, Option<i64>);
+    type Row = (i64, String, String, String, String, Option<i64>, Option<i64>, Option<i64>);
     let rows: Vec<Row> = tx.all(query).await?;
     let mut polls = Vec::with_capacity(rows.len());
-    for (number, slug, keep, voters, closes_at, closed_at, final_at) in rows {
+    for (number, slug, keep, voters, results, closes_at, closed_at, final_at) in rows {
         polls.push(RegisteredPoll {
             slug: slug.parse().map_err(|e| tx.damaged(e))?,
             options: options(tx, number).await?,
             keep: keep.parse().map_err(|e| tx.damaged(e))?,
             voters: voters.parse().map_err(|e| tx.damaged(e))?,
+            results: results.parse().map_err(|e| tx.damaged(e))?,
             closes_at: closes_at.map(|at| timestamp(tx, at)).transpose()?,
             reschedules: reschedules(tx, number).await?,
             closed_at: closed_at.map(|at| timestamp(tx, at)).transpose()?,
@@ -51,11 +52,14 @@ pub(super) async fn options(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<O
 
 pub(super) async fn register(tx: &mut Transaction<'_>, poll: &Poll) -> Result<RegisteredPoll, Failure> {
     if number(tx, poll.slug).await?.is_none() {
-        let insert = sqlx::query("INSERT INTO polls (slug, keep, voters, closes_at) VALUES (?1, ?2, ?3, ?4)")
-            .bind(poll.slug.as_str())
-            .bind(poll.keep.as_str())
-            .bind(poll.voters.as_str())
-            .bind(poll.closes_at.map(Timestamp::as_micros));
+        let insert = sqlx::query(
+            "INSERT INTO polls (slug, keep, voters, closes_at, results) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .bind(poll.slug.as_str())
+        .bind(poll.keep.as_str())
+        .bind(poll.voters.as_str())
+        .bind(poll.closes_at.map(Timestamp::as_micros))
+        .bind(poll.results.as_str());
         let number = tx.run(insert).await?.last_insert_rowid();
         for (option, place) in poll.options.iter().zip(0_i64..) {
             let insert = sqlx::query("INSERT INTO options (poll, option, slug) VALUES (?1, ?2, ?3)")

@@ -78,6 +78,7 @@ async fn a_store_of_version_1_keeps_what_it_holds() {
     let books = books(&store).await;
     let pets = &books.polls[0];
     assert_eq!((pets.slug, pets.closed_at, pets.final_at), (poll(), None, None));
+    assert_eq!(pets.results, ResultsFrom::AfterClose, "not known, so the strict one");
     assert_eq!(books.tally.iter().map(|row| row.votes).sum::<i64>(), 10);
     assert_eq!(books.rows.unwrap().values().sum::<u64>(), 10);
     assert_eq!(books.ledger.len(), 2);

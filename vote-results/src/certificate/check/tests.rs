@@ -130,9 +130,9 @@ fn what_is_not_known_to_the_format_is_refused_by_its_place() {
     for (place, named) in [
         ("", "unknown field `more`"),
         ("/poll", "unknown field `more`"),
-        ("/audit", "audit.more is not known to format 1"),
-        ("/audit/polls/0", "audit.polls.0.more is not known to format 1"),
-        ("/audit/polls/0/queues/1", "audit.polls.0.queues.1.more is not known to format 1"),
+        ("/audit", "audit.more is not known to format 2"),
+        ("/audit/polls/0", "audit.polls.0.more is not known to format 2"),
+        ("/audit/polls/0/queues/1", "audit.polls.0.queues.1.more is not known to format 2"),
     ] {
         let mut json = serde_json::to_value(certificate()).unwrap();
         json.pointer_mut(place).unwrap().as_object_mut().unwrap().insert("more".to_owned(), 1.into());
@@ -143,8 +143,8 @@ fn what_is_not_known_to_the_format_is_refused_by_its_place() {
 
 #[test]
 fn another_format_is_refused_before_its_fields_are() {
-    let e = parse(br#"{"format": 2, "whatever": 1}"#).unwrap_err();
-    assert!(e.contains("is of format 2, and this version of the program knows format 1 only"), "{e}");
+    let e = parse(br#"{"format": 3, "whatever": 1}"#).unwrap_err();
+    assert!(e.contains("is of format 3, and this version of the program knows format 2 only"), "{e}");
 }
 
 #[test]

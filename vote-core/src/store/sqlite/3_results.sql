@@ -1,0 +1,3 @@
+-- When the results of a poll may be shown. Of a poll that was registered before it is not known: the default is the stricter
+-- of the two, so that no number is published by mistake.
+ALTER TABLE polls ADD COLUMN results TEXT NOT NULL DEFAULT 'after-close' CHECK (results IN ('live', 'after-close'));
