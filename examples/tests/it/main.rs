@@ -7,6 +7,7 @@ mod closing;
 mod cut;
 mod embedded;
 mod faults;
+mod files;
 mod lanes;
 mod logs;
 mod metrics;
