@@ -12,6 +12,7 @@ mod lanes;
 mod logs;
 mod metrics;
 mod operations;
+mod partitions;
 mod pipeline;
 mod quarantine;
 mod queues;
