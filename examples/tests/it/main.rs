@@ -16,6 +16,7 @@ mod partitions;
 mod pipeline;
 mod quarantine;
 mod queues;
+mod restore;
 mod sight;
 #[cfg(feature = "otel")]
 mod traces;
