@@ -6,6 +6,7 @@ mod clocks;
 mod closing;
 mod cut;
 mod embedded;
+mod failover;
 mod faults;
 mod files;
 mod lanes;
