@@ -1,12 +1,12 @@
 //! Polls that close: nothing is added after the seal, and the count is final when every queue was read to it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vote_core::{Clock, SystemClock};
 use vote_testkit::{Response, http_get};
 
-use crate::world::{World, cookie, eventually, vote};
+use crate::world::{Setup, World, cookie, eventually, vote, vote_in};
 
 fn polls(more: &str) -> String {
     format!(
@@ -134,4 +134,34 @@ fn a_poll_that_nobody_registered_can_not_be_closed() {
     let refused = world.command("vote-worker", &["polls", "close", "cars"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("poll cars is not registered"));
+}
+
+/// Its queues are drained, so nothing is left to wait for but the commits of the other poll.
+#[test]
+fn a_drained_poll_becomes_final_within_10_seconds_of_its_closing_while_another_is_busy() {
+    let snack = "[[poll]]\nslug = \"snack\"\ntitle = \"Snack?\"\n\
+        options = [{ slug = \"crisps\", label = \"Crisps\" }, { slug = \"popcorn\", label = \"Popcorn\" }]\n";
+    let world =
+        World::of(Setup { polls: Some(&(polls("") + snack)), partitions: Some("64"), ..Setup::default() });
+    let _workers = [world.worker("4"), world.worker("4")];
+    world.wait_until_ready();
+    let frontend = world.frontends[0].public;
+    let voters = std::iter::repeat_with(|| cookie(frontend)).take(5);
+    for voter in voters {
+        assert_eq!(vote_in(frontend, "snack", "crisps", &voter).unwrap().status, 202);
+    }
+    let snack = || world.results_json("snack");
+    eventually("they are counted", Duration::from_secs(10), || snack()["total"] == 5);
+    let _load = world.load(&["--voters", "100000", "--connections", "16", "--rate", "2000"]);
+    eventually("the other poll is busy", Duration::from_secs(30), || world.total() > 4000);
+
+    world.must("vote-worker", &["polls", "close", "snack"]);
+
+    let start = Instant::now();
+    while snack()["status"] != "final" && start.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let said = world.must("vote-worker", &["polls", "list"]);
+    assert_eq!(snack()["status"], "final", "{said}");
+    println!("it was final after {:?}", start.elapsed());
 }

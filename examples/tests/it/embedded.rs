@@ -1,10 +1,19 @@
 //! The examples that run the whole pipeline in one process.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use vote_testkit::{Postgres, Redis, Service, free_port, http, http_get};
 
-use crate::world::{cookie, eventually, vote};
+use crate::world::{cookie, eventually, load, vote};
 
 struct Embedded {
     service: Service,
@@ -91,6 +100,72 @@ fn a_redis_of_ones_own_takes_the_place_of_the_queue_with_a_file_or_postgres_as_t
     let local = start_example("local-redis", data.path(), &["--redis", &url, "--store", &store]);
     local.vote("dogs", true);
     eventually("the vote is shown", Duration::from_secs(2), || local.json()["total"] == 1);
+}
+
+/// Keeps the cores from the pipeline, so that its tasks run late and in any order.
+struct BusyCores(Arc<AtomicBool>);
+
+impl BusyCores {
+    fn two() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..2 {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for BusyCores {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Casts votes while other programs use the cores, and then audits the store.
+#[track_caller]
+fn assert_the_audit_holds_after_a_load(example: &Embedded, store: &str, load_options: &[&str]) {
+    let shown = || http_get(example.results, "/polls/pets/results.json").status == 200;
+    eventually("results are shown", Duration::from_secs(10), shown);
+    let cores = BusyCores::two();
+    let load = load(&[example.public], example.results, "pets", load_options);
+    let output = load.wait_with_output().unwrap();
+    drop(cores);
+    crate::world::assert_exact(&output);
+    // A poll of the queue may have to tell that all is read.
+    let mut audit = Command::new(Service::binary("vote-results"));
+    audit.arg("audit").env_clear().env("VOTE_STORE", store);
+    let mut found = audit.output().unwrap();
+    for _ in 0..25 {
+        if found.status.code() != Some(2) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        found = audit.output().unwrap();
+    }
+    assert_eq!(found.status.code(), Some(0), "{}", String::from_utf8_lossy(&found.stdout));
+}
+
+#[test]
+fn the_audit_of_embedded_holds_after_a_load_on_busy_cores() {
+    let data = tempfile::tempdir().unwrap();
+    let embedded = start(data.path());
+    let store = format!("sqlite:{}", data.path().join("store.db").display());
+    let load = ["--voters", "20000", "--double-votes", "5", "--connections", "64"];
+    assert_the_audit_holds_after_a_load(&embedded, &store, &load);
+}
+
+#[test]
+fn the_audit_of_local_redis_holds_after_a_load_on_busy_cores() {
+    let redis = Redis::start();
+    let (data, url, store) = (tempfile::tempdir().unwrap(), redis.url(), Postgres::shared().database());
+    let local = start_example("local-redis", data.path(), &["--redis", &url, "--store", &store]);
+    let load = ["--voters", "20000", "--double-votes", "5", "--connections", "64"];
+    assert_the_audit_holds_after_a_load(&local, &store, &load);
 }
 
 #[test]

@@ -20,15 +20,32 @@ pub(crate) struct World {
     queues: String,
     /// The file of polls, if not the example.
     polls: Option<Polls>,
+    partitions: &'static str,
+}
+
+/// What a pipeline is made of; by default one frontend, a database of the shared Postgres, the example poll and the
+/// usual number of partitions.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    pub(crate) redis: Vec<Redis>,
+    pub(crate) store: Option<String>,
+    pub(crate) polls: Option<&'a str>,
+    pub(crate) partitions: Option<&'static str>,
 }
 
 /// A file of polls, and the folder that it is in.
-struct Polls {
+pub(crate) struct Polls {
     folder: tempfile::TempDir,
 }
 
 impl Polls {
-    fn path(&self) -> String {
+    pub(crate) fn new(polls: &str) -> Self {
+        let file = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::write(file.path(), polls).unwrap();
+        file
+    }
+
+    pub(crate) fn path(&self) -> String {
         self.folder.path().join("polls.toml").display().to_string()
     }
 }
@@ -54,8 +71,9 @@ fn start_with(name: &str, environment: &[(&str, &str)], polls: Option<&Polls>) -
     if name != "vote-worker" {
         all.push(("VOTE_LISTEN", &listen));
     }
-    all.extend(environment);
     all.extend(polls);
+    // Later ones win.
+    all.extend(environment);
     let service = Service::start(&Service::binary(name), &[], &all);
     Process { service, public, admin }
 }
@@ -66,6 +84,11 @@ impl Process {
         eventually("it is ready", Duration::from_secs(30), || {
             http(self.admin, "GET", "/readyz", &[], b"").is_ok_and(|answer| answer.status == 200)
         });
+    }
+
+    /// What `/readyz` says; status 0 where it does not answer.
+    pub(crate) fn readiness(&self) -> (u16, String) {
+        http(self.admin, "GET", "/readyz", &[], b"").map_or((0, String::new()), |r| (r.status, r.text()))
     }
 
     pub(crate) fn get(&self, path: &str) -> Response {
@@ -102,39 +125,51 @@ impl World {
 
     /// The same on this store.
     pub(crate) fn on(redis: Vec<Redis>, store: String) -> Self {
-        Self::build(redis, store, None)
+        Self::of(Setup { redis, store: Some(store), ..Setup::default() })
     }
 
     /// A pipeline with so many frontends and these polls, and no worker yet.
     pub(crate) fn with_polls(frontends: usize, polls: &str) -> Self {
-        let file = Polls { folder: tempfile::tempdir().unwrap() };
-        std::fs::write(file.path(), polls).unwrap();
-        let redis: Vec<_> = (0..frontends).map(|_| Redis::start()).collect();
-        Self::build(redis, Postgres::shared().database(), Some(file))
+        let redis = (0..frontends).map(|_| Redis::start()).collect();
+        Self::of(Setup { redis, polls: Some(polls), ..Setup::default() })
     }
 
-    fn build(redis: Vec<Redis>, store: String, polls: Option<Polls>) -> Self {
+    /// A pipeline of these parts, and no worker yet.
+    pub(crate) fn of(setup: Setup<'_>) -> Self {
+        let redis = if setup.redis.is_empty() { vec![Redis::start()] } else { setup.redis };
+        let store = setup.store.unwrap_or_else(|| Postgres::shared().database());
+        let polls = setup.polls.map(Polls::new);
         let queues = redis.iter().map(Redis::url).collect::<Vec<_>>().join(",");
-        let results = start_with(
-            "vote-results",
-            &[("VOTE_STORE", store.as_str()), ("VOTE_RECEIPT_KEY", SECRET)],
-            polls.as_ref(),
-        );
-        let mut world = Self { redis, frontends: Vec::new(), results, store, queues, polls };
+        let results = start_with("vote-results", &results_environment(&store), polls.as_ref());
+        let partitions = setup.partitions.unwrap_or("16");
+        let mut world = Self { redis, frontends: Vec::new(), results, store, queues, polls, partitions };
         world.frontends = world.redis.iter().map(|redis| world.frontend(&redis.socket_url())).collect();
         world
     }
 
     /// Another frontend, with this queue.
     pub(crate) fn frontend(&self, queue: &str) -> Process {
-        let environment = [
+        self.frontend_of(queue, &[])
+    }
+
+    pub(crate) fn frontend_of(&self, queue: &str, more: &[(&str, &str)]) -> Process {
+        let mut environment = vec![
             ("VOTE_QUEUE", queue),
             ("VOTE_PEPPER", SECRET),
             ("VOTE_COOKIE_KEYS", SECRET),
             ("VOTE_RECEIPT_KEY", SECRET),
             ("VOTE_THREADS", "1"),
+            ("VOTE_PARTITIONS", self.partitions),
         ];
+        environment.extend(more);
         start_with("vote-frontend", &environment, self.polls.as_ref())
+    }
+
+    /// Another results service.
+    pub(crate) fn results_of(&self, more: &[(&str, &str)]) -> Process {
+        let mut environment = results_environment(&self.store).to_vec();
+        environment.extend(more);
+        start_with("vote-results", &environment, self.polls.as_ref())
     }
 
     /// A worker with this many lanes.
@@ -158,6 +193,7 @@ impl World {
             ("VOTE_QUEUES", queues),
             ("VOTE_PEPPER", SECRET),
             ("VOTE_LANES", lanes),
+            ("VOTE_PARTITIONS", self.partitions),
             ("VOTE_MIGRATE", "true"),
         ];
         environment.extend(more);
@@ -171,8 +207,13 @@ impl World {
 
     /// Runs a command of a service on the store.
     pub(crate) fn command(&self, name: &str, arguments: &[&str]) -> Output {
+        self.command_with(name, arguments, &[])
+    }
+
+    pub(crate) fn command_with(&self, name: &str, arguments: &[&str], more: &[(&str, &str)]) -> Output {
         let mut command = Command::new(Service::binary(name));
-        command.args(arguments).env_clear().env("VOTE_STORE", &self.store).output().unwrap()
+        command.args(arguments).env_clear().env("VOTE_STORE", &self.store);
+        command.envs(more.iter().copied()).output().unwrap()
     }
 
     /// The same, where it must succeed; what it printed.
@@ -187,7 +228,13 @@ impl World {
     /// The exit code of an audit, and what it found.
     #[track_caller]
     pub(crate) fn audit(&self) -> (i32, Value) {
-        let output = self.command("vote-results", &["audit", "--json"]);
+        self.audit_with(&[])
+    }
+
+    /// The same with more in the environment, such as another clock.
+    #[track_caller]
+    pub(crate) fn audit_with(&self, more: &[(&str, &str)]) -> (i32, Value) {
+        let output = self.command_with("vote-results", &["audit", "--json"], more);
         let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
             panic!("{e}: {}", String::from_utf8_lossy(&output.stderr));
         });
@@ -220,17 +267,14 @@ impl World {
     }
 
     /// Starts the load generator.
-    pub(crate) fn load(&self, more: &[&str]) -> std::process::Child {
-        let mut command = Command::new(Service::example("load"));
-        for frontend in &self.frontends {
-            command.arg("--target").arg(format!("http://{}", frontend.public));
-        }
-        command
-            .arg("--results")
-            .arg(format!("http://{}", self.results.public))
-            .args(["--poll", "pets"])
-            .args(more);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    pub(crate) fn load(&self, more: &[&str]) -> Load {
+        self.load_at(&self.frontends.iter().collect::<Vec<_>>(), "pets", more)
+    }
+
+    /// Starts it with these frontends and this poll.
+    pub(crate) fn load_at(&self, frontends: &[&Process], poll: &str, more: &[&str]) -> Load {
+        let targets: Vec<SocketAddr> = frontends.iter().map(|frontend| frontend.public).collect();
+        load(&targets, self.results.public, poll, more)
     }
 
     pub(crate) fn psql(&self, sql: &str) -> String {
@@ -239,9 +283,14 @@ impl World {
 
     /// Votes counted.
     pub(crate) fn total(&self) -> u64 {
-        let answer = self.results.get("/polls/pets/results.json");
-        let json: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
-        json["total"].as_u64().unwrap_or_default()
+        self.results_json("pets")["total"].as_u64().unwrap_or_default()
+    }
+
+    /// What the results service says of a poll; nothing if it does not answer.
+    pub(crate) fn results_json(&self, poll: &str) -> Value {
+        let path = format!("/polls/{poll}/results.json");
+        let answer = http(self.results.public, "GET", &path, &[], b"");
+        answer.ok().and_then(|answer| serde_json::from_slice(&answer.body).ok()).unwrap_or_default()
     }
 
     /// The law: every accepted vote is accounted for, and rows, new voters and tally are the same number.
@@ -256,6 +305,39 @@ impl World {
         );
         assert_eq!(sums, "t", "new voters, rows and tally are the same number");
     }
+}
+
+fn results_environment(store: &str) -> [(&str, &str); 2] {
+    [("VOTE_STORE", store), ("VOTE_RECEIPT_KEY", SECRET)]
+}
+
+/// A running load generator, killed when dropped: a test that fails early must not leave it behind.
+pub(crate) struct Load(Option<std::process::Child>);
+
+impl Load {
+    pub(crate) fn wait_with_output(mut self) -> std::io::Result<Output> {
+        self.0.take().expect("it is taken here only").wait_with_output()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(crate) fn load(targets: &[SocketAddr], results: SocketAddr, poll: &str, more: &[&str]) -> Load {
+    let mut command = Command::new(Service::example("load"));
+    for target in targets {
+        command.arg("--target").arg(format!("http://{target}"));
+    }
+    command.arg("--results").arg(format!("http://{results}")).args(["--poll", poll]).args(more);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    Load(Some(command.spawn().unwrap()))
 }
 
 /// What the load generator found: its last line.
@@ -276,9 +358,19 @@ pub(crate) fn assert_exact(output: &Output) -> Value {
 
 /// Casts a vote as a browser does that was there before; the answer.
 pub(crate) fn vote(frontend: SocketAddr, option: &str, cookie: &str) -> Response {
+    vote_in(frontend, "pets", option, cookie).unwrap()
+}
+
+/// The same in another poll, where an answer may fail to come.
+pub(crate) fn vote_in(
+    frontend: SocketAddr,
+    poll: &str,
+    option: &str,
+    cookie: &str,
+) -> std::io::Result<Response> {
     let body = format!(r#"{{"option": "{option}"}}"#);
     let headers = [("content-type", "application/json"), ("cookie", cookie)];
-    http(frontend, "POST", "/polls/pets/votes", &headers, body.as_bytes()).unwrap()
+    http(frontend, "POST", &format!("/polls/{poll}/votes"), &headers, body.as_bytes())
 }
 
 /// A new voter's cookie.

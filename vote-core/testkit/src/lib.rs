@@ -26,19 +26,23 @@
 //! Unix only: the watchdog is a shell script and the servers are stopped by signals.
 #![allow(clippy::missing_panics_doc, reason = "a panic is how every item here reports failure to its test")]
 
+mod clock;
 mod dir;
 mod http;
 mod port;
 mod postgres;
 mod process;
 mod program;
+mod proxy;
 mod redis;
 mod service;
 mod wait;
 
+pub use clock::SkewedClock;
 pub use http::{Response, http, http_get};
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Child, Exit};
+pub use proxy::TcpProxy;
 pub use redis::Redis;
 pub use service::Service;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::{Child, dir, port, program};
 
 mod install;
+mod standby;
 
 use install::Install;
 
@@ -59,22 +60,21 @@ impl Postgres {
     /// `postgresql.conf`, the value without quotes.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         let install = Install::find();
-        let dir = dir::new_dir("postgres");
-        if let Some((uid, gid)) = install.owner()
-            && let Err(error) = chown(&dir, Some(uid), Some(gid))
-        {
-            panic!("can't give {} to the user postgres: {error}", dir.display());
-        }
-
+        let dir = new_dir(&install);
         let mut initdb = install.server_command("initdb");
         initdb.arg("-D").arg(data(&dir)).args(["-U", "postgres", "-A", "trust", "-E", "UTF8"]);
         initdb.args(["--locale=C", "--no-sync"]).env("HOME", &dir).env("LC_ALL", "C");
-        let mut child = Child::start(&initdb, dir.clone(), IMMEDIATE);
+        let child = Child::start(&initdb, dir.clone(), IMMEDIATE);
         if !child.wait_exit(READY_WITHIN).is_some_and(|exit| exit.success()) {
             panic!("initdb failed\n{}", child.tail());
         }
+        append_settings(&dir, &SETTINGS);
         append_settings(&dir, settings);
+        Self::serve(install, child, dir)
+    }
 
+    /// Starts a server on the cluster in `dir`, in the place of the program that made it.
+    fn serve(install: Install, mut child: Child, dir: PathBuf) -> Self {
         for _ in 0..5 {
             let port = port::free_port();
             child.replace(&server(&install, &dir, port));
@@ -158,6 +158,11 @@ impl Postgres {
         self.child().stop(FAST);
     }
 
+    /// Cuts all sessions without a checkpoint and waits for the end, as when the machine goes.
+    pub fn stop_immediate(&self) {
+        self.child().stop(IMMEDIATE);
+    }
+
     /// Starts the server again on the same port and data, stopping it in order first if it runs.
     pub fn restart(&self) {
         self.restart_after(FAST);
@@ -188,6 +193,17 @@ impl Postgres {
     }
 }
 
+/// A directory that the server can enter.
+fn new_dir(install: &Install) -> PathBuf {
+    let dir = dir::new_dir("postgres");
+    if let Some((uid, gid)) = install.owner()
+        && let Err(error) = chown(&dir, Some(uid), Some(gid))
+    {
+        panic!("can't give {} to the user postgres: {error}", dir.display());
+    }
+    dir
+}
+
 fn data(dir: &Path) -> PathBuf {
     dir.join("data")
 }
@@ -203,7 +219,7 @@ fn server(install: &Install, dir: &Path, port: u16) -> Command {
 
 fn append_settings(dir: &Path, settings: &[(&str, &str)]) {
     let mut text = String::new();
-    for (name, value) in SETTINGS.iter().chain(settings) {
+    for (name, value) in settings {
         // A later line overrides an earlier one. Writing to a String can't fail.
         let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
     }

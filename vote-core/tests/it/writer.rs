@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId, Vote,
     conformance::{layout, poll, vote},
@@ -27,6 +27,9 @@ struct Slow {
     permits: Semaphore,
     appends: AtomicUsize,
     replies_get_lost: AtomicBool,
+    /// Whether an append that was executed is answered only after somebody has looked at the queue.
+    replies_are_late: AtomicBool,
+    looked: Notify,
     /// So many votes less than it accepted it counts.
     forgotten: AtomicU64,
 }
@@ -46,6 +49,8 @@ impl Queue for Slow {
         for count in counts {
             *count -= self.forgotten.load(Ordering::Relaxed);
         }
+        // Whoever waits has executed before, so its votes are counted in this status.
+        self.looked.notify_waiters();
         Ok(status)
     }
     async fn register(&self, id: QueueId) -> Result<(), QueueError> {
@@ -55,6 +60,9 @@ impl Queue for Slow {
         self.permits.acquire().await.unwrap().forget();
         self.appends.fetch_add(1, Ordering::Relaxed);
         let appended = self.inner.append(id, frames).await;
+        if self.replies_are_late.load(Ordering::Relaxed) {
+            self.looked.notified().await;
+        }
         if self.replies_get_lost.load(Ordering::Relaxed) {
             return Err(AppendError::Unknown("the reply got lost".to_owned()));
         }
@@ -92,6 +100,8 @@ fn slow() -> Arc<Slow> {
         permits: Semaphore::new(0),
         appends: AtomicUsize::new(0),
         replies_get_lost: AtomicBool::new(false),
+        replies_are_late: AtomicBool::new(false),
+        looked: Notify::new(),
         forgotten: AtomicU64::new(0),
     })
 }
@@ -231,6 +241,24 @@ async fn a_queue_that_lost_what_it_acknowledged_gets_a_new_box_even_if_it_took_v
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the box stays, though it counts two votes less than were acknowledged");
+}
+
+/// The queue has executed an append, a look at the queue counts its votes, and only then the append is answered.
+#[tokio::test]
+async fn votes_that_a_look_counted_before_they_were_acknowledged_are_not_missed() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let writer = open(&queue, 10).await;
+    let queue_id = queue.status().await.unwrap().unwrap().id;
+    queue.replies_are_late.store(true, Ordering::Relaxed);
+    for n in 0..3 {
+        writer.cast(vote(n, 0, 1)).await.unwrap();
+    }
+    queue.replies_are_late.store(false, Ordering::Relaxed);
+    // Some looks more, of which each compares what the queue counts with what is known of it.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(queue.inner.status().await.unwrap().unwrap().id, queue_id, "a queue that lost nothing stays");
+    assert_eq!(writer.cast(vote(4, 0, 1)).await.unwrap().queue, queue_id);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::program;
 
-const PROGRAMS: [&str; 4] = ["initdb", "postgres", "psql", "pg_isready"];
+const PROGRAMS: [&str; 5] = ["initdb", "postgres", "psql", "pg_isready", "pg_basebackup"];
 
 /// Names the folder of Postgres' programs where they are in none of the usual places.
 const BIN_VARIABLE: &str = "VOTE_TEST_PG_BIN";

@@ -1,6 +1,8 @@
 //! Postgres gives each test a database, and comes back with its data.
 
-use vote_testkit::Postgres;
+use std::time::Duration;
+
+use vote_testkit::{Postgres, TcpProxy};
 
 #[test]
 fn databases_are_separate() {
@@ -48,4 +50,43 @@ fn an_error_is_a_panic() {
 #[should_panic(expected = "unrecognized configuration parameter")]
 fn a_wrong_setting_is_a_panic_with_the_log() {
     Postgres::start_with(&[("nosuch", "yes")]);
+}
+
+#[test]
+fn a_standby_that_was_cut_off_is_promoted_without_what_it_did_not_receive() {
+    let primary = Postgres::start();
+    let link = TcpProxy::to(primary.port());
+    let standby = primary.standby("second", link.port(), &[]);
+    primary.psql("postgres", "CREATE TABLE t (n int); INSERT INTO t VALUES (1)");
+    primary.wait_for_standby(&standby);
+    link.cut();
+    primary.psql("postgres", "INSERT INTO t VALUES (2)");
+    primary.stop_immediate();
+
+    standby.promote();
+
+    assert_eq!(standby.psql("postgres", "INSERT INTO t VALUES (3); SELECT n FROM t ORDER BY n"), "1\n3");
+}
+
+#[test]
+fn a_commit_waits_for_a_synchronous_standby() {
+    let primary = Postgres::start();
+    let link = TcpProxy::to(primary.port());
+    let standby = primary.standby("second", link.port(), &[]);
+    primary.psql("postgres", "CREATE TABLE t (n int)");
+    primary.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'second'");
+    primary.psql("postgres", "SELECT pg_reload_conf()");
+    link.cut();
+    let count = || primary.psql("postgres", "SELECT count(*) FROM t");
+
+    std::thread::scope(|scope| {
+        let commit = scope.spawn(|| primary.psql("postgres", "INSERT INTO t VALUES (1)"));
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!commit.is_finished() && count() == "0");
+
+        link.heal();
+        commit.join().unwrap();
+    });
+    assert_eq!(count(), "1");
+    primary.wait_for_standby(&standby);
 }
