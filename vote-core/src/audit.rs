@@ -326,7 +326,9 @@ impl<'a> View<'a> {
     }
 
     fn is_late(&self, queue: &QueueRecord) -> bool {
-        self.books.taken_at.as_micros() - queue.seen_at.as_micros() > NOT_HEARD_OF_AFTER.as_micros() as i64
+        // Also one from the future, which was seen before the store's clock was set back: nobody knows how long ago.
+        let age = self.books.taken_at.as_micros().abs_diff(queue.seen_at.as_micros());
+        age > NOT_HEARD_OF_AFTER.as_micros() as u64
     }
 
     /// Whether something of the polls that are asked for can still come from a queue.

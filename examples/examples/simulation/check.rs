@@ -11,7 +11,7 @@ use vote_core::{
     Keep, OptionSlug, PollSlug, QueueId, StoreReader, VoterKey, audit,
     audit::Verdict,
     dedup,
-    store::{Ballot, Books, QueueRecord, QueueState},
+    store::{Ballot, Books, QueueRecord, QueueState, RegisteredPoll},
 };
 use vote_results::receipts::{self, Fate, QueueFate};
 use vote_service::Receipt;
@@ -111,8 +111,15 @@ impl Checks {
     }
 
     /// Checks one moment.
-    pub(crate) fn check(&mut self, world: &World, truth: &Truth, journal: &Journal) -> Result<(), String> {
+    pub(crate) fn check(
+        &mut self,
+        world: &World,
+        truth: &mut Truth,
+        journal: &Journal,
+    ) -> Result<(), String> {
         let moment = Moment::of(world)?;
+        let is_final = |poll: &&RegisteredPoll| poll.final_at.is_some();
+        moment.books.polls.iter().filter(is_final).for_each(|poll| truth.became_final(poll.slug));
         self.note_clear_paths(world);
         self.check_audit(world, truth, journal, &moment);
         self.check_closing(world, truth, &moment);
@@ -284,7 +291,7 @@ impl Checks {
     ) -> Result<(), String> {
         let moment = Moment::of(world)?;
         for vote in &journal.acknowledged {
-            if !moment.counts(world, vote) && !truth.may_be_lost(vote) {
+            if !moment.counts(world, vote) && !truth.may_be_lost(vote) && !truth.may_be_late(vote) {
                 self.found(world, "lost", || format!("{vote:?}"));
             }
             let fate = fate(world, &moment, vote).await?;
@@ -292,7 +299,8 @@ impl Checks {
             if is_counted != moment.counts(world, vote) {
                 self.found(world, "the receipt is wrong", || format!("{fate:?}: {vote:?}"));
             }
-            if !is_counted && !truth.may_be_lost(vote) {
+            let may_be_late = matches!(fate, Fate::Quarantined { .. }) && truth.may_be_late(vote);
+            if !is_counted && !truth.may_be_lost(vote) && !may_be_late {
                 self.found(world, "the receipt of a vote that can't be lost", || format!("{fate:?}"));
             }
         }

@@ -8,7 +8,7 @@ use tokio::{
 };
 use vote_core::{
     Store, StoreReader, audit,
-    store::{Books, QueueRecord, QueueState},
+    store::{Books, Decision, QuarantineRow, QueueRecord, QueueState},
 };
 
 use crate::{
@@ -82,16 +82,17 @@ async fn history(seed: u64, plan: &[Planned]) -> Result<Outcome, String> {
         }
         world.database.tend_sessions();
         standing.end_due(false, &world, &mut truth);
-        checks.check(&world, &truth, &voters.journal())?;
+        checks.check(&world, &mut truth, &voters.journal())?;
         while let Some(planned) = plan.next_if(|planned| planned.at <= world.start.elapsed()) {
             standing.begin(planned, &world, &mut truth, &old_file);
         }
     }
     standing.end_due(true, &world, &mut truth);
     voters.leave().await;
-    watch_for(SETTLE, &world, &truth, &mut checks, &voters).await?;
+    watch_for(SETTLE, &world, &mut truth, &mut checks, &voters).await?;
     finish(&world, &mut truth, &mut checks, &voters).await?;
-    watch_for(SETTLE, &world, &truth, &mut checks, &voters).await?;
+    watch_for(SETTLE, &world, &mut truth, &mut checks, &voters).await?;
+    reject_what_came_late(&world)?;
     let journal = std::mem::take(&mut *voters.journal());
     checks.check_all(&world, &truth, &journal).await?;
     let books = books(&world)?;
@@ -111,7 +112,7 @@ async fn history(seed: u64, plan: &[Planned]) -> Result<Outcome, String> {
 async fn watch_for(
     time: Duration,
     world: &World,
-    truth: &Truth,
+    truth: &mut Truth,
     checks: &mut Checks,
     voters: &Voters,
 ) -> Result<(), String> {
@@ -170,6 +171,16 @@ fn retire(world: &World, books: &Books) -> Result<(), String> {
         at_once(world.database.store.retire(queue.id, reason)).map_err(|e| e.to_string())?;
     }
     Ok(())
+}
+
+/// Rejects what came for a poll after it was final: votes that were counted before, read again from what was left of a
+/// queue that lost data, and votes that such a queue took since it had forgotten that it was sealed.
+fn reject_what_came_late(world: &World) -> Result<(), String> {
+    let store = &world.database.store;
+    let rows = at_once(store.quarantine(None, usize::MAX)).map_err(|e| e.to_string())?;
+    let late: Vec<_> = rows.iter().filter(|row| row.state.is_pending()).map(QuarantineRow::key).collect();
+    let decision = Decision::Reject("the poll was final".to_owned());
+    at_once(store.decide(&late, &decision)).map(drop).map_err(|e| e.to_string())
 }
 
 fn books(world: &World) -> Result<Books, String> {

@@ -1,6 +1,9 @@
 //! What really happened in a history, which only the simulation knows: what may be lost, and what was disturbed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use vote_core::PollSlug;
@@ -13,6 +16,9 @@ use crate::{
 /// A frontend that is disturbed this long before or after its server loses data may not have noticed the loss, and
 /// nobody else can know of votes that no worker saw.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often it is looked at whether a poll is final.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// What may be lost: votes acknowledged after `after` and until `until`.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +38,8 @@ pub(crate) struct Truth {
     disturbed: Vec<(usize, Instant)>,
     closed_by_hand: BTreeSet<PollSlug>,
     owners_changed: Instant,
-    pub(crate) failed_over: bool,
+    /// When polls were first seen to be final.
+    finals: BTreeMap<PollSlug, Instant>,
 }
 
 impl Truth {
@@ -43,7 +50,7 @@ impl Truth {
             disturbed: Vec::new(),
             closed_by_hand: BTreeSet::new(),
             owners_changed: now,
-            failed_over: false,
+            finals: BTreeMap::new(),
         }
     }
 
@@ -61,7 +68,6 @@ impl Truth {
     /// The database came back as it was at a moment. With a delay of trimming that is longer than it lags, nothing is
     /// lost: the queues still hold it.
     pub(crate) fn database_lost(&mut self, kept: Instant, now: Instant, delayed_trim: bool) {
-        self.failed_over = true;
         if !delayed_trim {
             self.losses.push(Loss { server: None, after: kept, until: now });
             self.diverged.extend(0..SERVERS);
@@ -105,6 +111,17 @@ impl Truth {
             Some(server) => server == vote.server && vote.at > loss.after && vote.at <= loss.until,
             None => vote.at <= loss.until,
         })
+    }
+
+    pub(crate) fn became_final(&mut self, poll: PollSlug) {
+        self.finals.entry(poll).or_insert_with(Instant::now);
+    }
+
+    /// Whether a vote may have come after its poll was final: a queue that lost data may have forgotten that it was
+    /// sealed.
+    pub(crate) fn may_be_late(&self, vote: &Acknowledged) -> bool {
+        let is_final = self.finals.get(&vote.vote.poll).is_some_and(|at| vote.at + LOOKED_AT_EVERY >= *at);
+        is_final && self.may_have_diverged(vote.server)
     }
 
     /// Whether a vote may be lost and nobody but its voter can know.

@@ -474,6 +474,11 @@ async fn the_latest_report_of_a_queue_stands(harness: &dyn StoreHarness) {
         store.report(&[record(seconds, QueueState::Active)]).await.expect("a report");
     }
     assert_eq!(store.queues().await.expect("queues"), [record(3, QueueState::Active)]);
+    let future = QueueRecord { seen_at: Timestamp::MAX, ..record(4, QueueState::Active) };
+    store.report(&[future]).await.expect("a report");
+    store.report(&[record(5, QueueState::Active)]).await.expect("a report");
+    let stands = store.queues().await.expect("queues");
+    assert_eq!(stands, [record(5, QueueState::Active)], "the clock was set back since the one before");
 }
 
 /// Double votes through two queues, read in pieces, some of them twice by a lane that lost its commit's answer.

@@ -41,7 +41,7 @@ impl Catalog {
     #[must_use]
     pub fn was_seen_within(&self, queue: QueueId, time: Duration) -> bool {
         self.queues.get(&queue).is_some_and(|record| {
-            self.taken_at.as_micros() - record.seen_at.as_micros() <= time.as_micros() as i64
+            self.taken_at.as_micros().abs_diff(record.seen_at.as_micros()) <= time.as_micros() as u64
         })
     }
 

@@ -540,13 +540,14 @@ impl Store for MemoryStore {
     }
 
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
+        let now = self.now();
         let mut data = self.lock();
         for record in queues {
             let (merged, is_news) = match data.queues.remove(&record.id) {
                 None => (record.clone(), true),
                 Some(before) => {
                     let state = before.state;
-                    let merged = before.merged(record.clone());
+                    let merged = before.merged(record.clone(), now);
                     let is_news = merged.state > state;
                     (merged, is_news)
                 }

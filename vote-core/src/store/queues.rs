@@ -94,15 +94,17 @@ impl QueueRecord {
         if cut.is_empty() { reason.to_owned() } else { format!("{cut}; written off: {reason}") }
     }
 
-    /// What stands after another report: the later of the two says what was seen, and a state is never taken back.
+    /// What stands after another report, at a moment of the store's clock: the later of the two says what was seen, and a
+    /// state is never taken back. One from the future was made before the clock was set back, so anything is later.
     #[must_use]
-    pub fn merged(self, reported: Self) -> Self {
+    pub fn merged(self, reported: Self, now: Timestamp) -> Self {
         let (state, reason) = if reported.state > self.state {
             (reported.state, reported.reason.clone())
         } else {
             (self.state, self.reason.clone())
         };
-        let seen = if reported.seen_at >= self.seen_at { reported } else { self };
+        let is_later = reported.seen_at >= self.seen_at || self.seen_at > now;
+        let seen = if is_later { reported } else { self };
         Self { state, reason, ..seen }
     }
 }

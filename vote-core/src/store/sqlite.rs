@@ -369,7 +369,7 @@ impl Store for SqliteStore {
 
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        queues::report(&mut tx, queues).await?;
+        queues::report(&mut tx, queues, SystemClock.now()).await?;
         Ok(tx.commit().await?)
     }
 

@@ -14,7 +14,8 @@ use crate::{
 pub(super) const ALL: &str = "SELECT queue, remains_of, address, seen_at, accepted::text, queued::text, \
      queued_complete, ends, backlog, state, reason FROM queues ORDER BY queue";
 
-/// Reports by queue: the later says what was seen, and a state is never taken back. What
+/// Reports by queue: the later says what was seen, where one from the future is no later one, and a state is never taken
+/// back. What
 /// [`QueueRecord::merged`] says, in SQL, so that reports of several workers can't overtake each other. A queue that is
 /// new, or diverges, raises the revision in the same step.
 pub(super) const REPORT: &str = "WITH raised AS (
@@ -27,7 +28,7 @@ pub(super) const REPORT: &str = "WITH raised AS (
          (remains_of, address, seen_at, accepted, queued, queued_complete, ends, backlog) = (
              SELECT remains_of, address, seen_at, accepted, queued, queued_complete, ends, backlog FROM (
                  SELECT excluded.*, 1 AS reported UNION ALL SELECT queues.*, 0) AS both_reports
-             ORDER BY seen_at DESC, reported DESC LIMIT 1),
+             ORDER BY seen_at > clock_timestamp() AND reported = 0, seen_at DESC, reported DESC LIMIT 1),
          (state, reason) = (
              SELECT state, reason FROM (
                  SELECT excluded.state, excluded.reason, 1 AS reported

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{books, commit::json, position, queue_id, timestamp};
 use crate::{
-    Position, QueueId,
+    Position, QueueId, Timestamp,
     queue::Counters,
     sqlite::{Failure, Transaction, signed},
     store::{QueueRecord, QueueState},
@@ -54,7 +54,11 @@ pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<QueueRecord>, Fa
 }
 
 /// What [`QueueRecord::merged`] says, for each. The write lock is held from reading to writing, so no report is lost.
-pub(super) async fn report(tx: &mut Transaction<'_>, reports: &[QueueRecord]) -> Result<(), Failure> {
+pub(super) async fn report(
+    tx: &mut Transaction<'_>,
+    reports: &[QueueRecord],
+    now: Timestamp,
+) -> Result<(), Failure> {
     let mut stands: BTreeMap<QueueId, QueueRecord> =
         all(tx).await?.into_iter().map(|record| (record.id, record)).collect();
     for report in reports {
@@ -62,7 +66,7 @@ pub(super) async fn report(tx: &mut Transaction<'_>, reports: &[QueueRecord]) ->
             None => (report.clone(), true),
             Some(before) => {
                 let state = before.state;
-                let merged = before.merged(report.clone());
+                let merged = before.merged(report.clone(), now);
                 let is_news = merged.state > state;
                 (merged, is_news)
             }
