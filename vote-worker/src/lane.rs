@@ -20,7 +20,7 @@ use vote_core::{
     Lane as StoreLane, Partition, PollSlug, Position, Queue, QueueId, Store, TRACES,
     dedup::{Batch, Delivery},
     queue::{Layout, QueueError, Read},
-    store::{Checkpoint, Lookup, QuarantinedFrame, StoreError},
+    store::{Checkpoint, Lookup, QuarantinedFrame, RegisteredPoll, StoreError},
 };
 use vote_service::Shutdown;
 
@@ -42,8 +42,11 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A queue whose read failed is left alone for this long.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
-/// How often a partition is asked again whether it is complete for a closed poll.
-const COMPLETE_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked at which partitions may be complete for a closed poll.
+const COMPLETE_EVERY: Duration = Duration::from_secs(1);
+/// How many partitions are asked each time that do not look complete from here: a queue that is gone may have been read
+/// to its seal by another lane.
+const COMPLETE_BLINDLY: usize = 4;
 /// How often frames that were set aside are looked for that are to be tried again, and how many at a time.
 const REPLAY_EVERY: Duration = Duration::from_secs(3);
 const MAX_REPLAYS: usize = 64;
@@ -124,6 +127,10 @@ struct Lane {
     trimmer: Trimmer,
     /// Partitions recorded as complete for a poll, up to which revision.
     completed: BTreeMap<(PollSlug, Partition), u64>,
+    /// When each closed poll was first seen to be sealed in every queue.
+    sealed_at: BTreeMap<PollSlug, Instant>,
+    /// Where the partitions begin that are asked blindly next.
+    blind: usize,
     /// Boxes that lost data: nothing more is booked under these identities.
     cut: BTreeSet<QueueId>,
 }
@@ -147,6 +154,8 @@ impl Lane {
             distrusted,
             trimmer,
             completed: BTreeMap::new(),
+            sealed_at: BTreeMap::new(),
+            blind: 0,
             cut: BTreeSet::new(),
         }
     }
@@ -254,30 +263,48 @@ impl Lane {
         self.store.release(partition).await
     }
 
-    /// Records partitions as complete for closed polls, where they are.
+    /// Records partitions as complete for closed polls, where they are. Whether one is, the store decides: what is known
+    /// here only tells which ones are worth the question.
     async fn complete_polls(&mut self) -> Result<(), StoreError> {
         let catalog = self.parts.registry.catalog();
-        let undecided =
-            catalog.polls.iter().filter(|poll| poll.closed_at.is_some() && poll.final_at.is_none());
-        for poll in undecided.filter(|poll| catalog.is_sealed_everywhere(poll.slug)) {
-            let partitions: Vec<Partition> = self.owned.keys().copied().collect();
-            for partition in partitions {
-                let key = (poll.slug, partition);
-                let Some(owned) = self.owned.get_mut(&partition) else { continue };
-                if self.completed.get(&key) == Some(&catalog.revision) || !owned.is_drained() {
-                    continue;
-                }
-                let obstacles = self.store.complete(partition, owned.version, poll.slug).await?;
-                match obstacles.first() {
-                    None => {
-                        owned.version += 1;
-                        self.completed.insert(key, catalog.revision);
-                    }
-                    Some(obstacle) => {
-                        tracing::debug!(poll = %poll.slug, %partition, "not complete: {obstacle}");
-                    }
-                }
+        let undecided = |poll: &&RegisteredPoll| poll.closed_at.is_some() && poll.final_at.is_none();
+        for poll in catalog.polls.iter().filter(undecided).map(|poll| poll.slug) {
+            if !catalog.is_sealed_everywhere(poll) {
+                self.sealed_at.remove(&poll);
+                continue;
             }
+            let sealed_at = *self.sealed_at.entry(poll).or_insert_with(Instant::now);
+            let is_open =
+                |partition: &Partition| self.completed.get(&(poll, *partition)) != Some(&catalog.revision);
+            let open: Vec<Partition> = self.owned.keys().copied().filter(is_open).collect();
+            let looks_complete = |partition: &Partition| {
+                self.owned.get(partition).is_some_and(|owned| owned.holds_all_since(sealed_at))
+            };
+            let (likely, unlikely): (Vec<_>, Vec<_>) = open.into_iter().partition(looks_complete);
+            let blindly = unlikely.iter().cycle().skip(self.blind % unlikely.len().max(1));
+            let blindly: Vec<_> = blindly.take(COMPLETE_BLINDLY.min(unlikely.len())).copied().collect();
+            self.blind = self.blind.wrapping_add(COMPLETE_BLINDLY);
+            for partition in likely.into_iter().chain(blindly) {
+                self.complete(poll, partition, catalog.revision).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn complete(
+        &mut self,
+        poll: PollSlug,
+        partition: Partition,
+        revision: u64,
+    ) -> Result<(), StoreError> {
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        let obstacles = self.store.complete(partition, owned.version, poll).await?;
+        match obstacles.first() {
+            None => {
+                owned.version += 1;
+                self.completed.insert((poll, partition), revision);
+            }
+            Some(obstacle) => tracing::debug!(%poll, %partition, "not complete: {obstacle}"),
         }
         Ok(())
     }

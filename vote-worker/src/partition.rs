@@ -40,13 +40,24 @@ pub(crate) struct Owned {
 struct Cursor {
     /// The last read did not reach the end.
     more: bool,
+    /// When the last read was started.
     read_at: Option<Instant>,
+    /// When the last read was started that reached the end: all that was there by then is read.
+    ended_at: Option<Instant>,
+    /// All that was there by then is committed.
+    committed_at: Option<Instant>,
     votes_per_entry: f64,
 }
 
 impl Default for Cursor {
     fn default() -> Self {
-        Self { more: false, read_at: None, votes_per_entry: BATCH_VOTES as f64 / FIRST_READ as f64 }
+        Self {
+            more: false,
+            read_at: None,
+            ended_at: None,
+            committed_at: None,
+            votes_per_entry: BATCH_VOTES as f64 / FIRST_READ as f64,
+        }
     }
 }
 
@@ -128,10 +139,16 @@ impl Owned {
         }
         let cursor = self.cursors.entry(queue).or_default();
         cursor.more = !read.at_end;
+        if read.at_end {
+            cursor.ended_at = cursor.read_at;
+        }
         let entries = read.entries.len();
         let delivery = Delivery::new(queue, from, read);
         if delivery.checkpoint == *from {
             let drained = !cursor.more && !self.waiting.contains_key(&queue);
+            if drained {
+                cursor.committed_at = cursor.ended_at;
+            }
             return if drained { Taken::Drained } else { Taken::Fine };
         }
         let votes = delivery.votes();
@@ -160,9 +177,9 @@ impl Owned {
         }
     }
 
-    /// Whether the last read of every queue reached its end, and nothing of it waits.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.waiting.is_empty() && self.cursors.values().all(|cursor| !cursor.more)
+    /// Whether all that queues held at a moment is committed, as far as they were read.
+    pub(crate) fn holds_all_since(&self, at: Instant) -> bool {
+        self.cursors.values().all(|cursor| cursor.committed_at.is_some_and(|committed| committed >= at))
     }
 
     pub(crate) fn waiting(&self) -> Option<Waiting> {
@@ -184,7 +201,15 @@ impl Owned {
     /// A commit of what was read up to these checkpoints went through.
     pub(crate) fn committed(&mut self, checkpoints: impl IntoIterator<Item = (QueueId, Checkpoint)>) {
         self.version += 1;
-        self.committed.extend(checkpoints);
+        for (queue, checkpoint) in checkpoints {
+            // One commit at a time, and reads go on meanwhile: what ended since then waits for the next one.
+            if !self.waiting.contains_key(&queue)
+                && let Some(cursor) = self.cursors.get_mut(&queue)
+            {
+                cursor.committed_at = cursor.ended_at;
+            }
+            self.committed.insert(queue, checkpoint);
+        }
     }
 }
 
@@ -307,6 +332,22 @@ mod tests {
         );
         let from = owned.checkpoint(QUEUE);
         assert_eq!(owned.take(QUEUE, &from, read(&[3], Some(30)), Instant::now()), Taken::Fine);
+    }
+
+    #[test]
+    fn what_a_queue_held_at_a_moment_is_committed_when_a_later_read_that_reached_the_end_is() {
+        let mut owned = owned();
+        let before = Instant::now();
+        let (from, _) = owned.start_read(QUEUE, 1, 20, Instant::now()).unwrap();
+        owned.end_read(QUEUE);
+        assert!(!owned.holds_all_since(before), "it is not read");
+        owned.take(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
+        assert!(!owned.holds_all_since(before), "it is not committed");
+        let checkpoints: Vec<_> =
+            owned.deliveries().into_iter().map(|delivery| (delivery.queue, delivery.checkpoint)).collect();
+        owned.committed(checkpoints);
+        assert!(owned.holds_all_since(before));
+        assert!(!owned.holds_all_since(Instant::now() + VERIFY_EVERY), "more may have come since");
     }
 
     #[test]

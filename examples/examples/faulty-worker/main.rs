@@ -70,7 +70,8 @@ async fn run(fault: Fault, config: Config, shutdown: Shutdown) -> Result<(), Box
     let admin = tokio::spawn(admin::serve_admin(admin, move || ready.ready(), ended.clone()));
     let store = vote_worker::open_store(&config, &health, &shutdown).await?;
     let options = Options {
-        lanes: config.lanes,
+        // One takes all partitions, in each worker: so every partition has two owners.
+        lanes: if fault.shares() { 1 } else { config.lanes },
         partitions: config.partitions,
         fingerprint: config.pepper.fingerprint(),
         trim_delay: config.trim_delay,

@@ -188,6 +188,10 @@ fn an_erased_poll_leaves_sums_at_most_and_the_others_alone() {
     world.assert_audit_holds();
 
     world.set_polls(SNACK);
+    // A worker registers the polls of its file whenever the store lacks one.
+    worker.service.signal("KILL");
+    let worker = world.worker("2");
+    worker.wait_until_ready();
     world.psql(&sql("erase"));
     for table in ["votes", "tally", "options", "polls"] {
         let others =
