@@ -94,6 +94,7 @@ pub(crate) enum Fault {
     ReplaceServer { server: usize },
     CopyServer { server: usize },
     StopDatabase,
+    LoseLocks,
     FailOver { images: usize },
     StopWorker { worker: usize },
     KillWorker { worker: usize },
@@ -170,7 +171,7 @@ fn any(random: &Random, kind: Kind) -> Option<Fault> {
         2 | 3 => ClockOf::Frontend(frontend),
         _ => ClockOf::Database,
     };
-    let fault = match pick(29) {
+    let fault = match pick(30) {
         0 | 1 => Fault::BlockQueueLink { worker, server: pick(SERVERS) },
         2 => Fault::LoseOnQueueLink { worker, server, per_mille },
         3 => Fault::SlowQueueLink { worker, server },
@@ -196,6 +197,7 @@ fn any(random: &Random, kind: Kind) -> Option<Fault> {
         26 if kind.clocks => Fault::StepClock { of, seconds: random.below(1200) as i64 - 600 },
         27 if kind.clocks => Fault::DriftClock { of, per_mille: random.below(100) as i64 - 50 },
         28 if kind.closing => Fault::ClosePoll,
+        29 => Fault::LoseLocks,
         _ => return None,
     };
     Some(fault)

@@ -78,6 +78,10 @@ fn begin(fault: Fault, world: &World, truth: &mut Truth, old_file: &Polls) {
             truth.owners_change(now);
             world.database.stop();
         }
+        Fault::LoseLocks => {
+            truth.owners_change(now);
+            world.database.store.lose_locks();
+        }
         Fault::FailOver { images } => {
             truth.owners_change(now);
             let kept = world.database.fail_over(images);
@@ -169,6 +173,7 @@ fn end(fault: Fault, world: &World, truth: &mut Truth) {
         | Fault::PromoteReplica { .. }
         | Fault::ReplaceServer { .. }
         | Fault::CopyServer { .. }
+        | Fault::LoseLocks
         | Fault::FailOver { .. }
         | Fault::ClosePoll => {}
     }

@@ -94,6 +94,11 @@ impl MemoryStore {
         data.partitions.values_mut().for_each(|partition| partition.owner = None);
     }
 
+    /// Frees all partitions, as a server does that loses its locks: lanes that had one go on as if they had it still.
+    pub fn lose_locks(&self) {
+        self.lock().partitions.values_mut().for_each(|partition| partition.owner = None);
+    }
+
     /// The partitions that no lane owns.
     #[must_use]
     pub fn unowned(&self) -> Vec<Partition> {
