@@ -1,4 +1,4 @@
-//! Keeps watch over one queue: registers it, seals it, sees what is new in it, reports it to the store, and notices when
+//! Keeps watch over one queue: registers it, records polls in it, seals it, sees what is new in it, reports it to the store, and notices when
 //! it lost data.
 
 use std::{
@@ -22,6 +22,7 @@ use crate::registry::Registry;
 
 mod claims;
 mod loss;
+mod polls;
 mod report;
 
 pub(crate) use claims::Claims;
@@ -94,6 +95,7 @@ impl Monitored {
             positions: BTreeMap::new(),
             remains: Arc::default(),
             sealed: BTreeSet::new(),
+            compared: polls::Compared::default(),
             cut: None,
             conflict: None,
             missing: BTreeMap::new(),
@@ -132,6 +134,8 @@ struct Monitor {
     remains: Arc<[Leftover]>,
     /// Polls whose seal in the box is noted in the store.
     sealed: BTreeSet<PollSlug>,
+    /// What the queue knew of polls when it was compared with the store.
+    compared: polls::Compared,
     /// The box here that lost data, and how that was noticed, until it is replaced.
     cut: Option<(QueueId, String)>,
     /// The box here that another server had, and when this one first said that it has it.
@@ -264,16 +268,20 @@ impl Monitor {
         self.report_remains().await?;
         if !status.registered {
             // In this order, or there would be a box that takes votes and that nobody knows of, or one that takes
-            // votes for a poll whose count is final.
+            // votes for a poll whose count is final, or for none.
             self.report(&status, asked.at).await?;
             self.parts.registry.refresh().await?;
             self.seal(status.id).await?;
+            self.record_polls(&status).await?;
             self.queue.register(status.id).await?;
             tracing::info!(address = %self.address, queue = %status.id, "registered a queue");
         } else {
             // It is read all the same: a seal that fails is tried again.
             if let Err(e) = self.seal(status.id).await {
                 tracing::debug!(address = %self.address, "the queue can't be sealed now: {e}");
+            }
+            if let Err(e) = self.record_polls(&status).await {
+                tracing::debug!(address = %self.address, "polls can't be recorded now: {e}");
             }
             // What took long to find out may be old news by now, and must not pass for the latest.
             if due && asked.since.elapsed() < REPORT_EVERY {

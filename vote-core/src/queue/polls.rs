@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Appended, QueueStatus};
-use crate::{PollDigest, PollSlug, Timestamp};
+use crate::{PollDigest, PollSlug, Timestamp, store::RegisteredPoll};
 
 /// What a worker records of a poll in a queue: see [`Queue::record_polls`](super::Queue::record_polls).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,12 @@ pub struct PollRecord {
     pub digest: PollDigest,
     /// When it stops taking votes, if that is said.
     pub closes_at: Option<Timestamp>,
+}
+
+impl From<&RegisteredPoll> for PollRecord {
+    fn from(poll: &RegisteredPoll) -> Self {
+        Self { poll: poll.slug, digest: poll.digest(), closes_at: poll.closes_at }
+    }
 }
 
 /// What a queue knows of a poll.
