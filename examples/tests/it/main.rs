@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod operations;
 mod pipeline;
+mod polls;
 mod quarantine;
 mod queues;
 #[cfg(feature = "otel")]
