@@ -130,7 +130,7 @@ mod tests {
     fn another_definition_differs_and_is_not_recorded_again_and_again() {
         let other = RegisteredPoll { keep: Keep::Last, closes_at: Some(Timestamp::MAX), ..pets() };
         let status = status(&[recorded(&pets())]);
-        assert_eq!(missing(&[other.clone()], &status), []);
+        assert_eq!(missing(std::slice::from_ref(&other), &status), []);
         assert_eq!(differing(&[other], &status), [pets().slug].into());
         assert_eq!(differing(&[pets()], &status), [].into());
     }

@@ -10,7 +10,8 @@ use crate::{
 impl CurrentBox {
     pub(super) async fn polls(&self, tx: &mut Transaction<'_>) -> Result<PollStates, Failure> {
         let query = sqlx::query_as("SELECT poll, digest, closes_at, sealed FROM polls WHERE box = ?1");
-        let rows: Vec<(String, Option<Vec<u8>>, Option<i64>, bool)> = tx.all(query.bind(self.number)).await?;
+        type Row = (String, Option<Vec<u8>>, Option<i64>, bool);
+        let rows: Vec<Row> = tx.all(query.bind(self.number)).await?;
         let mut polls = PollStates::new();
         for (poll, digest, closes_at, sealed) in rows {
             let state = match digest {
