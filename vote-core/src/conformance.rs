@@ -32,9 +32,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Partition, Partitions, PepperFingerprint, PollSlug, Polls, Queue, QueueId, Store, Timestamp, Vote,
-    VoterKey, frame,
-    queue::{Frame, Layout},
+    Keep, Partition, Partitions, PepperFingerprint, PollDigest, PollSlug, Polls, Queue, QueueId, Store,
+    Timestamp, Vote, VoterKey, frame,
+    poll::Voters,
+    queue::{Frame, Layout, PollRecord, QueueError},
     store::{Ballot, RegisteredPoll},
 };
 
@@ -92,6 +93,28 @@ pub fn poll() -> PollSlug {
         .unwrap_or_else(|| unreachable!("the example has a poll"))
 }
 
+/// The digest of a poll of that name with the rules and options of the suites' poll.
+#[must_use]
+pub fn digest(poll: PollSlug) -> PollDigest {
+    let options = ["cats", "dogs"].map(|slug| slug.parse().unwrap_or_else(|_| unreachable!()));
+    PollDigest::of(poll, options, Keep::First, Voters::Cookie)
+}
+
+/// What is to be recorded of a poll of that name, which has no closing time.
+#[must_use]
+pub fn record(poll: PollSlug) -> PollRecord {
+    PollRecord { poll, digest: digest(poll), closes_at: None }
+}
+
+/// Lets a queue take votes for polls of these names, as a worker does.
+///
+/// # Errors
+/// Those of the queue.
+pub async fn activate(queue: &dyn Queue, id: QueueId, polls: &[PollSlug]) -> Result<(), QueueError> {
+    queue.record_polls(id, &polls.iter().copied().map(record).collect::<Vec<_>>()).await?;
+    queue.register(id).await
+}
+
 /// Votes as frames, one a partition.
 #[must_use]
 pub fn frames(votes: &[Vote]) -> Vec<Frame> {
@@ -110,7 +133,7 @@ pub fn frames(votes: &[Vote]) -> Vec<Frame> {
 #[allow(clippy::expect_used)]
 pub fn one_frame(poll: PollSlug, partition: Partition, votes: &[Vote]) -> Frame {
     let bytes = frame::encode(poll, partition, votes).expect("the suite's votes fit into a frame");
-    Frame { poll, partition, votes: votes.len() as u32, bytes: Bytes::from(bytes) }
+    Frame { poll, partition, digest: digest(poll), votes: votes.len() as u32, bytes: Bytes::from(bytes) }
 }
 
 /// A vote as the store has it.

@@ -3,11 +3,14 @@
 //! The queue must be there, be a box of this deployment, be durable, and be known to the store. [`Intake`] makes the
 //! box, looks every few seconds and whenever an append fails, and says which box takes votes or why none does.
 //!
-//! It also notices when a queue lost what it had acknowledged, which nobody else can know of what no worker has seen
+//! The same goes for each poll: the store's definition is the only one, and a frontend learns from its queue whether it
+//! is the same as in its own file, and when the poll closes.
+//!
+//! The intake also notices when a queue lost what it had acknowledged, which nobody else can know of what no worker has seen
 //! yet: then it gives the server a new box, and the workers find the old one cut.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,13 +18,17 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    PollSlug, Queue, QueueId,
-    queue::{Frame, LAYOUT_VERSION, Layout, QueueError, Room},
+    Poll, PollDigest, PollSlug, Polls, Queue, QueueId, Timestamp,
+    poll::Phase,
+    queue::{Appended, Frame, LAYOUT_VERSION, Layout, QueueError, Room},
 };
 
 mod evidence;
+mod polls;
 
 use evidence::Evidence;
+pub use polls::PollAdmission;
+use polls::SeenPolls;
 
 /// Whether votes may be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +40,12 @@ pub enum IntakeState {
 }
 
 /// What [`Intake::start`] needs to know beside the queue.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct IntakeOptions {
     /// What the votes will be encoded for.
     pub layout: Layout,
+    /// The polls that votes will be made for. None is taken for another poll.
+    pub polls: Arc<Polls>,
     /// Take votes even if the queue may lose them when power fails. For a laptop.
     pub allow_volatile: bool,
     /// How often to look when all is well; ten times as often when not.
@@ -49,14 +58,15 @@ pub struct Intake {
     state: watch::Receiver<IntakeState>,
     look: Arc<Notify>,
     layout: Layout,
+    digests: Arc<BTreeMap<PollSlug, PollDigest>>,
     seen: Arc<Mutex<Seen>>,
 }
 
 /// What is known of the box that takes votes.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Polls that take no more votes in it.
-    sealed: BTreeSet<PollSlug>,
+    /// What it knows of polls.
+    polls: SeenPolls,
     /// What the queue must hold at least.
     evidence: Evidence,
     /// How full the queue is.
@@ -75,10 +85,20 @@ impl Intake {
         let (send, state) = watch::channel(IntakeState::Shut("the queue was not looked at yet".to_owned()));
         let look = Arc::new(Notify::new());
         let seen: Arc<Mutex<Seen>> = Arc::default();
-        let intake = Self { state, look: Arc::clone(&look), layout: options.layout, seen: Arc::clone(&seen) };
+        let digests: BTreeMap<_, _> = options.polls.iter().map(|poll| (poll.slug, poll.digest())).collect();
+        let digests = Arc::new(digests);
+        let intake = Self {
+            state,
+            look: Arc::clone(&look),
+            layout: options.layout,
+            digests: Arc::clone(&digests),
+            seen: Arc::clone(&seen),
+        };
         tokio::spawn(async move {
+            let mut announced = BTreeMap::new();
             loop {
                 let now = inspect(&*queue, &options, &seen).await;
+                polls::announce(&queue.address(), &lock(&seen).polls.admissions(&digests), &mut announced);
                 let open = matches!(now, IntakeState::Open(_));
                 send.send_if_modified(|state| {
                     let changed = *state != now;
@@ -111,10 +131,31 @@ impl Intake {
         self.layout
     }
 
-    /// Whether a poll takes no more votes, as last seen.
+    /// Whether votes are taken for a poll, as last seen; none before the queue was looked at, and for a poll that is not
+    /// among the [options](IntakeOptions::polls).
     #[must_use]
-    pub fn is_sealed(&self, poll: PollSlug) -> bool {
-        lock(&self.seen).sealed.contains(&poll)
+    pub fn admission(&self, poll: PollSlug) -> Option<PollAdmission> {
+        lock(&self.seen).polls.admission(poll, *self.digests.get(&poll)?)
+    }
+
+    /// When a poll closes: what was last seen recorded in the queue, and before that what the file says.
+    #[must_use]
+    pub fn closes_at(&self, poll: &Poll) -> Option<Timestamp> {
+        lock(&self.seen).polls.closes_at(poll.slug).unwrap_or(poll.closes_at)
+    }
+
+    /// Whether a poll takes votes at `now`, by the times that are known here and by whether its queue has sealed it.
+    #[must_use]
+    pub fn phase(&self, poll: &Poll, now: Timestamp) -> Phase {
+        if self.admission(poll.slug) == Some(PollAdmission::Sealed) {
+            return Phase::Closed;
+        }
+        poll.phase_until(self.closes_at(poll), now)
+    }
+
+    /// The digest that frames of a poll carry; none for a poll that is not among the [options](IntakeOptions::polls).
+    pub(crate) fn digest(&self, poll: PollSlug) -> Option<PollDigest> {
+        self.digests.get(&poll).copied()
     }
 
     /// How full the queue is, as last seen; nothing where it does not tell.
@@ -123,9 +164,9 @@ impl Intake {
         lock(&self.seen).room
     }
 
-    /// Notes that the box refused a frame of that poll as sealed.
-    pub(crate) fn found_sealed(&self, poll: PollSlug) {
-        lock(&self.seen).sealed.insert(poll);
+    /// Notes that the box refused a frame of that poll.
+    pub(crate) fn refused(&self, poll: PollSlug, why: Appended) {
+        lock(&self.seen).polls.refused(poll, why);
     }
 
     /// Notes that a frame was acknowledged, so that it is missed if it is ever gone.
@@ -194,7 +235,7 @@ async fn try_inspect(
     }
     {
         let mut seen = lock(seen);
-        seen.sealed.clone_from(&status.sealed);
+        seen.polls.reported(&status.polls);
         seen.evidence.reported(&status);
     }
     // It is only measured: not to know it is no reason to take no votes.

@@ -52,7 +52,7 @@ pub mod writer;
 pub use address::{QueueAddress, StoreAddress};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use partition::{Partition, Partitions};
-pub use poll::{Keep, Poll, PollOption, Polls};
+pub use poll::{Keep, Poll, PollDigest, PollOption, Polls};
 pub use queue::{Position, Queue, QueueId};
 pub use secret::Secret;
 pub use slug::{OptionSlug, PollSlug};

@@ -24,6 +24,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{OptionSlug, PollSlug, Timestamp};
 
+mod digest;
+
+pub use digest::PollDigest;
+
 /// The fewest and the most options of a poll.
 pub const OPTIONS: std::ops::RangeInclusive<usize> = 2..=64;
 /// The most characters of a title or a label.
@@ -129,9 +133,15 @@ impl Poll {
     /// Whether votes are taken at `now`.
     #[must_use]
     pub fn phase(&self, now: Timestamp) -> Phase {
+        self.phase_until(self.closes_at, now)
+    }
+
+    /// Whether votes are taken at `now`, where the poll is known to close at another time than this file says.
+    #[must_use]
+    pub fn phase_until(&self, closes_at: Option<Timestamp>, now: Timestamp) -> Phase {
         if self.opens_at.is_some_and(|at| now < at) {
             Phase::NotYetOpen
-        } else if self.closes_at.is_some_and(|at| now >= at) {
+        } else if closes_at.is_some_and(|at| now >= at) {
             Phase::Closed
         } else {
             Phase::Open

@@ -4,33 +4,34 @@
 //! then trim. Nothing is leased, acknowledged or redelivered by the queue: a reader keeps its own position, in the
 //! store, in the same transaction as what it read.
 //!
-//! The life of a box: [`create`](Queue::create) by its frontend → noted in the store and
-//! [`register`](Queue::register)ed by a worker → [`append`](Queue::append), [`read`](Queue::read),
-//! [`trim`](Queue::trim) → [`seal`](Queue::seal) poll by poll. It takes votes only while registered, so there is no
-//! box that nobody knows of, and none for a sealed poll, so nothing is added after the count.
+//! The life of a box: [`create`](Queue::create) by its frontend → noted in the store, given the polls of the store by
+//! [`record_polls`](Queue::record_polls), and [`register`](Queue::register)ed by a worker →
+//! [`append`](Queue::append), [`read`](Queue::read), [`trim`](Queue::trim) → [`seal`](Queue::seal) poll by poll. It takes
+//! votes only while registered, so there is no box that nobody knows of; only for polls as the store defines them, so
+//! that no vote is stored that can't be counted; and none for a sealed poll, so nothing is added after the count.
 //!
 //! A box that lost data is [replaced](Queue::create): its server gets a box with a new identity, and what is left of
 //! the old one becomes [`Remains`], a log of its own that takes no votes, is read once to its end, and then forgotten.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Partition, Partitions, PepperFingerprint, PollSlug, Timestamp};
+use crate::{Partition, Partitions, PepperFingerprint, PollDigest, PollSlug, Timestamp};
 
+mod forward;
 pub mod memory;
+mod polls;
+mod position;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 pub use memory::MemoryQueue;
+pub use polls::{PollRecord, PollState, PollStates};
+pub use position::Position;
 #[cfg(feature = "redis")]
 pub use redis::RedisQueue;
 #[cfg(feature = "sqlite")]
@@ -77,74 +78,6 @@ impl FromStr for QueueId {
     }
 }
 
-/// A place in one partition of one box: up to 32 bytes whose byte order is the order of the log.
-///
-/// Only the implementation knows what the bytes mean. [`Position::START`] is before everything.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Position {
-    bytes: [u8; Self::MAX],
-    len: u8,
-}
-
-impl Position {
-    /// The most bytes a position may have.
-    pub const MAX: usize = 32;
-    /// Before the first entry.
-    pub const START: Self = Self { bytes: [0; Self::MAX], len: 0 };
-
-    /// A position of these bytes; none when there are more than [`MAX`](Self::MAX).
-    #[must_use]
-    pub fn from_bytes(from: &[u8]) -> Option<Self> {
-        let mut bytes = [0; Self::MAX];
-        bytes.get_mut(..from.len())?.copy_from_slice(from);
-        Some(Self { bytes, len: from.len() as u8 })
-    }
-
-    /// The position that [`Display`](fmt::Display) wrote.
-    ///
-    /// # Errors
-    /// When it is not hexadecimal, or too long.
-    pub fn from_hex(text: &str) -> Result<Self, hex::FromHexError> {
-        Self::from_bytes(&hex::decode(text)?).ok_or(hex::FromHexError::InvalidStringLength)
-    }
-
-    /// The bytes it was made of.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-}
-
-impl Ord for Position {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.as_bytes().cmp(other.as_bytes())
-    }
-}
-
-impl PartialOrd for Position {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Default for Position {
-    fn default() -> Self {
-        Self::START
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.as_bytes()))
-    }
-}
-
-impl fmt::Debug for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Position({self})")
-    }
-}
-
 /// What a frontend and a store must agree on: with another number of partitions or another pepper, votes of one
 /// voter would not meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,8 +116,8 @@ pub struct QueueStatus {
     /// Entries stored now, a partition: those not yet read, those not yet trimmed, and the anchor that
     /// [`trim`](Queue::trim) leaves.
     pub entries: Vec<u64>,
-    /// Polls that take no more votes here.
-    pub sealed: BTreeSet<PollSlug>,
+    /// What it knows of polls. It takes no votes for one that is not among them.
+    pub polls: PollStates,
     /// What is left of boxes that were replaced here, and was not trimmed to its end yet.
     pub remains: Vec<Remains>,
 }
@@ -234,6 +167,8 @@ pub struct Frame {
     pub poll: PollSlug,
     /// Their partition.
     pub partition: Partition,
+    /// The definition of the poll that they were made for.
+    pub digest: PollDigest,
     /// How many they are.
     pub votes: u32,
     /// The encoded votes.
@@ -245,8 +180,13 @@ pub struct Frame {
 pub enum Appended {
     /// On disk, at this position.
     Stored(Position),
-    /// Not stored: its poll is sealed in this box.
+    /// Not stored: its poll is sealed in this queue.
     Sealed,
+    /// Not stored: no worker has [recorded](Queue::record_polls) its poll in this queue yet. Try again later.
+    UnknownPoll,
+    /// Not stored: its poll is recorded with another [digest](Frame::digest). Somebody has to change the definition of
+    /// the poll on one side, or to give it another slug.
+    OtherPoll,
 }
 
 /// An entry of the log, as found. Nothing in it is known to be valid; see [`frame::decode`](crate::frame::decode).
@@ -269,8 +209,9 @@ pub struct Read {
     pub entries: Vec<Entry>,
     /// Whether `entries` reach the end of the log.
     pub at_end: bool,
-    /// The partition's accepted votes, if `entries` reach the end of the log of a box: taken in the same atomic step,
-    /// so they say exactly how many votes there are up to the last entry. [Remains] have no such count.
+    /// The partition's accepted votes, if `entries` reach the end of the log of a box. They are taken in the same
+    /// atomic step, so they are exact: the votes of all entries that were ever appended, trimmed ones among them, up to
+    /// the last of `entries`. A reader compares them with what it has read. [Remains] have no such count.
     pub accepted: Option<Counters>,
 }
 
@@ -363,18 +304,32 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// disk. Registering twice changes nothing.
     async fn register(&self, id: QueueId) -> Result<(), QueueError>;
 
-    /// Stores frames: `Ok` means that each is either on disk at its position or refused as sealed, answers in the
-    /// order of the frames.
+    /// Records what the store knows of polls, from when on the box takes votes for them; all in one atomic step.
     ///
-    /// In one atomic step it checks identity, registration and seals, adds each frame at the end of its partition,
-    /// and adds its votes to the accepted ones of (partition, poll). An error other than
-    /// [`Unknown`](AppendError::Unknown) means that no frame is stored.
+    /// The first digest of a poll stays: a later call with another one changes nothing of that poll, and its answer
+    /// names it. The closing time is the one recorded last. A sealed poll stays sealed. Works before the box is
+    /// [registered](Self::register), and when the queue is full. Record no poll that the store has closed.
+    ///
+    /// Returns the polls that the box holds with another digest, in the order given.
+    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError>;
+
+    /// Stores frames: `Ok` means that each is either on disk at its position or refused for its
+    /// [poll](Appended), answers in the order of the frames. A refused frame keeps no other from being stored.
+    ///
+    /// In one atomic step it checks identity, registration, and of each frame whether its poll is recorded with its
+    /// digest and not sealed; adds each frame at the end of its partition; and adds its votes to the accepted ones of
+    /// (partition, poll). An error other than [`Unknown`](AppendError::Unknown) means that no frame is stored.
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError>;
 
     /// Up to `limit` entries of a partition after a position, of the box or of [`Remains`]; removes nothing.
     ///
-    /// The entry at the position must still be there (except for [`Position::START`]), or the box is
-    /// [cut](QueueError::Cut). Of remains it need not.
+    /// The entry at the position must still be there (except for [`Position::START`]) and [be the
+    /// same](Position::is_of), or the box is [cut](QueueError::Cut). Of remains it need not.
+    ///
+    /// From the start there is no such entry, so a box that lost its first entries does not show it here. But a read
+    /// that reaches the end comes with the [count](Read::accepted) of all votes up to there, taken in the same atomic
+    /// step: a reader that adds up what it read since its last such count finds that entries are missing if the sum
+    /// is less.
     async fn read(
         &self,
         id: QueueId,
@@ -388,8 +343,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// the queue is full. Of remains no anchor is kept: they are gone when each partition was trimmed to its end.
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError>;
 
-    /// Refuses votes for a poll from now on, and says what there is of it. Sealing twice changes nothing and says
-    /// the same, so far as ends of partitions that only other polls moved are concerned.
+    /// Refuses votes for a poll from now on, whether it was recorded or not, and says what there is of it. Sealing twice
+    /// changes nothing and says the same, so far as ends of partitions that only other polls moved are concerned.
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError>;
 
     /// What lies behind these positions of the box, or of remains, one for each partition: the ends, and the votes of
@@ -403,67 +358,3 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// How full the queue is; nothing where it does not tell.
     async fn room(&self) -> Result<Option<Room>, QueueError>;
 }
-
-macro_rules! forward {
-    ($pointer:ident) => {
-        #[async_trait]
-        #[deny(clippy::missing_trait_methods)]
-        impl<Q: Queue + ?Sized> Queue for $pointer<Q> {
-            fn address(&self) -> String {
-                (**self).address()
-            }
-            async fn create(
-                &self,
-                layout: Layout,
-                replacing: Option<QueueId>,
-            ) -> Result<QueueId, QueueError> {
-                (**self).create(layout, replacing).await
-            }
-            async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
-                (**self).status().await
-            }
-            async fn register(&self, id: QueueId) -> Result<(), QueueError> {
-                (**self).register(id).await
-            }
-            async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
-                (**self).append(id, frames).await
-            }
-            async fn read(
-                &self,
-                id: QueueId,
-                partition: Partition,
-                after: Position,
-                limit: usize,
-            ) -> Result<Read, QueueError> {
-                (**self).read(id, partition, after, limit).await
-            }
-            async fn trim(
-                &self,
-                id: QueueId,
-                partition: Partition,
-                upto: Position,
-            ) -> Result<(), QueueError> {
-                (**self).trim(id, partition, upto).await
-            }
-            async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
-                (**self).seal(id, poll).await
-            }
-            async fn unread(
-                &self,
-                id: QueueId,
-                after: &[Position],
-                limit: usize,
-            ) -> Result<Vec<Unread>, QueueError> {
-                (**self).unread(id, after, limit).await
-            }
-            async fn check(&self) -> Result<Vec<String>, QueueError> {
-                (**self).check().await
-            }
-            async fn room(&self) -> Result<Option<Room>, QueueError> {
-                (**self).room().await
-            }
-        }
-    };
-}
-forward!(Arc);
-forward!(Box);

@@ -44,6 +44,12 @@ pub enum CastError {
     /// The poll takes no more votes; final.
     #[error("the poll is closed")]
     Sealed,
+    /// No worker has recorded the poll in the queue yet. Not stored.
+    #[error("the queue does not know the poll yet")]
+    UnknownPoll,
+    /// The queue has another definition of the poll than the vote was made for. Not stored.
+    #[error("the queue has another definition of the poll")]
+    OtherPoll,
     /// Too many votes are waiting for the disk. Not stored.
     #[error("too many votes are waiting")]
     Overloaded,
@@ -107,10 +113,10 @@ impl Writer {
         (Self { jobs, intake }, tokio::spawn(flusher.run(inbox)))
     }
 
-    /// Whether a poll is known to take no more votes, so that there is no use in [casting](Self::cast) one.
+    /// What is known of the queue: whether there is any use in [casting](Self::cast) a vote.
     #[must_use]
-    pub fn is_sealed(&self, poll: PollSlug) -> bool {
-        self.intake.is_sealed(poll)
+    pub const fn intake(&self) -> &Intake {
+        &self.intake
     }
 
     /// Stores a vote: `Ok` means that it is on disk.
@@ -170,16 +176,7 @@ impl Flusher {
         match result {
             Ok(appended) => {
                 for ((frame, jobs), appended) in groups.into_iter().zip(appended) {
-                    let answer = match appended {
-                        Appended::Stored(position) => {
-                            self.intake.acknowledged(id, &frame);
-                            Ok(Stored { queue: id, partition: frame.partition, position })
-                        }
-                        Appended::Sealed => {
-                            self.intake.found_sealed(frame.poll);
-                            Err(CastError::Sealed)
-                        }
-                    };
+                    let answer = self.answer(id, &frame, appended);
                     for job in jobs {
                         // A voter that went away is not an error: the vote is stored all the same.
                         drop(job.reply.send(answer.clone()));
@@ -188,6 +185,21 @@ impl Flusher {
             }
             Err(e) => answer_all(groups.into_iter().flat_map(|(_, jobs)| jobs), &e),
         }
+    }
+
+    /// What the voters of a frame are told, which is also what is known of its poll from then on.
+    fn answer(&self, id: QueueId, frame: &Frame, appended: Appended) -> Result<Stored, CastError> {
+        let error = match appended {
+            Appended::Stored(position) => {
+                self.intake.acknowledged(id, frame);
+                return Ok(Stored { queue: id, partition: frame.partition, position });
+            }
+            Appended::Sealed => CastError::Sealed,
+            Appended::UnknownPoll => CastError::UnknownPoll,
+            Appended::OtherPoll => CastError::OtherPoll,
+        };
+        self.intake.refused(frame.poll, appended);
+        Err(error)
     }
 
     fn refused(&self, error: AppendError) -> CastError {
@@ -212,14 +224,18 @@ impl Flusher {
         }
         let mut frames = Vec::with_capacity(groups.len());
         for ((poll, partition), mut jobs) in groups {
+            let Some(digest) = self.intake.digest(poll) else {
+                let error = format!("poll {poll} is none of those that votes are taken for here");
+                answer_all(jobs.into_iter(), &CastError::NotStored(error));
+                continue;
+            };
             while !jobs.is_empty() {
                 let rest = jobs.split_off(jobs.len().min(frame::MAX_VOTES));
                 let votes: Vec<Vote> = jobs.iter().map(|job| job.vote).collect();
                 match frame::encode(poll, partition, &votes) {
                     Ok(bytes) => {
-                        let frame =
-                            Frame { poll, partition, votes: votes.len() as u32, bytes: Bytes::from(bytes) };
-                        frames.push((frame, jobs));
+                        let (votes, bytes) = (votes.len() as u32, Bytes::from(bytes));
+                        frames.push((Frame { poll, partition, digest, votes, bytes }, jobs));
                     }
                     Err(e) => answer_all(jobs.into_iter(), &CastError::NotStored(e.to_string())),
                 }

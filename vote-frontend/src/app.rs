@@ -15,6 +15,7 @@ use tower::Service;
 use tracing::Instrument;
 use vote_core::{
     Clock, Pepper, Poll, Polls, Timestamp, Vote,
+    intake::{IntakeState, PollAdmission},
     poll::Phase,
     writer::{CastError, Stored, Writer},
 };
@@ -34,6 +35,8 @@ use crate::{
 
 /// What a voter is asked to wait before trying again, in seconds.
 const RETRY_AFTER: u32 = 1;
+/// The same where the queue has to learn of a poll first, which takes a worker some seconds.
+const POLL_RETRY_AFTER: u32 = 5;
 
 /// What the frontend works with.
 #[derive(Debug, Clone)]
@@ -190,14 +193,31 @@ impl Inner {
     }
 
     /// What can be done with a poll: its time decides, unless it was closed before.
-    fn phase(&self, poll: &Poll) -> Phase {
-        if self.writer.is_sealed(poll.slug) { Phase::Closed } else { poll.phase(self.parts.clock.now()) }
+    fn phase(&self, poll: &Poll, now: Timestamp) -> Phase {
+        self.writer.intake().phase(poll, now)
+    }
+
+    /// Votes for an open poll are refused where the queue does not have it as it is defined here. Where the queue takes
+    /// no votes at all, that comes first.
+    fn admit(&self, poll: &Poll) -> Result<(), Problem> {
+        let intake = self.writer.intake();
+        match intake.admission(poll.slug) {
+            _ if matches!(intake.state(), IntakeState::Shut(_)) => Ok(()),
+            Some(PollAdmission::Unknown) => Err(not_ready()),
+            Some(PollAdmission::Differs { .. }) => Err(differs()),
+            _ => Ok(()),
+        }
     }
 
     fn poll<B>(&self, slug: &str, request: &Request<B>) -> Result<Response<Body>, Problem> {
         let poll = self.find(slug)?;
-        let phase = self.phase(poll);
-        let response = respond::html(StatusCode::OK, self.pages.poll(poll, phase, self.parts.clock.now()));
+        let now = self.parts.clock.now();
+        let phase = self.phase(poll, now);
+        if phase == Phase::Open {
+            self.admit(poll)?;
+        }
+        let closes_at = self.writer.intake().closes_at(poll);
+        let response = respond::html(StatusCode::OK, self.pages.poll(poll, phase, closes_at, now));
         if self.parts.cookie_keys.read(request.headers()).is_some() || phase == Phase::Closed {
             return Ok(response);
         }
@@ -235,10 +255,11 @@ impl Inner {
         let body = read_body(body, MAX_BODY).await.map_err(|e| refuse(e.into()))?;
         let option = format.option(poll, &body).map_err(refuse)?;
         let now = self.parts.clock.now();
-        let phase = self.phase(poll);
+        let phase = self.phase(poll, now);
         if phase != Phase::Open {
-            return Err(refuse(shut(poll, phase, now)));
+            return Err(refuse(self.shut(poll, phase, now)));
         }
+        self.admit(poll).map_err(refuse)?;
         let Some(mut voter) = self.parts.cookie_keys.read(&head.headers) else {
             return self.ask_again(poll, format, json);
         };
@@ -257,7 +278,7 @@ impl Inner {
                 };
                 Ok(self.with_cookie(response, Some(&voter)))
             }
-            Err(e) => Err(Refusal { problem: not_accepted(poll, &e, now), voter: Some(voter), json }),
+            Err(e) => Err(Refusal { problem: self.not_accepted(poll, &e, now), voter: Some(voter), json }),
         }
     }
 
@@ -301,6 +322,33 @@ impl Inner {
         }
         response
     }
+
+    /// What the voter is told, which is not how things are wired: the reason goes to the log.
+    fn not_accepted(&self, poll: &Poll, error: &CastError, now: Timestamp) -> Problem {
+        match error {
+            CastError::Sealed => self.shut(poll, Phase::Closed, now),
+            CastError::UnknownPoll => not_ready(),
+            CastError::OtherPoll => differs(),
+            CastError::Overloaded => {
+                unavailable("overloaded", "Very many people are voting. Please try again.")
+            }
+            CastError::Unknown(_) => unavailable(
+                "unknown-outcome",
+                "Your vote may or may not have been stored. Please vote again: it counts once.",
+            ),
+            CastError::Shut(reason) | CastError::NotStored(reason) => {
+                tracing::debug!("a vote was not stored: {reason}");
+                unavailable("not-stored", "Your vote was not stored. Please try again.")
+            }
+            _ => unavailable("not-stored", "Please try again."),
+        }
+    }
+
+    fn shut(&self, poll: &Poll, phase: Phase, now: Timestamp) -> Problem {
+        let code = if phase == Phase::NotYetOpen { "poll-not-open" } else { "poll-closed" };
+        let detail = pages::shut(poll, phase, self.writer.intake().closes_at(poll), now);
+        Problem::new(StatusCode::FORBIDDEN, code, "No votes are taken", detail)
+    }
 }
 
 fn receipt_of(vote: &Vote, stored: Stored) -> Receipt {
@@ -315,26 +363,16 @@ fn receipt_of(vote: &Vote, stored: Stored) -> Receipt {
     }
 }
 
-/// What the voter is told, which is not how things are wired: the reason goes to the log.
-fn not_accepted(poll: &Poll, error: &CastError, now: Timestamp) -> Problem {
-    match error {
-        CastError::Sealed => shut(poll, Phase::Closed, now),
-        CastError::Overloaded => unavailable("overloaded", "Very many people are voting. Please try again."),
-        CastError::Unknown(_) => unavailable(
-            "unknown-outcome",
-            "Your vote may or may not have been stored. Please vote again: it counts once.",
-        ),
-        CastError::Shut(reason) | CastError::NotStored(reason) => {
-            tracing::debug!("a vote was not stored: {reason}");
-            unavailable("not-stored", "Your vote was not stored. Please try again.")
-        }
-        _ => unavailable("not-stored", "Please try again."),
-    }
+/// Why there are no votes for a poll that the queue does not know yet.
+fn not_ready() -> Problem {
+    unavailable("poll-not-ready", "This poll takes no votes yet. Please try again in a moment.")
+        .retry_after(POLL_RETRY_AFTER)
 }
 
-fn shut(poll: &Poll, phase: Phase, now: Timestamp) -> Problem {
-    let code = if phase == Phase::NotYetOpen { "poll-not-open" } else { "poll-closed" };
-    Problem::new(StatusCode::FORBIDDEN, code, "No votes are taken", pages::shut(poll, phase, now))
+/// Why there are no votes for a poll of which the queue has another definition.
+fn differs() -> Problem {
+    unavailable("poll-differs", "This poll takes no votes here at the moment. Please try again later.")
+        .retry_after(POLL_RETRY_AFTER)
 }
 
 fn unavailable(code: &'static str, detail: &'static str) -> Problem {

@@ -3,17 +3,12 @@
 //! [`run`] serves on a listener; [`Frontend`] is the tower service itself, to be mounted in another server. The binary
 //! `vote-frontend` runs it once for each core, all on one port.
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use vote_core::{
     Partitions, Queue,
-    intake::{Intake, IntakeOptions, IntakeState},
-    queue::{Layout, Room},
+    intake::{Intake, IntakeOptions},
+    queue::Layout,
     writer::Writer,
 };
 use vote_service::{Connections, Guards, Limits, Shutdown, layers::guard, serve::serve};
@@ -25,8 +20,10 @@ pub mod cookie;
 pub mod identity;
 pub mod metrics;
 mod pages;
+mod readiness;
 
 pub use app::{Frontend, Parts};
+pub use readiness::Readiness;
 
 /// How often the queue is looked at: whether it is there, durable and registered.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -50,51 +47,13 @@ pub struct Options {
     pub guards: Guards,
 }
 
-/// Whether all of a process' frontends take votes, for the admin routes. Clones are the same.
-#[derive(Debug, Clone)]
-pub struct Readiness {
-    expected: usize,
-    intakes: Arc<Mutex<Vec<Intake>>>,
-}
-
-impl Readiness {
-    /// Of so many frontends, which are one a thread.
-    #[must_use]
-    pub fn of(frontends: usize) -> Self {
-        Self { expected: frontends, intakes: Arc::default() }
-    }
-
-    fn add(&self, intake: Intake) {
-        self.intakes.lock().unwrap_or_else(PoisonError::into_inner).push(intake);
-    }
-
-    /// `Ok` when all take votes.
-    ///
-    /// # Errors
-    /// Why one does not.
-    pub fn ready(&self) -> Result<(), String> {
-        let intakes = self.intakes.lock().unwrap_or_else(PoisonError::into_inner);
-        if intakes.len() < self.expected {
-            return Err("starting".to_owned());
-        }
-        for intake in &*intakes {
-            if let IntakeState::Shut(reason) = intake.state() {
-                return Err(reason);
-            }
-        }
-        Ok(())
-    }
-
-    /// How full the queue is, which is the same one for all.
-    fn room(&self) -> Option<Room> {
-        self.intakes.lock().unwrap_or_else(PoisonError::into_inner).iter().find_map(Intake::room)
-    }
-}
-
 /// Keeps the metrics that say whether votes are taken, and for how many more there is room.
 async fn measure(readiness: &Readiness) -> Infallible {
     loop {
         metrics::taking_votes(readiness.ready().is_ok());
+        for (poll, unavailable) in readiness.polls() {
+            metrics::poll_unavailable(poll, unavailable);
+        }
         if let Some(room) = readiness.room() {
             metrics::room(room);
         }
@@ -117,9 +76,14 @@ pub async fn run(
     let layout = Layout { partitions: options.partitions, fingerprint: parts.pepper.fingerprint() };
     let intake = Intake::start(
         Arc::clone(&queue),
-        IntakeOptions { layout, allow_volatile: options.allow_volatile, interval: LOOK_EVERY },
+        IntakeOptions {
+            layout,
+            polls: Arc::clone(&parts.polls),
+            allow_volatile: options.allow_volatile,
+            interval: LOOK_EVERY,
+        },
     );
-    readiness.add(intake.clone());
+    readiness.add(intake.clone(), Arc::clone(&parts.polls), Arc::clone(&parts.clock));
     let (writer, flusher) = Writer::start(queue, intake, MAX_WAITING, Arc::new(metrics::flushed));
     let app = guard(Frontend::new(parts, writer), &options.guards);
     tokio::select! {

@@ -92,7 +92,9 @@ fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
                 let ready = move || {
                     if stopping.is_requested() { Err("shutting down".to_owned()) } else { ready.ready() }
                 };
-                tokio::spawn(admin::serve_admin(listener, ready, Shutdown::new()));
+                let remarks = readiness.clone();
+                let admin = admin::Admin::new(ready).with_remarks(move || remarks.remarks());
+                tokio::spawn(admin::serve_as(listener, admin, Shutdown::new()));
             }
             let listener = take(&shared.0[thread]).ok_or("a thread was started twice")?;
             let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -1,7 +1,7 @@
 //! The frontend's metrics: names, units and meaning in one table.
 
 use metrics::{counter, gauge, histogram};
-use vote_core::{queue::Room, writer::Flush};
+use vote_core::{PollSlug, queue::Room, writer::Flush};
 use vote_service::metrics::Metric;
 
 /// Why votes are refused: the codes of the problems that voters are told.
@@ -15,7 +15,9 @@ const REASONS: &[&str] = &[
     "not-stored",
     "overloaded",
     "poll-closed",
+    "poll-differs",
     "poll-not-open",
+    "poll-not-ready",
     "unknown-option",
     "unknown-outcome",
     "unknown-poll",
@@ -28,7 +30,11 @@ const REFUSED: Metric =
     Metric::counter("vote_frontend_refused_total", "Votes not acknowledged, by reason").by("reason", REASONS);
 const TAKING_VOTES: Metric = Metric::gauge(
     "vote_frontend_taking_votes",
-    "Whether votes are taken: the queue is there, durable and registered, 1 or 0",
+    "Whether votes are taken: the queue is there, durable and registered, and has one of the open polls, 1 or 0",
+);
+const POLL_UNAVAILABLE: Metric = Metric::gauge(
+    "vote_frontend_poll_unavailable",
+    "Whether votes for a poll are refused since the queue does not know it, or has another definition of it, 1 or 0",
 );
 const QUEUE_USED: Metric = Metric::gauge(
     "vote_frontend_queue_used_bytes",
@@ -47,6 +53,7 @@ const TABLE: &[Metric] = &[
     ACCEPTED,
     REFUSED,
     TAKING_VOTES,
+    POLL_UNAVAILABLE,
     QUEUE_USED,
     QUEUE_LIMIT,
     FLUSH_ERRORS,
@@ -72,6 +79,10 @@ pub(crate) fn refused(reason: &'static str) {
 
 pub(crate) fn taking_votes(taking: bool) {
     gauge!(TAKING_VOTES.name).set(f64::from(u8::from(taking)));
+}
+
+pub(crate) fn poll_unavailable(poll: PollSlug, unavailable: bool) {
+    gauge!(POLL_UNAVAILABLE.name, "poll" => poll.to_string()).set(f64::from(u8::from(unavailable)));
 }
 
 pub(crate) fn room(room: Room) {

@@ -34,12 +34,18 @@ impl Pages {
     }
 
     /// The poll, to vote in; or why that can't be done now.
-    pub(crate) fn poll(&self, poll: &Poll, phase: Phase, now: Timestamp) -> String {
+    pub(crate) fn poll(
+        &self,
+        poll: &Poll,
+        phase: Phase,
+        closes_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> String {
         match (phase, self.polls.get(&poll.slug)) {
             (Phase::Open, Some(page)) => page.clone(),
             _ => page(
                 &poll.title,
-                &format!("<h1>{}</h1><p>{}</p>", escape_html(&poll.title), shut(poll, phase, now)),
+                &format!("<h1>{}</h1><p>{}</p>", escape_html(&poll.title), shut(poll, phase, closes_at, now)),
             ),
         }
     }
@@ -54,8 +60,8 @@ pub(crate) fn vote_again(poll: &Poll) -> String {
 }
 
 /// Why a poll takes no votes now.
-pub(crate) fn shut(poll: &Poll, phase: Phase, now: Timestamp) -> String {
-    match (phase, poll.opens_at, poll.closes_at) {
+pub(crate) fn shut(poll: &Poll, phase: Phase, closes_at: Option<Timestamp>, now: Timestamp) -> String {
+    match (phase, poll.opens_at, closes_at) {
         (Phase::NotYetOpen, Some(at), _) => format!("This poll opens at {at}."),
         (Phase::Closed, _, Some(at)) if at <= now => {
             format!("This poll closed at {at}. Thank you for your interest.")
@@ -129,7 +135,7 @@ mod tests {
         let pages = Pages::new(&polls);
         for page in [
             pages.list(),
-            pages.poll(poll, Phase::Open, Timestamp::MIN),
+            pages.poll(poll, Phase::Open, None, Timestamp::MIN),
             vote_again(poll),
             receipt(poll, "r", Some("http://x")),
         ] {
@@ -140,7 +146,7 @@ mod tests {
     #[test]
     fn a_closed_poll_has_no_form() {
         let polls = Polls::example();
-        let page = Pages::new(&polls).poll(polls.get("pets").unwrap(), Phase::Closed, Timestamp::MAX);
+        let page = Pages::new(&polls).poll(polls.get("pets").unwrap(), Phase::Closed, None, Timestamp::MAX);
         assert!(page.contains("Cats or dogs?") && !page.contains("<form"), "{page}");
     }
 }

@@ -41,6 +41,10 @@ const QUEUE_OLDEST: Metric = Metric::gauge(
     "vote_worker_queue_oldest_seconds",
     "Age of the oldest vote of a queue that is not committed yet; 0 if there is none, NaN if the queue keeps no times",
 );
+const QUEUE_POLLS_DIFFERING: Metric = Metric::gauge(
+    "vote_worker_queue_polls_differing",
+    "Polls that a queue takes votes for by another definition than the store has",
+);
 
 const TABLE: &[Metric] = &[
     VOTES,
@@ -58,6 +62,7 @@ const TABLE: &[Metric] = &[
     QUEUE_ENTRIES,
     QUEUE_VOTES,
     QUEUE_OLDEST,
+    QUEUE_POLLS_DIFFERING,
 ];
 
 /// Says what the metrics mean, for `/metrics`, and starts those that count. Call it after the recorder is installed.
@@ -103,6 +108,10 @@ pub(crate) fn queue_holds(address: &str, entries: u64, unread: &[Unread], now: T
     gauge!(QUEUE_ENTRIES.name, QUEUE => address.to_owned()).set(entries as f64);
     gauge!(QUEUE_VOTES.name, QUEUE => address.to_owned()).set(votes as f64);
     gauge!(QUEUE_OLDEST.name, QUEUE => address.to_owned()).set(oldest_seconds(unread, now));
+}
+
+pub(crate) fn queue_polls_differing(address: &str, polls: usize) {
+    gauge!(QUEUE_POLLS_DIFFERING.name, QUEUE => address.to_owned()).set(polls as f64);
 }
 
 pub(crate) fn store_error() {

@@ -1,4 +1,4 @@
-//! Keeps watch over one queue: registers it, seals it, sees what is new in it, reports it to the store, and notices when
+//! Keeps watch over one queue: registers it, records polls in it, seals it, sees what is new in it, reports it to the store, and notices when
 //! it lost data.
 
 use std::{
@@ -22,6 +22,7 @@ use crate::{registry::Registry, tasks::Tasks};
 
 mod claims;
 mod loss;
+mod polls;
 mod report;
 
 pub(crate) use claims::Claims;
@@ -95,6 +96,7 @@ impl Monitored {
             positions: BTreeMap::new(),
             remains: Arc::default(),
             unsealable: BTreeSet::new(),
+            compared: polls::Compared::default(),
             cut: None,
             conflict: None,
             missing: BTreeMap::new(),
@@ -133,6 +135,8 @@ struct Monitor {
     remains: Arc<[Leftover]>,
     /// Polls for which the box can't be sealed, since it is of a kind that can't.
     unsealable: BTreeSet<PollSlug>,
+    /// What the queue knew of polls when it was compared with the store.
+    compared: polls::Compared,
     /// The box here that lost data, and how that was noticed, until it is replaced.
     cut: Option<(QueueId, String)>,
     /// The box here that another server had, and when this one first said that it has it.
@@ -266,16 +270,20 @@ impl Monitor {
         self.report_remains().await?;
         if !status.registered {
             // In this order, or there would be a box that takes votes and that nobody knows of, or one that takes
-            // votes for a poll whose count is final.
+            // votes for a poll whose count is final, or for none.
             self.report(&status, asked.at).await?;
             self.parts.registry.refresh().await?;
             self.seal(&status).await?;
+            self.record_polls(&status).await?;
             self.queue.register(status.id).await?;
             tracing::info!(address = %self.address, queue = %status.id, "registered a queue");
         } else {
             // It is read all the same: a seal that fails is tried again.
             if let Err(e) = self.seal(&status).await {
                 tracing::debug!(address = %self.address, "the queue can't be sealed now: {e}");
+            }
+            if let Err(e) = self.record_polls(&status).await {
+                tracing::debug!(address = %self.address, "polls can't be recorded now: {e}");
             }
             if due {
                 self.report(&status, asked.at).await?;
@@ -330,7 +338,7 @@ impl Monitor {
         let catalog = self.parts.registry.catalog();
         for poll in catalog.polls.iter().filter(|poll| poll.closed_at.is_some()) {
             let is_recorded = poll.final_at.is_some() || catalog.sealed.contains(&(status.id, poll.slug));
-            let is_done = is_recorded && status.sealed.contains(&poll.slug);
+            let is_done = is_recorded && status.is_sealed(poll.slug);
             if is_done || self.unsealable.contains(&poll.slug) {
                 continue;
             }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId,
-    queue::{AppendError, Appended, Frame, Layout, QueueError, QueueStatus, Read, Room, Seal, Unread},
+    queue::{
+        AppendError, Appended, Frame, Layout, PollRecord, QueueError, QueueStatus, Read, Room, Seal, Unread,
+    },
 };
 
 use crate::fault::Fault;
@@ -39,6 +41,10 @@ impl Queue for FaultyQueue {
 
     async fn register(&self, id: QueueId) -> Result<(), QueueError> {
         self.inner.register(id).await
+    }
+
+    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
+        self.inner.record_polls(id, polls).await
     }
 
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {

@@ -18,8 +18,8 @@ use tokio::{
 use vote_core::{
     Partition, PollSlug, Position, Queue, QueueId,
     queue::{
-        AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Room, Seal, Unread,
-        memory::MemoryQueueImage,
+        AppendError, Appended, Frame, Layout, MemoryQueue, PollRecord, QueueError, QueueStatus, Read, Room,
+        Seal, Unread, memory::MemoryQueueImage,
     },
 };
 
@@ -211,6 +211,11 @@ impl Queue for Connection {
 
     async fn register(&self, id: QueueId) -> Result<(), QueueError> {
         self.ask(move |queue| at_once(queue.register(id))).await
+    }
+
+    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
+        let polls = polls.to_vec();
+        self.ask(move |queue| at_once(queue.record_polls(id, &polls))).await
     }
 
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {

@@ -151,8 +151,12 @@ impl World {
         let process = self.process("frontend", n);
         let link = Arc::new(Link::new(self.network.clone()));
         let queue = self.connect(n, &link, &process);
-        let options =
-            IntakeOptions { layout: layout(), allow_volatile: false, interval: Duration::from_secs(2) };
+        let options = IntakeOptions {
+            layout: layout(),
+            polls: Arc::new(self.polls.clone()),
+            allow_volatile: false,
+            interval: Duration::from_secs(2),
+        };
         let intake = Intake::start(Arc::clone(&queue), options);
         let (writer, _) = Writer::start(queue, intake, CAPACITY, Arc::new(|_| ()));
         Frontend { process, link, writer }

@@ -15,6 +15,7 @@ mod metrics;
 mod operations;
 mod partitions;
 mod pipeline;
+mod polls;
 mod quarantine;
 mod queues;
 mod restore;

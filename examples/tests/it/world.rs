@@ -205,6 +205,12 @@ impl World {
         std::fs::write(self.polls.as_ref().expect("it has a file of polls").path(), polls).unwrap();
     }
 
+    /// Starts the frontends anew, each on its own queue.
+    pub(crate) fn restart_frontends(&mut self) {
+        self.frontends.clear();
+        self.frontends = self.redis.iter().map(|redis| self.frontend(&redis.socket_url())).collect();
+    }
+
     /// Runs a command of a service on the store.
     pub(crate) fn command(&self, name: &str, arguments: &[&str]) -> Output {
         self.command_with(name, arguments, &[])

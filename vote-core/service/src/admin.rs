@@ -3,7 +3,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 as long as the process runs |
-//! | `GET /readyz` | 200, or 503 with the reasons why it should get no requests now |
+//! | `GET /readyz` | 200, with what it can't do if there is something; or 503 with the reasons why it should get no requests now |
 //! | `GET /metrics` | metrics for Prometheus |
 
 use std::{
@@ -37,11 +37,13 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 type ReadyCheck = dyn Fn() -> Result<(), String> + Send + Sync;
+type Remarks = dyn Fn() -> Option<String> + Send + Sync;
 
 /// The service of the admin port.
 #[derive(Clone)]
 pub struct Admin {
     ready: Arc<ReadyCheck>,
+    remarks: Arc<Remarks>,
     metrics: Exported,
 }
 
@@ -55,7 +57,13 @@ impl Admin {
     /// `ready` says whether the service can do its work now, or why not. It is called on each request, so it should
     /// look at what is known and not ask others.
     pub fn new(ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self { ready: Arc::new(ready), metrics: metrics::exported() }
+        Self { ready: Arc::new(ready), remarks: Arc::new(|| None), metrics: metrics::exported() }
+    }
+
+    /// Adds what a service that is ready can't do all the same, for whoever reads the answer. Called like the check.
+    #[must_use]
+    pub fn with_remarks(self, remarks: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { remarks: Arc::new(remarks), ..self }
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
@@ -67,7 +75,10 @@ impl Admin {
         match request.uri().path() {
             "/healthz" => respond::text(StatusCode::OK, "ok\n"),
             "/readyz" => match (self.ready)() {
-                Ok(()) => respond::text(StatusCode::OK, "ready\n"),
+                Ok(()) => match (self.remarks)() {
+                    None => respond::text(StatusCode::OK, "ready\n"),
+                    Some(remarks) => respond::text(StatusCode::OK, format!("ready, but {remarks}\n")),
+                },
                 Err(reasons) => {
                     respond::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reasons}\n"))
                 }
@@ -109,7 +120,14 @@ pub async fn serve_admin(
     ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let admin = Admin::new(ready);
+    serve_as(listener, Admin::new(ready), shutdown).await
+}
+
+/// As [`serve_admin`], of a service that was made before.
+///
+/// # Errors
+/// When the listener is of no use.
+pub async fn serve_as(listener: TcpListener, admin: Admin, shutdown: Shutdown) -> io::Result<()> {
     let metrics = admin.metrics.clone();
     let limits = Limits { drain: Duration::from_secs(1), ..Limits::default() };
     let upkeep = async {

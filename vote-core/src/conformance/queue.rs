@@ -3,10 +3,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{QueueHarness, frames, layout, one_frame, poll, suite, vote};
+use super::{QueueHarness, activate, digest, frames, layout, one_frame, poll, record, suite, vote};
 use crate::{
     Partition, Partitions, PepperFingerprint, PollSlug, Position, Queue, QueueId,
-    queue::{AppendError, Appended, Frame, LAYOUT_VERSION, Layout, QueueError, QueueStatus, Read},
+    queue::{
+        AppendError, Appended, Frame, LAYOUT_VERSION, Layout, PollRecord, QueueError, QueueStatus, Read,
+    },
 };
 
 suite!(QueueHarness, QueueFault, queue_conformance, queue, {
@@ -27,6 +29,15 @@ suite!(QueueHarness, QueueFault, queue_conformance, queue, {
     a_trim_keeps_what_was_not_read: TrimsEverything,
     positions_go_on_after_everything_was_trimmed: RestartsPositions,
     a_lost_entry_is_a_cut: HidesACut,
+    an_id_that_is_used_again_is_no_anchor: IgnoresTheCheck,
+    what_is_recorded_is_in_the_status: ForgetsThePolls,
+    a_poll_that_is_not_recorded_is_refused: TakesAnyPoll,
+    another_definition_of_a_poll_is_refused: IgnoresTheDigest,
+    a_digest_is_written_once: HidesAnotherDigest,
+    a_closing_time_follows: KeepsTheFirstClosingTime,
+    a_poll_is_sealed_whether_it_was_recorded_or_not: SealsRecordedPollsOnly,
+    a_sealed_poll_is_never_recorded_again: Unseals,
+    a_refused_frame_holds_up_no_other: RefusesTheRest,
     a_sealed_poll_takes_no_more_votes: IgnoresTheSeal,
     a_seal_says_what_there_is: SealsWithoutCounts,
     an_unknown_partition_is_refused: TakesAnyPartition,
@@ -38,16 +49,18 @@ suite!(QueueHarness, QueueFault, queue_conformance, queue, {
     what_is_unread_is_counted_from_the_entries: ForgetsWhatIsUnread,
 });
 
+mod polls;
 mod remains;
+use polls::*;
 use remains::*;
 
 const ALL: usize = usize::MAX >> 1;
 
-/// A queue with a registered box.
+/// A queue with a registered box that takes votes for both polls.
 async fn open(harness: &dyn QueueHarness) -> (Arc<dyn Queue>, QueueId) {
     let queue = harness.fresh().await;
     let id = queue.create(layout(), None).await.expect("a box can be made");
-    queue.register(id).await.expect("a box can be registered");
+    activate(&*queue, id, &[poll(), other_poll()]).await.expect("a box can be registered");
     (queue, id)
 }
 
@@ -58,7 +71,7 @@ async fn append(queue: &dyn Queue, id: QueueId, frames: &[Frame]) -> Vec<Positio
         .into_iter()
         .map(|appended| match appended {
             Appended::Stored(position) => position,
-            Appended::Sealed => panic!("no poll was sealed"),
+            refused => panic!("its poll is recorded, and not sealed: {refused:?}"),
         })
         .collect()
 }
@@ -94,7 +107,7 @@ async fn a_new_box_is_empty_and_not_registered(harness: &dyn QueueHarness) {
     let status = queue.status().await.expect("a status").expect("a box");
     assert_eq!((status.id, status.version, status.layout), (id, LAYOUT_VERSION, layout()));
     assert!(!status.registered, "nobody registered it");
-    assert!(status.accepted.is_empty() && status.sealed.is_empty());
+    assert!(status.accepted.is_empty() && status.polls.is_empty());
     assert_eq!(status.entries, vec![0; usize::from(layout().partitions.count())]);
 }
 
@@ -116,11 +129,13 @@ async fn a_box_is_replaced_only_by_its_name(harness: &dyn QueueHarness) {
     );
     let status = queue.status().await.expect("a status").expect("a box");
     assert_eq!((status.id, status.registered), (second, false), "the new box is not registered");
+    assert!(status.polls.is_empty(), "it knows no polls: {:?}", status.polls);
 }
 
 async fn an_unregistered_box_takes_no_votes(harness: &dyn QueueHarness) {
     let queue = harness.fresh().await;
     let id = queue.create(layout(), None).await.expect("a box can be made");
+    queue.record_polls(id, &[record(poll())]).await.expect("a poll can be recorded");
     assert_eq!(queue.append(id, &some_frames(1)).await, Err(AppendError::NotRegistered));
     assert_eq!(read(&*queue, id, Position::START, ALL).await.entries, [], "nothing was stored");
 }
@@ -128,7 +143,7 @@ async fn an_unregistered_box_takes_no_votes(harness: &dyn QueueHarness) {
 async fn another_box_takes_no_votes(harness: &dyn QueueHarness) {
     let (queue, first) = open(harness).await;
     let second = queue.create(layout(), Some(first)).await.expect("a box can be replaced");
-    queue.register(second).await.expect("a box can be registered");
+    activate(&*queue, second, &[poll()]).await.expect("a box can be registered");
     assert_eq!(queue.append(first, &some_frames(1)).await, Err(AppendError::AnotherBox));
     assert_eq!(read(&*queue, second, Position::START, ALL).await.entries, [], "nothing was stored");
 }
@@ -138,6 +153,7 @@ async fn another_box_is_not_read(harness: &dyn QueueHarness) {
     queue.create(layout(), Some(first)).await.expect("a box can be replaced");
     assert_eq!(queue.read(first, PARTITION, Position::START, ALL).await, Err(QueueError::AnotherBox));
     assert_eq!(queue.register(first).await, Err(QueueError::AnotherBox));
+    assert_eq!(queue.record_polls(first, &[record(poll())]).await, Err(QueueError::AnotherBox));
     assert_eq!(queue.trim(first, PARTITION, Position::START).await, Err(QueueError::AnotherBox));
     assert_eq!(queue.seal(first, poll()).await, Err(QueueError::AnotherBox));
 }
@@ -252,10 +268,21 @@ async fn a_lost_entry_is_a_cut(harness: &dyn QueueHarness) {
     assert_eq!(found, Err(QueueError::Cut(beyond)), "the log ends before what was read last");
 }
 
+/// Two queues are as two histories of one: each may give its first entry the same number.
+async fn an_id_that_is_used_again_is_no_anchor(harness: &dyn QueueHarness) {
+    let frames = some_frames(2);
+    let (queue, id) = open(harness).await;
+    let committed = append(&*queue, id, &frames[..1]).await[0];
+    let (queue, id) = open(harness).await;
+    append(&*queue, id, &frames[1..]).await;
+    let found = queue.read(id, PARTITION, committed, ALL).await;
+    assert_eq!(found, Err(QueueError::Cut(committed)), "another entry is there");
+}
+
 async fn a_sealed_poll_takes_no_more_votes(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     let pets = some_frames(2);
-    let cars = Frame { poll: other_poll(), ..pets[1].clone() };
+    let cars = Frame { poll: other_poll(), digest: digest(other_poll()), ..pets[1].clone() };
     append(&*queue, id, &pets[..1]).await;
     queue.seal(id, poll()).await.expect("a seal");
     let appended = queue.append(id, &[pets[1].clone(), cars]).await.expect("an answer for each frame");
@@ -265,7 +292,7 @@ async fn a_sealed_poll_takes_no_more_votes(harness: &dyn QueueHarness) {
     assert_eq!(found.accepted, Some(counters(&[(poll(), 1), (other_poll(), 1)])));
     assert_eq!(found.entries.len(), 2);
     let status = queue.status().await.expect("a status").expect("a box");
-    assert_eq!(status.sealed.into_iter().collect::<Vec<_>>(), [poll()]);
+    assert!(status.is_sealed(poll()) && !status.is_sealed(other_poll()), "{:?}", status.polls);
 }
 
 async fn a_seal_says_what_there_is(harness: &dyn QueueHarness) {

@@ -517,7 +517,7 @@ async fn any_delivery_gives_the_tally_of_the_set_of_votes(harness: &dyn StoreHar
 async fn filled(votes: &[Vote]) -> (QueueId, MemoryQueue) {
     let queue = MemoryQueue::new();
     let id = queue.create(layout(), None).await.expect("a box");
-    queue.register(id).await.expect("a box");
+    super::activate(&queue, id, &[poll()]).await.expect("a box");
     for some in votes.chunks(16) {
         queue.append(id, &frames(some)).await.expect("frames");
     }

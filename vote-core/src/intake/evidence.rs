@@ -70,12 +70,13 @@ impl Evidence {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use bytes::Bytes;
 
     use super::*;
-    use crate::{Partitions, PepperFingerprint, queue::Layout};
+    use crate::{
+        Partitions, PepperFingerprint, PollDigest,
+        queue::{Layout, PollStates},
+    };
 
     const QUEUE: QueueId = QueueId([1; 16]);
     const PARTITION: Partition = Partition(3);
@@ -90,13 +91,14 @@ mod tests {
             server: String::new(),
             accepted: [(PARTITION, [("pets".to_owned(), votes)].into())].into(),
             entries: Vec::new(),
-            sealed: BTreeSet::new(),
+            polls: PollStates::new(),
             remains: Vec::new(),
         }
     }
 
     fn frame(votes: u32) -> Frame {
-        Frame { poll: "pets".parse().unwrap(), partition: PARTITION, votes, bytes: Bytes::new() }
+        let digest = PollDigest([0; 16]);
+        Frame { poll: "pets".parse().unwrap(), partition: PARTITION, digest, votes, bytes: Bytes::new() }
     }
 
     #[test]

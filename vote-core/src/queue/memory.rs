@@ -1,7 +1,7 @@
 //! A queue in memory, for tests and examples: everything is lost with the process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError,
-    QueueId, QueueStatus, Read, Remains, Room, Seal, Unread,
+    AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState, PollStates,
+    Position, Queue, QueueError, QueueId, QueueStatus, Read, Remains, Room, Seal, Unread,
 };
 use crate::{Partition, PollSlug};
 
@@ -47,14 +47,15 @@ struct Log {
     id: QueueId,
     layout: Layout,
     registered: bool,
-    sealed: BTreeSet<PollSlug>,
+    polls: PollStates,
     partitions: Vec<PartitionLog>,
 }
 
 #[derive(Debug, Default, Clone)]
 struct PartitionLog {
     entries: VecDeque<Entry>,
-    last: u64,
+    /// The position of the last entry, which is known even when that is gone.
+    last: Position,
     accepted: Counters,
 }
 
@@ -123,12 +124,22 @@ impl Log {
     }
 }
 
-fn position(number: u64) -> Position {
-    if number == 0 {
-        Position::START
-    } else {
-        Position::from_bytes(&number.to_be_bytes()).unwrap_or_default()
+impl PartitionLog {
+    fn push(&mut self, frame: &Frame) -> Position {
+        let poll = String::from(frame.poll);
+        let votes = u64::from(frame.votes);
+        let order = (number(self.last) + 1).to_be_bytes();
+        let position = Position::of_entry(&order, &poll, votes, &frame.bytes).unwrap_or_default();
+        self.last = position;
+        *self.accepted.entry(poll.clone()).or_default() += votes;
+        self.entries.push_back(Entry { position, poll, votes, frame: frame.bytes.clone() });
+        position
     }
+}
+
+/// The order number of a position, which is 0 at the start. The check behind it does not decide what comes first.
+fn number(position: Position) -> u64 {
+    position.as_bytes().first_chunk().copied().map_or(0, u64::from_be_bytes)
 }
 
 #[async_trait]
@@ -147,7 +158,7 @@ impl Queue for MemoryQueue {
                     id,
                     layout,
                     registered: false,
-                    sealed: BTreeSet::new(),
+                    polls: PollStates::new(),
                     partitions: vec![PartitionLog::default(); usize::from(layout.partitions.count())],
                 });
                 if let Some(log) = replaced {
@@ -176,7 +187,7 @@ impl Queue for MemoryQueue {
                 .map(|(partition, log)| (partition, log.accepted.clone()))
                 .collect::<BTreeMap<_, _>>(),
             entries: log.partitions.iter().map(|log| log.entries.len() as u64).collect(),
-            sealed: log.sealed.clone(),
+            polls: log.polls.clone(),
             remains: data.remains.iter().map(|(id, log)| Remains { id: *id, of: log.id }).collect(),
         }))
     }
@@ -185,6 +196,19 @@ impl Queue for MemoryQueue {
         self.with(id, |log| {
             log.registered = true;
             Ok(())
+        })
+    }
+
+    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
+        self.with(id, |log| {
+            let mut others = Vec::new();
+            for record in polls {
+                match PollState::record(log.polls.get(&record.poll).copied(), record) {
+                    Some(state) => drop(log.polls.insert(record.poll, state)),
+                    None => others.push(record.poll),
+                }
+            }
+            Ok(others)
         })
     }
 
@@ -202,19 +226,9 @@ impl Queue for MemoryQueue {
         }
         let mut appended = Vec::with_capacity(frames.len());
         for frame in frames {
-            if log.sealed.contains(&frame.poll) {
-                appended.push(Appended::Sealed);
-                continue;
-            }
+            let refused = PollState::refuses(log.polls.get(&frame.poll), frame.digest);
             let log = &mut log.partitions[usize::from(frame.partition.0)];
-            log.last += 1;
-            let at = position(log.last);
-            let poll = String::from(frame.poll);
-            *log.accepted.entry(poll.clone()).or_default() += u64::from(frame.votes);
-            let entry =
-                Entry { position: at, poll, votes: u64::from(frame.votes), frame: frame.bytes.clone() };
-            log.entries.push_back(entry);
-            appended.push(Appended::Stored(at));
+            appended.push(refused.unwrap_or_else(|| Appended::Stored(log.push(frame))));
         }
         Ok(appended)
     }
@@ -229,8 +243,8 @@ impl Queue for MemoryQueue {
         let mut data = self.lock();
         let (log, is_box) = data.log(id)?;
         let log = log.partition(partition)?;
-        let start = log.entries.partition_point(|entry| entry.position <= after);
-        let anchored = start > 0 && log.entries[start - 1].position == after;
+        let start = log.entries.partition_point(|entry| number(entry.position) <= number(after));
+        let anchored = start > 0 && after.is_of(&log.entries[start - 1].position);
         if is_box && after != Position::START && !anchored {
             return Err(QueueError::Cut(after));
         }
@@ -243,16 +257,17 @@ impl Queue for MemoryQueue {
         let mut data = self.lock();
         let (log, is_box) = data.log(id)?;
         let entries = &mut log.partition(partition)?.entries;
-        entries.retain(|entry| entry.position > upto || (is_box && entry.position == upto));
+        let first = if is_box { number(upto) } else { number(upto).saturating_add(1) };
+        entries.retain(|entry| number(entry.position) >= first);
         data.remains.retain(|_, log| !log.is_empty());
         Ok(())
     }
 
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
         self.with(id, |log| {
-            log.sealed.insert(poll);
+            log.polls.insert(poll, PollState::Sealed);
             Ok(Seal {
-                ends: log.partitions.iter().map(|log| position(log.last)).collect(),
+                ends: log.partitions.iter().map(|log| log.last).collect(),
                 accepted: log
                     .partitions
                     .iter()
@@ -266,7 +281,7 @@ impl Queue for MemoryQueue {
         let mut data = self.lock();
         let (log, _) = data.log(id)?;
         let unread = |(log, after): (&PartitionLog, &Position)| {
-            let behind = || log.entries.iter().filter(|entry| entry.position > *after);
+            let behind = || log.entries.iter().filter(|entry| number(entry.position) > number(*after));
             let mut votes = Counters::new();
             for entry in behind().take(limit) {
                 *votes.entry(entry.poll.clone()).or_default() += entry.votes;

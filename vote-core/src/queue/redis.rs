@@ -8,21 +8,20 @@
 //! | `vote:<id>:meta` | hash | `version`, `partitions`, `pepper` (fingerprint), `registered` (0 or 1) |
 //! | `vote:<id>:p:<n>` | stream | a partition; an entry has `p` poll, `n` number of votes, `f` frame |
 //! | `vote:<id>:accepted` | hash | `<partition>:<poll>` → votes ever accepted |
-//! | `vote:<id>:sealed` | set | polls that take no more votes |
+//! | `vote:<id>:polls` | hash | poll → the digest of its definition, followed by a space and when it closes (microseconds since 1970) if that is said; or `sealed` |
 //! | `vote:remains` | hash | name of the remains → the replaced box whose keys they are |
 //!
 //! Whatever must be atomic is one script; a read too, since a Redis that is full refuses to queue commands in a
-//! `MULTI`, even reading ones, and that is when it must be read. A position is a stream entry's id, its two
-//! numbers as 16 bytes big-endian.
+//! `MULTI`, even reading ones, and that is when it must be read. The order number of a position is a stream entry's id,
+//! its two numbers as 16 bytes big-endian; its check is not stored, but computed wherever the entry is at hand.
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use fred::{
     clients::Client,
     error::{Error, ErrorKind},
@@ -35,12 +34,13 @@ use fred::{
 use tokio::sync::OnceCell;
 
 use super::{
-    AppendError, Appended, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError, QueueId,
-    QueueStatus, Read, Room, Seal, Unread, poll_name,
+    AppendError, Appended, Frame, LAYOUT_VERSION, Layout, PollRecord, Position, Queue, QueueError, QueueId,
+    QueueStatus, Read, Room, Seal, Unread,
 };
 use crate::{Partition, PollSlug};
 
 mod durability;
+mod entry;
 mod reply;
 
 /// How long a command may take. A frontend's voters wait that long in the worst case.
@@ -58,6 +58,8 @@ pub struct RedisQueue {
     prefix: String,
     scripts: Scripts,
     timeouts: AtomicU32,
+    /// Whether the server's log was last seen to lack what came before it was switched on.
+    began_late: AtomicBool,
 }
 
 #[derive(Default)]
@@ -65,6 +67,7 @@ struct Scripts {
     append: Script,
     create: Script,
     read: Script,
+    record: Script,
     register: Script,
     seal: Script,
     status: Script,
@@ -134,6 +137,7 @@ impl RedisQueue {
             prefix: prefix.to_owned(),
             scripts: Scripts::default(),
             timeouts: AtomicU32::new(0),
+            began_late: AtomicBool::new(false),
         })
     }
 
@@ -222,20 +226,34 @@ impl Queue for RedisQueue {
         self.ask(&self.scripts.register, include_str!("redis/register.lua"), args).await.map(drop)
     }
 
+    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
+        let mut args: Vec<Value> = Vec::with_capacity(2 + polls.len() * 3);
+        args.push(self.prefix.clone().into());
+        args.push(id.to_string().into());
+        for record in polls {
+            args.push(record.poll.as_str().into());
+            args.push(record.digest.to_string().into());
+            args.push(record.closes_at.map(|at| at.as_micros().to_string()).unwrap_or_default().into());
+        }
+        let reply = self.ask(&self.scripts.record, include_str!("redis/record.lua"), args).await?;
+        reply::polls(reply)
+    }
+
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
-        let mut args: Vec<Value> = Vec::with_capacity(2 + frames.len() * 4);
+        let mut args: Vec<Value> = Vec::with_capacity(2 + frames.len() * 5);
         args.push(self.prefix.clone().into());
         args.push(id.to_string().into());
         for frame in frames {
             args.push(i64::from(frame.partition.0).into());
             args.push(frame.poll.as_str().into());
+            args.push(frame.digest.to_string().into());
             args.push(i64::from(frame.votes).into());
             args.push(Value::Bytes(frame.bytes.clone()));
         }
         let reply = self.run(&self.scripts.append, include_str!("redis/append.lua"), args).await;
         let reply = reply.map_err(|e| append_error(&e))?;
         // A reply that can't be read says nothing of what was stored.
-        reply::appended(reply).map_err(|e| AppendError::Unknown(e.to_string()))
+        reply::appended(reply, frames).map_err(|e| AppendError::Unknown(e.to_string()))
     }
 
     async fn read(
@@ -246,7 +264,7 @@ impl Queue for RedisQueue {
         limit: usize,
     ) -> Result<Read, QueueError> {
         let limit = limit.min(MAX_READ);
-        let (start, anchor) = match reply::entry_id(after) {
+        let (start, anchor) = match entry::id(after) {
             None => ("-".to_owned(), 0),
             Some(entry_id) => (entry_id, 1),
         };
@@ -264,7 +282,7 @@ impl Queue for RedisQueue {
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
-        let upto = reply::entry_id(upto).unwrap_or_else(|| "0-0".to_owned());
+        let upto = entry::id(upto).unwrap_or_else(|| "0-0".to_owned());
         let args = vec![
             self.prefix.clone().into(),
             id.to_string().into(),
@@ -285,15 +303,13 @@ impl Queue for RedisQueue {
         args.push(self.prefix.clone().into());
         args.push(id.to_string().into());
         args.push((limit.clamp(1, MAX_READ) as i64).into());
-        args.extend(
-            after.iter().map(|after| reply::entry_id(*after).unwrap_or_else(|| "-".to_owned()).into()),
-        );
+        args.extend(after.iter().map(|after| entry::id(*after).unwrap_or_else(|| "-".to_owned()).into()));
         let reply = self.ask(&self.scripts.unread, include_str!("redis/unread.lua"), args).await?;
         reply::unread(reply, after)
     }
 
     async fn check(&self) -> Result<Vec<String>, QueueError> {
-        durability::problems(&self.client, &self.prefix).await.map_err(|e| queue_error(&e))
+        durability::problems(&self.client, &self.prefix, &self.began_late).await.map_err(|e| queue_error(&e))
     }
 
     async fn room(&self) -> Result<Option<Room>, QueueError> {
@@ -319,9 +335,13 @@ fn queue_error(error: &Error) -> QueueError {
     }
 }
 
-/// Errors of Redis that it gives before it executes a command.
-const NOT_EXECUTED: [&str; 9] =
-    ["OOM", "LOADING", "MISCONF", "READONLY", "NOAUTH", "WRONGPASS", "NOPERM", "BUSY", "NOSCRIPT"];
+/// Errors of Redis that it gives before a script has written anything: either before the script runs, or (`OOM`,
+/// `MISCONF` and `READONLY`) also at its first write and at none after that.
+///
+/// `NOPERM` is not among them: each command of a script is checked against the user's rights when its turn comes, so that
+/// an entry may be stored before the command that counts it is refused.
+const NOT_EXECUTED: [&str; 8] =
+    ["OOM", "LOADING", "MISCONF", "READONLY", "NOAUTH", "WRONGPASS", "BUSY", "NOSCRIPT"];
 
 fn append_error(error: &Error) -> AppendError {
     let details = error.details();
@@ -331,6 +351,7 @@ fn append_error(error: &Error) -> AppendError {
         "VOTENOTREGISTERED" => AppendError::NotRegistered,
         "VOTENOPARTITION" => AppendError::NotStored(details.to_owned()),
         code if NOT_EXECUTED.contains(&code) => AppendError::NotStored(details.to_owned()),
+        "NOPERM" => AppendError::Unknown(details.to_owned()),
         _ => match error.kind() {
             ErrorKind::Config | ErrorKind::Auth | ErrorKind::Backpressure => {
                 AppendError::NotStored(details.to_owned())
@@ -338,21 +359,4 @@ fn append_error(error: &Error) -> AppendError {
             _ => AppendError::Unknown(details.to_owned()),
         },
     }
-}
-
-/// A stream entry as found; a field that is missing or no number is left empty, for quarantine to deal with.
-fn entry(position: Position, fields: &[Value]) -> Entry {
-    let mut entry = Entry { position, poll: String::new(), votes: 0, frame: Bytes::new() };
-    for pair in fields.chunks_exact(2) {
-        match pair[0].as_bytes() {
-            Some(b"p") => {
-                entry.poll = poll_name(&String::from_utf8_lossy(pair[1].as_bytes().unwrap_or_default()))
-            }
-            // No frame has nearly as many; what damage made of the number must not overflow sums.
-            Some(b"n") => entry.votes = pair[1].as_u64().unwrap_or_default().min(u64::from(u32::MAX)),
-            Some(b"f") => entry.frame = pair[1].clone().into_bytes().unwrap_or_default(),
-            _ => {}
-        }
-    }
-    entry
 }

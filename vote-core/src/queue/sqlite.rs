@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Position, Queue, QueueError,
-    QueueId, QueueStatus, Read, Room, Seal, Unread,
+    AppendError, Appended, Counters, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState, Position, Queue,
+    QueueError, QueueId, QueueStatus, Read, Room, Seal, Unread,
 };
 use crate::{
     Partition, PollSlug,
@@ -14,14 +14,16 @@ use crate::{
 };
 
 mod log;
+mod polls;
 
-use log::{CurrentBox, Log, number, position};
+use log::{CurrentBox, Log, Row, entry, number};
 
 const SCHEMA: Schema = Schema {
     of: "queue",
     migrations: &[
         (1, "boxes", include_str!("sqlite/1_boxes.sql")),
         (2, "remains", include_str!("sqlite/2_remains.sql")),
+        (3, "polls", include_str!("sqlite/3_polls.sql")),
     ],
 };
 
@@ -123,14 +125,12 @@ impl Queue for SqliteQueue {
                 .get_mut(usize::from(partition))
                 .ok_or_else(|| tx.damaged("the partition of a frame"))? = count;
         }
-        let sealed = current.sealed(&mut tx).await?;
-        let sealed =
-            sealed.iter().map(|poll| poll.parse()).collect::<Result<_, _>>().map_err(|e| tx.damaged(e))?;
+        let polls = current.polls(&mut tx).await?;
         let remains = log::remains(&mut tx).await?;
         tx.commit().await?;
         let CurrentBox { id, version, layout, registered, .. } = current;
         let server = self.file.identity.clone();
-        Ok(Some(QueueStatus { id, version, layout, registered, server, accepted, entries, sealed, remains }))
+        Ok(Some(QueueStatus { id, version, layout, registered, server, accepted, entries, polls, remains }))
     }
 
     async fn register(&self, id: QueueId) -> Result<(), QueueError> {
@@ -138,6 +138,13 @@ impl Queue for SqliteQueue {
         let current = CurrentBox::named(&mut tx, id).await?;
         tx.run(sqlx::query("UPDATE boxes SET registered = 1 WHERE box = ?1").bind(current.number)).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
+        let mut tx = self.file.writer.begin().await?;
+        let others = CurrentBox::named(&mut tx, id).await?.record(&mut tx, polls).await?;
+        tx.commit().await?;
+        Ok(others)
     }
 
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
@@ -149,16 +156,15 @@ impl Queue for SqliteQueue {
         if !current.registered {
             return Err(AppendError::NotRegistered);
         }
-        let sealed = current.sealed(&mut tx).await?;
+        let polls = current.polls(&mut tx).await?;
         let mut appended = Vec::with_capacity(frames.len());
         for frame in frames {
             if !current.layout.partitions.contains(frame.partition) {
                 return Err(AppendError::NotStored(QueueError::NoPartition(frame.partition).to_string()));
             }
-            appended.push(if sealed.iter().any(|poll| poll == frame.poll.as_str()) {
-                Appended::Sealed
-            } else {
-                Appended::Stored(current.store(&mut tx, frame).await?)
+            appended.push(match PollState::refuses(polls.get(&frame.poll), frame.digest) {
+                Some(refused) => refused,
+                None => Appended::Stored(current.store(&mut tx, frame).await?),
             });
         }
         tx.commit().await.map_err(|e| AppendError::Unknown(e.to_string()))?;
@@ -178,13 +184,16 @@ impl Queue for SqliteQueue {
         log.has(partition)?;
         let from = number(after);
         if log.is_box && after != Position::START {
-            let query =
-                sqlx::query_as("SELECT 1 FROM frames WHERE position = ?1 AND box = ?2 AND partition = ?3")
-                    // NULL, which nothing equals, if this queue never gave out such a position.
-                    .bind(from)
-                    .bind(log.number)
-                    .bind(partition.0);
-            let anchor: Option<(i64,)> = tx.one(query).await?;
+            let query = sqlx::query_as(
+                "SELECT position, poll, votes, frame FROM frames
+                 WHERE position = ?1 AND box = ?2 AND partition = ?3",
+            )
+            // NULL, which nothing equals, if this queue never gave out such a position.
+            .bind(from)
+            .bind(log.number)
+            .bind(partition.0);
+            let anchor: Option<Row> = tx.one(query).await?;
+            let anchor = anchor.map(entry).filter(|anchor| after.is_of(&anchor.position));
             anchor.ok_or(QueueError::Cut(after))?;
         }
         // One more than asked for tells whether the end was reached.
@@ -196,7 +205,7 @@ impl Queue for SqliteQueue {
         .bind(partition.0)
         .bind(from.unwrap_or_default())
         .bind(signed(limit as u64).saturating_add(1));
-        let mut rows: Vec<(i64, String, u64, Vec<u8>)> = tx.all(query).await?;
+        let mut rows: Vec<Row> = tx.all(query).await?;
         let at_end = rows.len() <= limit;
         rows.truncate(limit);
         let accepted = if log.is_box && at_end {
@@ -209,12 +218,6 @@ impl Queue for SqliteQueue {
             None
         };
         tx.commit().await?;
-        let entry = |(at, poll, votes, frame): (i64, String, u64, Vec<u8>)| Entry {
-            position: position(at),
-            poll,
-            votes,
-            frame: frame.into(),
-        };
         Ok(Read { entries: rows.into_iter().map(entry).collect(), at_end, accepted })
     }
 
@@ -239,21 +242,16 @@ impl Queue for SqliteQueue {
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
         let mut tx = self.file.writer.begin().await?;
         let current = CurrentBox::named(&mut tx, id).await?;
-        let insert = sqlx::query("INSERT OR IGNORE INTO sealed (box, poll) VALUES (?1, ?2)")
-            .bind(current.number)
-            .bind(poll.as_str());
-        tx.run(insert).await?;
-        let query = sqlx::query_as("SELECT partition, poll, votes, last FROM accepted WHERE box = ?1")
-            .bind(current.number);
-        let rows: Vec<(u16, String, u64, i64)> = tx.all(query).await?;
+        current.seal(&mut tx, poll).await?;
+        let query = sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE box = ?1");
+        let rows: Vec<(u16, String, u64)> = tx.all(query.bind(current.number)).await?;
         let count = usize::from(current.layout.partitions.count());
-        let mut seal = Seal { ends: vec![Position::START; count], accepted: vec![0; count] };
-        for (partition, name, votes, last) in rows {
-            let partition = usize::from(partition);
-            let end = seal.ends.get_mut(partition).ok_or_else(|| tx.damaged("the partition of a count"))?;
-            *end = position(last).max(*end);
+        let mut seal = Seal { ends: current.ends(&mut tx).await?, accepted: vec![0; count] };
+        for (partition, name, votes) in rows {
+            let accepted = seal.accepted.get_mut(usize::from(partition));
+            let accepted = accepted.ok_or_else(|| tx.damaged("the partition of a count"))?;
             if name == poll.as_str() {
-                seal.accepted[partition] = votes;
+                *accepted = votes;
             }
         }
         tx.commit().await?;

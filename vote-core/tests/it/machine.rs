@@ -178,7 +178,7 @@ impl System {
                 let cut = QueueRecord { state: QueueState::Cut, ..record(*id) };
                 self.store.report(&[cut]).await.unwrap();
                 *id = queue.create(layout(), Some(*id)).await.unwrap();
-                queue.register(*id).await.unwrap();
+                conformance::activate(queue, *id, &[conformance::poll()]).await.unwrap();
                 let start = vec![Position::START; usize::from(layout().partitions.count())];
                 let mut records = vec![record(*id)];
                 for remains in queue.status().await.unwrap().unwrap().remains {
@@ -250,7 +250,7 @@ impl StateMachineTest for System {
                 let queue = MemoryQueue::new();
                 let id = queue.create(layout(), None).await.unwrap();
                 store.report(&[record(id)]).await.unwrap();
-                queue.register(id).await.unwrap();
+                conformance::activate(&queue, id, &[conformance::poll()]).await.unwrap();
                 queues.push((id, queue));
             }
             (queues, registered)

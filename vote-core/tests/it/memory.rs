@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use vote_core::{
     Queue, Store,
-    conformance::{QueueHarness, StoreHarness},
-    queue::MemoryQueue,
+    conformance::{QueueHarness, StoreHarness, activate, frames, layout, poll, vote},
+    queue::{Appended, MemoryQueue, QueueError},
     store::MemoryStore,
 };
 
@@ -38,6 +38,21 @@ mod queue {
 
 mod store {
     vote_core::store_conformance!(super::Memory);
+}
+
+#[tokio::test]
+async fn a_number_that_is_used_again_after_a_rollback_is_no_anchor() {
+    let queue = MemoryQueue::new();
+    let id = queue.create(layout(), None).await.unwrap();
+    activate(&queue, id, &[poll()]).await.unwrap();
+    let partition = frames(&[vote(1, 0, 1)])[0].partition;
+    let backup = queue.image();
+    let lost = queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
+    let Appended::Stored(committed) = lost[0] else { panic!("{lost:?}") };
+    queue.read(id, partition, committed, 9).await.unwrap();
+    queue.restore(&backup);
+    queue.append(id, &frames(&[vote(1, 1, 2)])).await.unwrap();
+    assert_eq!(queue.read(id, partition, committed, 9).await, Err(QueueError::Cut(committed)));
 }
 
 /// The forwarding implementation, behind a second pointer.

@@ -1,6 +1,8 @@
 //! The queue on a real Redis.
 
 use std::{
+    fs,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -8,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use vote_core::{
     Clock, Partition, Position, Queue, QueueId, SystemClock,
-    conformance::{QueueHarness, frames, layout, poll, vote},
-    queue::{AppendError, QueueError, RedisQueue, Room},
+    conformance::{QueueHarness, activate, frames, layout, poll, record, vote},
+    queue::{AppendError, Appended, QueueError, RedisQueue, Room},
 };
 use vote_testkit::Redis;
 
@@ -50,7 +52,7 @@ fn connect(redis: &Redis, prefix: &str) -> RedisQueue {
 async fn open(redis: &Redis) -> (RedisQueue, QueueId) {
     let queue = connect(redis, "vote");
     let id = queue.create(layout(), None).await.unwrap();
-    queue.register(id).await.unwrap();
+    activate(&queue, id, &[poll()]).await.unwrap();
     (queue, id)
 }
 
@@ -78,7 +80,7 @@ async fn eventually<T, E: std::fmt::Debug>(mut call: impl AsyncFnMut() -> Result
 async fn what_waits_is_as_old_as_its_first_entry() {
     let queue = connect(Redis::shared(), &Redis::unique_prefix());
     let id = queue.create(layout(), None).await.unwrap();
-    queue.register(id).await.unwrap();
+    activate(&queue, id, &[poll()]).await.unwrap();
     // The id of an entry has whole milliseconds.
     let before = SystemClock.now().saturating_add(-1000);
     queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
@@ -97,7 +99,7 @@ async fn works_over_a_unix_socket() {
     let redis = Redis::start();
     let queue = RedisQueue::connect(&redis.socket_url(), "vote").unwrap();
     let id = queue.create(layout(), None).await.unwrap();
-    queue.register(id).await.unwrap();
+    activate(&queue, id, &[poll()]).await.unwrap();
     queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
     assert_eq!(stored(&queue, id).await, 1);
     assert!(queue.address().starts_with("redis+unix:///"));
@@ -164,8 +166,11 @@ async fn a_full_server_can_be_sealed_and_its_box_be_replaced_registered_and_drai
     redis.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
     let seal = queue.seal(id, poll()).await.unwrap();
     assert_eq!(seal.accepted.iter().sum::<u64>(), 2000);
+    let tea = "tea".parse().unwrap();
+    queue.record_polls(id, &[record(tea)]).await.unwrap();
+    assert!(queue.status().await.unwrap().unwrap().polls.contains_key(&tea));
     let next = queue.create(layout(), Some(id)).await.unwrap();
-    queue.register(next).await.unwrap();
+    activate(&queue, next, &[poll()]).await.unwrap();
     let remains = queue.status().await.unwrap().unwrap().remains.remove(0);
     let start = vec![Position::START; usize::from(layout().partitions.count())];
     let unread = queue.unread(remains.id, &start, 1).await.unwrap();
@@ -191,6 +196,46 @@ async fn settings_that_may_lose_votes_are_named() {
         assert!(problems.len() == 1 && problems[0].contains(name), "{name}: {problems:?}");
         redis.cli(&["CONFIG", "SET", name, as_it_was]);
     }
+}
+
+/// Whether a server with this setting of its log is refused while it writes its log for the first time.
+async fn refuses_until_the_log_is_written(redis: &Redis) {
+    let (queue, _) = open(redis).await;
+    for n in 0..30 {
+        redis.cli(&["SET", &format!("other:{n}"), "x"]);
+    }
+    // Microseconds a key, so that the rewrite takes a second or two.
+    redis.cli(&["CONFIG", "SET", "rdb-key-save-delay", "50000"]);
+    redis.cli(&["CONFIG", "SET", "appendonly", "no"]);
+    assert!(queue.check().await.unwrap()[0].contains("appendonly"));
+    redis.cli(&["CONFIG", "SET", "appendonly", "yes"]);
+    let problems = queue.check().await.unwrap();
+    assert!(problems.len() == 1 && problems[0].contains("append-only file"), "{problems:?}");
+    eventually(async || {
+        let problems = queue.check().await.unwrap();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    })
+    .await;
+    redis.cli(&["BGREWRITEAOF"]);
+    assert!(redis.cli(&["INFO", "persistence"]).contains("aof_rewrite_in_progress:1"));
+    assert_eq!(queue.check().await.unwrap(), [] as [String; 0], "a later rewrite loses nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_switched_on_is_trusted_once_it_was_rewritten() {
+    refuses_until_the_log_is_written(&Redis::start_with(&[("appendonly", "no")])).await;
+    refuses_until_the_log_is_written(&Redis::start()).await;
+}
+
+/// The entry is stored and not counted: whoever was told that nothing is stored would be told wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_missed_in_the_middle_of_a_flush_leaves_its_outcome_unknown() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    redis.cli(&["ACL", "SETUSER", "default", "-hincrby"]);
+    let appended = queue.append(id, &frames(&[vote(1, 0, 1)])).await;
+    assert!(matches!(appended, Err(AppendError::Unknown(_))), "{appended:?}");
+    assert_eq!(stored(&queue, id).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,6 +284,71 @@ async fn a_server_that_rolled_back_is_cut() {
     redis.cli(&["XDEL", &key, last.split_whitespace().next().unwrap()]);
     append(0).await;
     assert_eq!(queue.read(id, partition, committed, 10).await, Err(QueueError::Cut(committed)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_used_again_after_a_rollback_is_no_anchor() {
+    let redis = Redis::start();
+    let (queue, id) = open(&redis).await;
+    let partition = frames(&[vote(1, 0, 1)])[0].partition;
+    // As where the clock was ahead once: ids count up from there.
+    let key = format!("vote:{id}:p:{partition}");
+    redis.cli(&["XADD", &key, "99999999999999-0", "p", "pets", "n", "0", "f", "x"]);
+    redis.kill9();
+    let (log, backup) = (redis.dir().join("appendonlydir"), redis.dir().join("backup"));
+    copy(&log, &backup);
+    redis.restart();
+    eventually(|| queue.status()).await;
+    let lost = queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
+    let Appended::Stored(committed) = lost[0] else { panic!("{lost:?}") };
+    queue.read(id, partition, committed, 9).await.unwrap();
+    redis.kill9();
+    fs::remove_dir_all(&log).unwrap();
+    copy(&backup, &log);
+    redis.restart();
+    eventually(|| queue.status()).await;
+    let again = queue.append(id, &frames(&[vote(1, 1, 2)])).await.unwrap();
+    let Appended::Stored(other) = again[0] else { panic!("{again:?}") };
+    assert_eq!(other.as_bytes()[..16], committed.as_bytes()[..16], "the id is used again");
+    assert_eq!(queue.read(id, partition, committed, 9).await, Err(QueueError::Cut(committed)));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_from_before_there_was_a_check_is_an_anchor() {
+    let queue = connect(Redis::shared(), &Redis::unique_prefix());
+    let id = queue.create(layout(), None).await.unwrap();
+    activate(&queue, id, &[poll()]).await.unwrap();
+    let flush = frames(&[vote(1, 0, 1)]);
+    let stored = queue.append(id, &flush).await.unwrap();
+    let Appended::Stored(position) = stored[0] else { panic!("{stored:?}") };
+    let old = Position::from_bytes(&position.as_bytes()[..16]).unwrap();
+    assert_eq!(queue.read(id, flush[0].partition, old, 9).await.unwrap().entries, []);
+}
+
+/// Append, read, seal and what is unread come by it in different ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_has_one_position_whoever_asks() {
+    let queue = connect(Redis::shared(), &Redis::unique_prefix());
+    let id = queue.create(layout(), None).await.unwrap();
+    activate(&queue, id, &[poll()]).await.unwrap();
+    let flush = frames(&[vote(1, 0, 1)]);
+    let partition = flush[0].partition;
+    let stored = queue.append(id, &flush).await.unwrap();
+    let Appended::Stored(position) = stored[0] else { panic!("{stored:?}") };
+    let start = vec![Position::START; usize::from(layout().partitions.count())];
+    let unread = queue.unread(id, &start, 1).await.unwrap();
+    let read = queue.read(id, partition, Position::START, 1).await.unwrap();
+    let seal = queue.seal(id, poll()).await.unwrap();
+    let place = usize::from(partition.0);
+    assert_eq!([read.entries[0].position, unread[place].end, seal.ends[place]], [position; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

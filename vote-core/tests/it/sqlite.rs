@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use vote_core::{
     Lane, Partition, Position, Queue, QueueId, Store, StoreReader, Vote,
-    conformance::{QueueHarness, StoreHarness, ballot, frames, layout, poll, queue_id, vote},
+    conformance::{QueueHarness, StoreHarness, activate, ballot, frames, layout, poll, queue_id, vote},
     poll::{Polls, ResultsFrom},
     queue::{Appended, Frame, QueueError, SqliteQueue},
     store::{Acquired, Books, CommitPlan, LedgerEntry, LedgerRow, PollPlan, SqliteStore, StoreError},
@@ -109,7 +109,7 @@ fn steps(seed: u64) -> impl Iterator<Item = u32> {
 async fn open_queue(files: &Files) -> (SqliteQueue, QueueId) {
     let queue = SqliteQueue::open(&files.new_path()).await.unwrap();
     let id = queue.create(layout(), None).await.unwrap();
-    queue.register(id).await.unwrap();
+    activate(&queue, id, &[poll()]).await.unwrap();
     (queue, id)
 }
 

@@ -11,11 +11,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore};
 use vote_core::{
-    Partition, PollSlug, Position, Queue, QueueId, Vote,
-    conformance::{layout, poll, vote},
-    intake::{Intake, IntakeOptions, IntakeState},
+    Partition, Poll, PollDigest, PollSlug, Polls, Position, Queue, QueueId, Timestamp, Vote,
+    conformance::{activate, digest, layout, poll, record, vote},
+    intake::{Intake, IntakeOptions, IntakeState, PollAdmission},
+    poll::Phase,
     queue::{
-        AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Room, Seal, Unread,
+        AppendError, Appended, Frame, Layout, MemoryQueue, PollRecord, QueueError, QueueStatus, Read, Room,
+        Seal, Unread,
     },
     writer::{CastError, Writer},
 };
@@ -55,6 +57,9 @@ impl Queue for Slow {
     }
     async fn register(&self, id: QueueId) -> Result<(), QueueError> {
         self.inner.register(id).await
+    }
+    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
+        self.inner.record_polls(id, polls).await
     }
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         self.permits.acquire().await.unwrap().forget();
@@ -106,14 +111,30 @@ fn slow() -> Arc<Slow> {
     })
 }
 
+fn cars() -> PollSlug {
+    "cars".parse().unwrap()
+}
+
+/// Two polls that differ by their names alone.
+fn polls() -> Polls {
+    let poll = |slug| {
+        format!(
+            "[[poll]]\nslug = \"{slug}\"\ntitle = \"?\"\n\
+             options = [{{ slug = \"cats\", label = \"Cats\" }}, {{ slug = \"dogs\", label = \"Dogs\" }}]\n"
+        )
+    };
+    Polls::from_toml("polls.toml", &(poll("pets") + &poll("cars"))).unwrap()
+}
+
 fn options(allow_volatile: bool) -> IntakeOptions {
-    IntakeOptions { layout: layout(), allow_volatile, interval: Duration::from_millis(50) }
+    let interval = Duration::from_millis(50);
+    IntakeOptions { layout: layout(), polls: Arc::new(polls()), allow_volatile, interval }
 }
 
 /// A writer to a registered queue.
 async fn open(queue: &Arc<Slow>, capacity: usize) -> Writer {
     let id = queue.create(layout(), None).await.unwrap();
-    queue.register(id).await.unwrap();
+    activate(&**queue, id, &[poll(), cars()]).await.unwrap();
     let mut intake = Intake::start(queue.clone(), options(true));
     intake.opened().await.unwrap();
     Writer::start(queue.clone(), intake, capacity, Arc::new(|_| ())).0
@@ -198,10 +219,90 @@ async fn a_sealed_poll_refuses_only_its_own_votes() {
     let writer = open(&queue, 10).await;
     let id = queue.status().await.unwrap().unwrap().id;
     queue.seal(id, poll()).await.unwrap();
-    let cars = Vote { poll: "cars".parse().unwrap(), ..vote(1, 0, 1) };
+    let cars = Vote { poll: cars(), ..vote(1, 0, 1) };
     let (pets, cars) = (cast(&writer, vote(1, 0, 1)), cast(&writer, cars));
     assert_eq!(pets.await.unwrap(), Err(CastError::Sealed));
     cars.await.unwrap().unwrap();
+}
+
+/// Waits until the intake has seen this.
+async fn sees(intake: &Intake, poll: PollSlug, expected: PollAdmission) {
+    for _ in 0..100 {
+        if intake.admission(poll) == Some(expected) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(intake.admission(poll), Some(expected));
+}
+
+#[tokio::test]
+async fn a_poll_that_the_queue_does_not_know_is_taken_once_it_is_recorded() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let id = queue.create(layout(), None).await.unwrap();
+    activate(&*queue, id, &[poll()]).await.unwrap();
+    let mut intake = Intake::start(queue.clone(), options(true));
+    assert_eq!(intake.admission(cars()), None, "it was not looked at yet");
+    intake.opened().await.unwrap();
+    let writer = Writer::start(queue.clone(), intake, 10, Arc::new(|_| ())).0;
+    sees(writer.intake(), cars(), PollAdmission::Unknown).await;
+    let on_cars = Vote { poll: cars(), ..vote(1, 0, 1) };
+    let (pets, refused) = (cast(&writer, vote(1, 0, 1)), cast(&writer, on_cars));
+    pets.await.unwrap().unwrap();
+    assert_eq!(refused.await.unwrap(), Err(CastError::UnknownPoll));
+    queue.record_polls(id, &[record(cars())]).await.unwrap();
+    writer.cast(on_cars).await.unwrap();
+    sees(writer.intake(), cars(), PollAdmission::Taken).await;
+    let tea = Vote { poll: "tea".parse().unwrap(), ..on_cars };
+    assert!(
+        matches!(writer.cast(tea).await, Err(CastError::NotStored(_))),
+        "a poll that the file does not have"
+    );
+}
+
+#[tokio::test]
+async fn a_poll_that_is_defined_otherwise_is_refused_and_both_definitions_are_named() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let id = queue.create(layout(), None).await.unwrap();
+    let other = PollRecord { digest: PollDigest([9; 16]), ..record(cars()) };
+    queue.record_polls(id, &[record(poll()), other]).await.unwrap();
+    queue.register(id).await.unwrap();
+    let mut intake = Intake::start(queue.clone(), options(true));
+    intake.opened().await.unwrap();
+    let writer = Writer::start(queue.clone(), intake, 10, Arc::new(|_| ())).0;
+    let differs = PollAdmission::Differs { file: digest(cars()), queue: other.digest };
+    sees(writer.intake(), cars(), differs).await;
+    let (pets, refused) =
+        (cast(&writer, vote(1, 0, 1)), cast(&writer, Vote { poll: cars(), ..vote(1, 0, 1) }));
+    pets.await.unwrap().unwrap();
+    assert_eq!(refused.await.unwrap(), Err(CastError::OtherPoll));
+}
+
+#[tokio::test]
+async fn a_poll_closes_when_the_queue_says() {
+    let queue = slow();
+    let id = queue.create(layout(), None).await.unwrap();
+    let at = |seconds: i64| Timestamp::MIN.saturating_add(seconds * 1_000_000);
+    let pets = Poll { closes_at: Some(at(10)), ..polls().get("pets").unwrap().clone() };
+    let intake = Intake::start(queue.clone(), options(true));
+    assert_eq!(intake.closes_at(&pets), Some(at(10)), "what the file says, before a record was seen");
+    queue.record_polls(id, &[PollRecord { closes_at: Some(at(20)), ..record(poll()) }]).await.unwrap();
+    sees(&intake, poll(), PollAdmission::Taken).await;
+    assert_eq!(intake.phase(&pets, at(15)), Phase::Open);
+    assert_eq!(intake.phase(&pets, at(20)), Phase::Closed);
+    queue.create(layout(), Some(id)).await.unwrap();
+    sees(&intake, poll(), PollAdmission::Unknown).await;
+    assert_eq!(
+        intake.phase(&pets, at(15)),
+        Phase::Open,
+        "what was seen last, since the new box has none yet"
+    );
+    let new = queue.status().await.unwrap().unwrap().id;
+    queue.seal(new, poll()).await.unwrap();
+    sees(&intake, poll(), PollAdmission::Sealed).await;
+    assert_eq!(intake.phase(&pets, at(1)), Phase::Closed);
 }
 
 #[tokio::test]
@@ -212,7 +313,7 @@ async fn a_box_that_was_replaced_takes_votes_again_once_it_is_registered() {
     let old = queue.status().await.unwrap().unwrap().id;
     let new = queue.create(layout(), Some(old)).await.unwrap();
     assert!(matches!(writer.cast(vote(1, 0, 1)).await, Err(CastError::Shut(_))));
-    queue.register(new).await.unwrap();
+    activate(&*queue, new, &[poll()]).await.unwrap();
     for _ in 0..100 {
         match writer.cast(vote(1, 0, 1)).await {
             Ok(stored) => return assert_eq!(stored.queue, new),
@@ -265,7 +366,7 @@ async fn votes_that_a_look_counted_before_they_were_acknowledged_are_not_missed(
 async fn what_waits_is_flushed_before_the_writer_ends() {
     let queue = slow();
     let id = queue.create(layout(), None).await.unwrap();
-    queue.register(id).await.unwrap();
+    activate(&*queue, id, &[poll(), cars()]).await.unwrap();
     let mut intake = Intake::start(queue.clone(), options(true));
     intake.opened().await.unwrap();
     let (writer, flusher) = Writer::start(queue.clone(), intake, 10, Arc::new(|_| ()));
@@ -297,7 +398,7 @@ async fn a_queue_that_must_not_take_votes_says_why() {
 
     let queue = Arc::new(MemoryQueue::new());
     let id = queue.create(layout(), None).await.unwrap();
-    queue.register(id).await.unwrap();
+    activate(&*queue, id, &[poll(), cars()]).await.unwrap();
     let mut other = options(true);
     other.layout.partitions = 32.try_into().unwrap();
     assert!(reason(queue.clone(), other).await.contains("16 partitions, VOTE_PARTITIONS says 32"));

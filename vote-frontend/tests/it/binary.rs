@@ -6,8 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vote_core::{Queue, queue::RedisQueue};
+use vote_core::{
+    Polls, Queue,
+    queue::{PollRecord, RedisQueue},
+};
 use vote_testkit::{Redis, Service, free_port, http, http_get};
+
+use crate::world::{POLLS, records};
 
 const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -121,11 +126,16 @@ impl Running {
     }
 }
 
-/// What a worker does when it finds a new queue.
+/// What a worker with the example does when it finds a new queue.
 async fn register(redis: &Redis) -> RedisQueue {
+    register_with(redis, &records(&Polls::example())).await
+}
+
+async fn register_with(redis: &Redis, polls: &[PollRecord]) -> RedisQueue {
     let queue = RedisQueue::connect(&redis.url(), "vote").unwrap();
     for _ in 0..100 {
         if let Ok(Some(status)) = queue.status().await {
+            queue.record_polls(status.id, polls).await.unwrap();
             queue.register(status.id).await.unwrap();
             return queue;
         }
@@ -180,6 +190,7 @@ async fn a_redis_that_may_lose_votes_takes_none_unless_told() {
         fingerprint: vote_core::Pepper::from(vote_core::Secret::from_hex(SECRET).unwrap()).fingerprint(),
     };
     let id = queue.create(layout, None).await.unwrap();
+    queue.record_polls(id, &records(&Polls::example())).await.unwrap();
     queue.register(id).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let why = running.ready().unwrap_err();
@@ -188,4 +199,50 @@ async fn a_redis_that_may_lose_votes_takes_none_unless_told() {
     let careless = start(&redis, &[("VOTE_ALLOW_VOLATILE_QUEUE", "true")]);
     careless.wait_until_ready();
     assert_eq!(careless.vote(&careless.cookie()).status, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_ready_as_long_as_it_takes_votes_for_an_open_poll_and_names_the_others() {
+    let polls = POLLS.replace("2027-01-01", "2020-01-01").replace("2027-01-02", "2199-01-02");
+    let records = records(&Polls::from_toml("polls.toml", &polls).unwrap());
+    let folder = std::env::temp_dir().join(format!("polls-of-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("polls.toml");
+    std::fs::write(&file, &polls).unwrap();
+    let redis = Redis::start();
+    let running = start(&redis, &[("VOTE_POLLS", file.to_str().unwrap())]);
+    let queue = register_with(&redis, &[]).await;
+    let says = |expected: &str| {
+        let start = Instant::now();
+        loop {
+            let answer = http_get(&running.admin, "/readyz");
+            let text = format!("{} {}", answer.status, answer.text());
+            if text.contains(expected) {
+                return text;
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "{expected} in {text}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let none = says("503 not ready: votes are taken for none of the open polls");
+    assert!(none.contains("poll cars") && none.contains("poll pets"), "{none}");
+    let shows = |line: &str| {
+        let start = Instant::now();
+        while !http_get(&running.admin, "/metrics").text().lines().any(|found| found == line) {
+            assert!(start.elapsed() < Duration::from_secs(10), "{line}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    shows("vote_frontend_poll_unavailable{poll=\"cars\"} 1");
+
+    let id = queue.status().await.unwrap().unwrap().id;
+    queue.record_polls(id, &records[..1]).await.unwrap();
+    let one = says("200 ready, but no votes are taken for poll cars");
+    assert!(!one.contains("pets"), "{one}");
+    assert_eq!(running.vote(&running.cookie()).status, 202);
+
+    queue.record_polls(id, &records).await.unwrap();
+    says("200 ready\n");
+    shows("vote_frontend_poll_unavailable{poll=\"cars\"} 0");
+    std::fs::remove_dir_all(folder).unwrap();
 }

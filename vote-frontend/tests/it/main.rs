@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Helpers of tests fail by panics, too.
 
 mod binary;
+mod polls;
 mod refusals;
 mod votes;
 mod world;

@@ -12,7 +12,8 @@ use tower::ServiceExt;
 use vote_core::{
     Clock, Partitions, Pepper, Polls, Position, Queue, QueueId, Secret, Timestamp, Vote, frame,
     intake::{Intake, IntakeOptions},
-    queue::{Layout, MemoryQueue},
+    queue::{Layout, MemoryQueue, PollRecord},
+    store::RegisteredPoll,
     writer::Writer,
 };
 use vote_frontend::{Frontend, Parts, cookie::CookieKeys};
@@ -74,6 +75,11 @@ pub(crate) fn layout() -> Layout {
     Layout { partitions: Partitions::default(), fingerprint: pepper().fingerprint() }
 }
 
+/// What a worker with that file records.
+pub(crate) fn records(polls: &Polls) -> Vec<PollRecord> {
+    polls.iter().map(|poll| PollRecord::from(&RegisteredPoll::from(poll))).collect()
+}
+
 fn pepper() -> Pepper {
     Pepper::new(vec![1; 32]).unwrap()
 }
@@ -84,11 +90,20 @@ impl World {
     }
 
     pub(crate) async fn with_polls(polls: &str) -> Self {
+        let polls = Polls::from_toml("polls.toml", polls).unwrap();
+        Self::with_queue_of(&records(&polls), polls).await
+    }
+
+    /// A frontend with this file, and a queue that knows these polls.
+    pub(crate) async fn with_queue_of(records: &[PollRecord], polls: Polls) -> Self {
+        let polls = Arc::new(polls);
         let queue = Arc::new(MemoryQueue::new());
         let id = queue.create(layout(), None).await.unwrap();
+        queue.record_polls(id, records).await.unwrap();
         queue.register(id).await.unwrap();
         let options = IntakeOptions {
             layout: layout(),
+            polls: Arc::clone(&polls),
             allow_volatile: true,
             interval: std::time::Duration::from_millis(100),
         };
@@ -97,7 +112,7 @@ impl World {
         let (writer, _) = Writer::start(queue.clone(), intake, 100, Arc::new(|_| ()));
         let clock = Arc::new(TestClock::default());
         let parts = Parts {
-            polls: Arc::new(Polls::from_toml("polls.toml", polls).unwrap()),
+            polls,
             pepper: pepper(),
             cookie_keys: CookieKeys::new(&[Secret::new(vec![2; 32]).unwrap()], false).unwrap(),
             receipt_key: Secret::new(vec![3; 32]).unwrap().into(),

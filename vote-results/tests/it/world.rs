@@ -18,7 +18,7 @@ use vote_core::{
     Timestamp, Vote, VoterKey,
     conformance::{frames, layout},
     dedup::{Batch, Delivery},
-    queue::{Appended, Frame, Layout, MemoryQueue},
+    queue::{Appended, Frame, Layout, MemoryQueue, PollRecord},
     store::{
         Ballot, CommitPlan, Lookup, MemoryStore, QuarantineKey, QuarantineRow, QueueRecord, QueueState,
         RegisteredPoll, Snapshot, StoreError,
@@ -124,6 +124,8 @@ impl World {
     }
 
     pub(crate) async fn append(&self, frame: &Frame) -> Position {
+        let record = PollRecord { poll: frame.poll, digest: frame.digest, closes_at: None };
+        self.queue.record_polls(self.id, &[record]).await.unwrap();
         match self.queue.append(self.id, std::slice::from_ref(frame)).await.unwrap()[..] {
             [Appended::Stored(position)] => position,
             ref other => panic!("{other:?}"),

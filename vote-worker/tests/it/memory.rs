@@ -14,7 +14,7 @@ use vote_core::{
 use vote_service::Shutdown;
 use vote_worker::{Health, Options, Parts, Source};
 
-fn options(lanes: usize) -> Options {
+pub(crate) fn options(lanes: usize) -> Options {
     Options {
         lanes,
         partitions: None,
@@ -25,7 +25,7 @@ fn options(lanes: usize) -> Options {
     }
 }
 
-fn parts(store: Arc<dyn Store>, queues: &[Arc<dyn Queue>]) -> Parts {
+pub(crate) fn parts(store: Arc<dyn Store>, queues: &[Arc<dyn Queue>]) -> Parts {
     Parts {
         store,
         sources: queues.iter().map(|queue| Source::Queue(Arc::clone(queue))).collect(),
@@ -35,7 +35,7 @@ fn parts(store: Arc<dyn Store>, queues: &[Arc<dyn Queue>]) -> Parts {
     }
 }
 
-async fn boxed(queue: impl Queue + 'static) -> Arc<dyn Queue> {
+pub(crate) async fn boxed(queue: impl Queue + 'static) -> Arc<dyn Queue> {
     queue.create(layout(), None).await.unwrap();
     Arc::new(queue)
 }

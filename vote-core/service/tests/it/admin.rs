@@ -33,6 +33,19 @@ async fn ready_is_what_the_service_says_and_healthy_it_always_is() {
 }
 
 #[tokio::test]
+async fn who_is_ready_may_say_what_does_not_work() {
+    let remark = Arc::new(AtomicBool::new(true));
+    let says = Arc::clone(&remark);
+    let admin = admin::Admin::new(|| Ok(()))
+        .with_remarks(move || says.load(Ordering::Relaxed).then(|| "one of two is off".to_owned()));
+    let server = Server::start(admin, Limits::default()).await;
+    let answer = server.ask(&get("/readyz")).await;
+    assert!(status(&answer) == 200 && answer.ends_with("ready, but one of two is off\n"), "{answer}");
+    remark.store(false, Ordering::Relaxed);
+    assert!(server.ask(&get("/readyz")).await.ends_with("\r\n\r\nready\n"));
+}
+
+#[tokio::test]
 async fn metrics_have_buckets_for_times_and_numbers_of_votes() {
     vote_service::metrics::exported();
     metrics::histogram!("test_flush_seconds").record(0.0003);

@@ -8,10 +8,11 @@ use std::sync::{
 use async_trait::async_trait;
 
 use crate::{
-    Partition, PollSlug, Position, Queue, QueueId,
+    Partition, PollDigest, PollSlug, Position, Queue, QueueId,
     conformance::{QueueHarness, layout},
     queue::{
-        AppendError, Appended, Frame, Layout, MemoryQueue, QueueError, QueueStatus, Read, Room, Seal, Unread,
+        AppendError, Appended, Frame, Layout, MemoryQueue, PollRecord, PollState, PollStates, QueueError,
+        QueueStatus, Read, Room, Seal, Unread,
     },
 };
 
@@ -36,6 +37,15 @@ pub enum QueueFault {
     TrimsEverything,
     RestartsPositions,
     HidesACut,
+    IgnoresTheCheck,
+    ForgetsThePolls,
+    TakesAnyPoll,
+    IgnoresTheDigest,
+    HidesAnotherDigest,
+    KeepsTheFirstClosingTime,
+    SealsRecordedPollsOnly,
+    Unseals,
+    RefusesTheRest,
     IgnoresTheSeal,
     SealsWithoutCounts,
     TakesAnyPartition,
@@ -67,6 +77,36 @@ impl BrokenQueue {
         let status = self.inner.status().await.ok().flatten();
         status.map_or(QueueId([0; 16]), |status| status.id)
     }
+
+    /// What the box knows of polls.
+    async fn polls(&self) -> PollStates {
+        let status = self.inner.status().await.ok().flatten();
+        status.map(|status| status.polls).unwrap_or_default()
+    }
+
+    /// Records the polls of frames as the frames have them.
+    async fn record_polls_of(&self, id: QueueId, frames: &[Frame]) {
+        let record = |frame: &Frame| PollRecord { poll: frame.poll, digest: frame.digest, closes_at: None };
+        let records: Vec<_> = frames.iter().map(record).collect();
+        drop(self.inner.record_polls(id, &records).await);
+    }
+
+    /// Appends frames up to the first one that is refused, and refuses those after it.
+    async fn append_until_refused(
+        &self,
+        id: QueueId,
+        frames: &[Frame],
+    ) -> Result<Vec<Appended>, AppendError> {
+        let mut answers = Vec::new();
+        for frame in frames {
+            let refused = answers.last().filter(|last| !matches!(last, Appended::Stored(_))).copied();
+            answers.push(match refused {
+                Some(refused) => refused,
+                None => self.inner.append(id, std::slice::from_ref(frame)).await?[0],
+            });
+        }
+        Ok(answers)
+    }
 }
 
 #[async_trait]
@@ -97,11 +137,29 @@ impl Queue for BrokenQueue {
         if let (QueueFault::ForgetsTheRemains, Some(status)) = (self.fault, &mut status) {
             status.remains.clear();
         }
+        match (self.fault, &mut status) {
+            (QueueFault::ForgetsThePolls, Some(status)) => status.polls.clear(),
+            (QueueFault::Unseals, Some(status)) => {
+                let state = PollState::Recorded { digest: PollDigest([0; 16]), closes_at: None };
+                status.polls.values_mut().for_each(|poll| *poll = state);
+            }
+            _ => {}
+        }
         Ok(status)
     }
 
     async fn register(&self, id: QueueId) -> Result<(), QueueError> {
         self.inner.register(id).await
+    }
+
+    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
+        let mut polls = polls.to_vec();
+        if self.fault == QueueFault::KeepsTheFirstClosingTime {
+            let known = self.polls().await;
+            polls.retain(|record| !known.contains_key(&record.poll));
+        }
+        let others = self.inner.record_polls(id, &polls).await?;
+        Ok(if self.fault == QueueFault::HidesAnotherDigest { Vec::new() } else { others })
     }
 
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
@@ -124,7 +182,18 @@ impl Queue for BrokenQueue {
                 for frame in &mut frames {
                     frame.poll = "unsealed".parse().unwrap_or(frame.poll);
                 }
+                self.record_polls_of(id, &frames).await;
             }
+            QueueFault::TakesAnyPoll => self.record_polls_of(id, &frames).await,
+            QueueFault::IgnoresTheDigest => {
+                let known = self.polls().await;
+                for frame in &mut frames {
+                    if let Some(PollState::Recorded { digest, .. }) = known.get(&frame.poll) {
+                        frame.digest = *digest;
+                    }
+                }
+            }
+            QueueFault::RefusesTheRest => return self.append_until_refused(id, &frames).await,
             QueueFault::RestartsPositions if count == 1 => {
                 return Ok(vec![Appended::Stored(
                     Position::from_bytes(&1_u64.to_be_bytes()).unwrap_or_default(),
@@ -146,6 +215,10 @@ impl Queue for BrokenQueue {
             QueueFault::ReadsAnyBox => (self.current().await, after, limit),
             QueueFault::ForgetsThePosition => (id, Position::START, limit),
             QueueFault::IgnoresTheLimit => (id, after, usize::MAX >> 1),
+            QueueFault::IgnoresTheCheck => {
+                let order = &after.as_bytes()[..after.as_bytes().len().min(8)];
+                (id, Position::from_bytes(order).unwrap_or_default(), limit)
+            }
             _ => (id, after, limit),
         };
         let mut read = match self.inner.read(id, partition, after, limit).await {
@@ -171,9 +244,8 @@ impl Queue for BrokenQueue {
         let beyond = |number: u64| Position::from_bytes(&number.to_be_bytes()).unwrap_or_default();
         match self.fault {
             QueueFault::TrimsTheAnchor => {
-                let mut next = [0; 8];
-                next.copy_from_slice(upto.as_bytes());
-                self.inner.trim(id, partition, beyond(u64::from_be_bytes(next) + 1)).await
+                let order = upto.as_bytes().first_chunk().copied().map_or(0, u64::from_be_bytes);
+                self.inner.trim(id, partition, beyond(order + 1)).await
             }
             QueueFault::KeepsTheRemains if id != self.current().await => Ok(()),
             QueueFault::TrimsEverything => self.inner.trim(id, partition, beyond(u64::MAX)).await,
@@ -182,6 +254,10 @@ impl Queue for BrokenQueue {
     }
 
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
+        if self.fault == QueueFault::SealsRecordedPollsOnly && !self.polls().await.contains_key(&poll) {
+            let count = usize::from(layout().partitions.count());
+            return Ok(Seal { ends: vec![Position::START; count], accepted: vec![0; count] });
+        }
         let mut seal = self.inner.seal(id, poll).await?;
         if self.fault == QueueFault::SealsWithoutCounts {
             seal.accepted.fill(0);

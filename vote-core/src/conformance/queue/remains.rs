@@ -53,7 +53,7 @@ pub(super) async fn remains_trimmed_to_their_end_are_forgotten(harness: &dyn Que
 pub(super) async fn what_is_unread_is_counted_from_the_entries(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     let mut frames = some_frames(4);
-    frames[3].poll = other_poll();
+    (frames[3].poll, frames[3].digest) = (other_poll(), digest(other_poll()));
     let positions = append(&*queue, id, &frames).await;
     let count = usize::from(layout().partitions.count());
     let mut after = vec![Position::START; count];

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use fred::types::Value;
 
-use super::entry;
+use super::entry::{self, end, entry};
 use crate::{
-    Partition, Partitions, Timestamp,
+    Partition, Partitions, PollDigest, PollSlug, Timestamp,
     queue::{
-        Appended, Counters, Layout, Position, QueueError, QueueStatus, Read, Remains, Room, Seal, Unread,
-        poll_name,
+        Appended, Counters, Frame, Layout, PollState, Position, QueueError, QueueStatus, Read, Remains, Room,
+        Seal, Unread, poll_name,
     },
 };
 
@@ -23,7 +23,7 @@ pub(super) fn text(value: &Value) -> Result<String, QueueError> {
     value.as_string().ok_or_else(|| unexpected("a text", value))
 }
 
-fn array(value: Value) -> Result<Vec<Value>, QueueError> {
+pub(super) fn array(value: Value) -> Result<Vec<Value>, QueueError> {
     match value {
         Value::Array(values) => Ok(values),
         other => Err(unexpected("a list", &other)),
@@ -32,25 +32,6 @@ fn array(value: Value) -> Result<Vec<Value>, QueueError> {
 
 fn number(value: &Value) -> Result<u64, QueueError> {
     value.as_u64().ok_or_else(|| unexpected("a number", value))
-}
-
-/// A stream entry's id as a position.
-pub(super) fn position(value: &Value) -> Result<Position, QueueError> {
-    let text = text(value)?;
-    let parts =
-        text.split_once('-').and_then(|(ms, seq)| Some((ms.parse::<u64>().ok()?, seq.parse::<u64>().ok()?)));
-    let (ms, seq) = parts.ok_or_else(|| unexpected("a position", value))?;
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&ms.to_be_bytes());
-    bytes[8..].copy_from_slice(&seq.to_be_bytes());
-    Position::from_bytes(&bytes).ok_or_else(|| unexpected("a position", value))
-}
-
-/// A position as a stream entry's id; none for the start.
-pub(super) fn entry_id(position: Position) -> Option<String> {
-    let (ms, seq) = position.as_bytes().split_first_chunk::<8>()?;
-    let seq = seq.first_chunk::<8>()?;
-    Some(format!("{}-{}", u64::from_be_bytes(*ms), u64::from_be_bytes(*seq)))
 }
 
 fn pairs(value: Value) -> Result<Vec<(String, u64)>, QueueError> {
@@ -83,7 +64,7 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
     if fields.is_empty() {
         return Ok(None);
     }
-    let [id, meta, accepted, sealed, entries, server, remains] =
+    let [id, meta, accepted, polls, entries, server, remains] =
         <[Value; 7]>::try_from(fields).map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
     let meta = array(meta)?;
     let damaged = || unexpected("the box's meta data", &Value::Array(meta.clone()));
@@ -108,10 +89,44 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
         server: text(&server)?,
         accepted: counters,
         entries: array(entries)?.iter().map(number).collect::<Result<_, _>>()?,
-        // A name that is no slug was never sealed by this crate.
-        sealed: array(sealed)?.iter().filter_map(|poll| poll.as_string()?.parse().ok()).collect(),
+        // This crate never wrote what it can't read here: such a poll is refused like one that is not recorded.
+        polls: texts(polls)?
+            .chunks_exact(2)
+            .filter_map(|pair| Some((pair[0].parse().ok()?, poll_state(&pair[1])?)))
+            .collect(),
         remains: array(remains)?.into_iter().map(remains_of).collect::<Result<_, _>>()?,
     }))
+}
+
+/// The texts of a list, or of a map: each key, and then its value.
+fn texts(value: Value) -> Result<Vec<String>, QueueError> {
+    match value {
+        Value::Map(map) => {
+            let pairs = map.inner();
+            let each = pairs.iter().map(|(key, value)| Ok([key.as_str_lossy().into_owned(), text(value)?]));
+            Ok(each.collect::<Result<Vec<_>, QueueError>>()?.into_iter().flatten().collect())
+        }
+        Value::Null => Ok(Vec::new()),
+        other => array(other)?.iter().map(text).collect(),
+    }
+}
+
+/// What a queue knows of a poll.
+fn poll_state(text: &str) -> Option<PollState> {
+    if text == "sealed" {
+        return Some(PollState::Sealed);
+    }
+    let (digest, closes_at) = match text.split_once(' ') {
+        None => (text, None),
+        Some((digest, at)) => (digest, Some(Timestamp::from_micros(at.parse().ok()?).ok()?)),
+    };
+    Some(PollState::Recorded { digest: digest.parse::<PollDigest>().ok()?, closes_at })
+}
+
+/// The names of polls.
+pub(super) fn polls(reply: Value) -> Result<Vec<PollSlug>, QueueError> {
+    let name = |name: String| name.parse().map_err(|_| unexpected("a poll", &name.as_str().into()));
+    texts(reply)?.into_iter().map(name).collect()
 }
 
 fn remains_of(value: Value) -> Result<Remains, QueueError> {
@@ -124,50 +139,52 @@ fn remains_of(value: Value) -> Result<Remains, QueueError> {
     })
 }
 
-/// The last position of a partition, or nothing.
-fn end(value: &Value) -> Result<Position, QueueError> {
-    if value.is_null() { Ok(Position::START) } else { position(value) }
-}
-
 pub(super) fn unread(reply: Value, after: &[Position]) -> Result<Vec<Unread>, QueueError> {
     let of_partition = |(value, after): (Value, &Position)| {
-        let fields = array(value)?;
-        let [last, complete, first, votes @ ..] = fields.as_slice() else {
-            return Err(unexpected("what is unread", &Value::Array(fields)));
+        let mut fields = array(value)?.into_iter();
+        let (Some(last), Some(complete), Some(first)) = (fields.next(), fields.next(), fields.next()) else {
+            return Err(unexpected("what is unread", &Value::Array(fields.collect())));
         };
         let mut counters = Counters::new();
-        for (poll, n) in pairs(Value::Array(votes.to_vec()))? {
+        for (poll, n) in pairs(Value::Array(fields.collect()))? {
             *counters.entry(poll_name(&poll)).or_default() += n;
         }
         Ok(Unread {
-            end: end(last)?.max(*after),
+            end: if last.is_null() { *after } else { end(last)? },
             votes: counters,
             complete: complete.as_u64() == Some(1),
-            oldest: appended_at(end(first)?),
+            oldest: if first.is_null() { None } else { appended_at(&first)? },
         })
     };
     array(reply)?.into_iter().zip(after).map(of_partition).collect()
 }
 
-/// A stream entry's id begins with the milliseconds at which Redis made it.
-fn appended_at(position: Position) -> Option<Timestamp> {
-    let millis = u64::from_be_bytes(*position.as_bytes().first_chunk()?);
-    Timestamp::from_micros(i64::try_from(millis).ok()?.checked_mul(1000)?).ok()
+/// When an entry was appended; none if its id is no time.
+fn appended_at(id: &Value) -> Result<Option<Timestamp>, QueueError> {
+    let micros = i64::try_from(entry::made_at(id)?).ok().and_then(|millis| millis.checked_mul(1000));
+    Ok(micros.and_then(|micros| Timestamp::from_micros(micros).ok()))
 }
 
-pub(super) fn appended(reply: Value) -> Result<Vec<Appended>, QueueError> {
-    let answer = |value: &Value| match value {
-        Value::Null => Ok(Appended::Sealed),
-        value => position(value).map(Appended::Stored),
+pub(super) fn appended(reply: Value, frames: &[Frame]) -> Result<Vec<Appended>, QueueError> {
+    let answer = |(value, frame): (&Value, &Frame)| match value {
+        Value::Integer(0) => Ok(Appended::Sealed),
+        Value::Integer(1) => Ok(Appended::UnknownPoll),
+        Value::Integer(2) => Ok(Appended::OtherPoll),
+        id => entry::position_of(frame, id).map(Appended::Stored),
     };
-    array(reply)?.iter().map(answer).collect()
+    let answers = array(reply)?;
+    if answers.len() != frames.len() {
+        return Err(unexpected("an answer for each frame", &Value::Array(answers)));
+    }
+    answers.iter().zip(frames).map(answer).collect()
 }
 
 pub(super) fn seal(reply: Value) -> Result<Seal, QueueError> {
     let mut seal = Seal { ends: Vec::new(), accepted: Vec::new() };
-    for pair in array(reply)?.chunks_exact(2) {
-        seal.ends.push(end(&pair[0])?);
-        seal.accepted.push(number(&pair[1])?);
+    let mut fields = array(reply)?.into_iter();
+    while let (Some(last), Some(votes)) = (fields.next(), fields.next()) {
+        seal.ends.push(end(last)?);
+        seal.accepted.push(number(&votes)?);
     }
     Ok(seal)
 }
@@ -175,16 +192,10 @@ pub(super) fn seal(reply: Value) -> Result<Seal, QueueError> {
 pub(super) fn read(reply: Value, after: Position, limit: usize) -> Result<Read, QueueError> {
     let [found, accepted] = <[Value; 2]>::try_from(array(reply)?)
         .map_err(|fields| unexpected("a read", &Value::Array(fields)))?;
-    let mut entries = Vec::new();
-    for value in array(found)? {
-        let pair = array(value)?;
-        let [at, fields] = pair.as_slice() else { return Err(unexpected("an entry", &Value::Array(pair))) };
-        let fields = if fields.is_null() { Vec::new() } else { array(fields.clone())? };
-        entries.push(entry(position(at)?, &fields));
-    }
+    let mut entries = array(found)?.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     let is_box = !accepted.is_null();
     if is_box && after != Position::START {
-        if entries.first().is_none_or(|first| first.position != after) {
+        if entries.first().is_none_or(|first| !after.is_of(&first.position)) {
             return Err(QueueError::Cut(after));
         }
         entries.remove(0);

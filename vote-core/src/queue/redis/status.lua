@@ -1,4 +1,4 @@
--- What the box says of itself: its name, its meta, the accepted votes, the sealed polls, the entries stored; the
+-- What the box says of itself: its name, its meta, the accepted votes, the polls, the entries stored; the
 -- server's run id; and for each of the remains: its name, the box. Reads no votes: a frontend may not.
 -- KEYS: the key that names the current box
 -- ARGV: key prefix
@@ -19,5 +19,5 @@ for i = 1, #fields, 2 do
   remains[#remains + 1] = {fields[i], fields[i + 1]}
 end
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-return {id, meta, redis.call('HGETALL', box .. 'accepted'), redis.call('SMEMBERS', box .. 'sealed'), entries,
+return {id, meta, redis.call('HGETALL', box .. 'accepted'), redis.call('HGETALL', box .. 'polls'), entries,
   server, remains}

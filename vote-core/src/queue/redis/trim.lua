@@ -22,6 +22,7 @@ for partition = 0, (tonumber(redis.call('HGET', box .. 'meta', 'partitions')) or
     return 0
   end
 end
-redis.call('DEL', box .. 'meta', box .. 'accepted', box .. 'sealed')
+-- Boxes of version 0.1.0 had a set of sealed polls.
+redis.call('DEL', box .. 'meta', box .. 'accepted', box .. 'polls', box .. 'sealed')
 redis.call('HDEL', prefix .. ':remains', id)
 return 1

@@ -1,5 +1,5 @@
--- What lies behind positions: for each partition the last position or false, whether all of it was counted, the first
--- position or false, and then the polls and votes of the entries that were.
+-- What lies behind positions: for each partition the last entry or false, whether all of it was counted, the first
+-- entry's id or false, and then the polls and votes of the entries that were.
 -- KEYS: the key that names the current box
 -- ARGV: key prefix, box or remains, the most entries a partition, then for each partition a position or '-'
 local prefix, of = ARGV[1], ARGV[2]
@@ -28,11 +28,11 @@ for i = 4, #ARGV do
     end
     votes[poll] = votes[poll] + n
   end
-  local last = entries[#entries] and entries[#entries][1] or false
+  local last = entries[#entries] or false
   local complete = 1
   if #entries == limit then
-    local behind = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1][1]
-    if behind ~= last then
+    local behind = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+    if behind[1] ~= last[1] then
       last, complete = behind, 0
     end
   end

@@ -2,7 +2,7 @@
 
 use crate::{
     Partition, Partitions, PepperFingerprint,
-    queue::{Frame, Layout, Position, QueueError, QueueId, Remains, Unread},
+    queue::{Entry, Frame, Layout, Position, QueueError, QueueId, Remains, Unread},
     sqlite::{Failure, Transaction, signed},
 };
 
@@ -37,10 +37,24 @@ impl CurrentBox {
         }
     }
 
-    pub(super) async fn sealed(&self, tx: &mut Transaction<'_>) -> Result<Vec<String>, Failure> {
-        let query = sqlx::query_as("SELECT poll FROM sealed WHERE box = ?1").bind(self.number);
-        let polls: Vec<(String,)> = tx.all(query).await?;
-        Ok(polls.into_iter().map(|(poll,)| poll).collect())
+    /// The last position of each partition, which is known even when its entry is gone; then without a check.
+    pub(super) async fn ends(&self, tx: &mut Transaction<'_>) -> Result<Vec<Position>, Failure> {
+        let query = sqlx::query_as(
+            "SELECT a.partition, a.last, f.poll, f.votes, f.frame
+             FROM (SELECT partition, max(last) AS last FROM accepted WHERE box = ?1 GROUP BY partition) AS a
+             LEFT JOIN frames AS f ON f.position = a.last AND f.box = ?1",
+        );
+        type Last = (u16, i64, Option<String>, Option<u64>, Option<Vec<u8>>);
+        let rows: Vec<Last> = tx.all(query.bind(self.number)).await?;
+        let mut ends = vec![Position::START; usize::from(self.layout.partitions.count())];
+        for (partition, last, poll, votes, frame) in rows {
+            let end = ends.get_mut(usize::from(partition));
+            *end.ok_or_else(|| tx.damaged("the partition of a count"))? = match (poll, votes, frame) {
+                (Some(poll), Some(votes), Some(frame)) => position(last, &poll, votes, &frame),
+                _ => Position::from_bytes(&last.to_be_bytes()).unwrap_or_default(),
+            };
+        }
+        Ok(ends)
     }
 
     /// Adds a frame at the end of its partition, and its votes to the accepted ones.
@@ -64,7 +78,7 @@ impl CurrentBox {
         .bind(frame.votes)
         .bind(number);
         tx.run(count).await?;
-        Ok(position(number))
+        Ok(position(number, frame.poll.as_str(), frame.votes.into(), &frame.bytes))
     }
 
     /// Makes what the box still holds into remains, now that it is replaced. Nothing left is nothing to remember.
@@ -130,16 +144,16 @@ impl Log {
         let nothing = |at: &Position| Unread { end: *at, complete: true, ..Unread::default() };
         let mut unread: Vec<_> = after.iter().map(nothing).collect();
         let ends = sqlx::query_as(
-            "SELECT a.key, (SELECT max(position) FROM frames
-                            WHERE box = ?1 AND partition = a.key AND position > a.value)
-             FROM json_each(?2) AS a",
+            "SELECT a.key, f.position, f.poll, f.votes, f.frame
+             FROM json_each(?2) AS a CROSS JOIN frames AS f ON f.position = (
+                 SELECT max(position) FROM frames WHERE box = ?1 AND partition = a.key AND position > a.value)",
         );
-        let ends: Vec<(u16, Option<i64>)> = tx.all(ends.bind(self.number).bind(&numbers)).await?;
-        for (unread, (_, end)) in unread.iter_mut().zip(ends) {
-            if let Some(end) = end {
-                // Unless the count, which follows, reaches it.
-                (unread.end, unread.complete) = (position(end), false);
-            }
+        type End = (u16, i64, String, u64, Vec<u8>);
+        let ends: Vec<End> = tx.all(ends.bind(self.number).bind(&numbers)).await?;
+        for (partition, end, poll, votes, frame) in ends {
+            let Some(unread) = unread.get_mut(usize::from(partition)) else { continue };
+            // Complete only if the count, which follows, reaches it.
+            (unread.end, unread.complete) = (position(end, &poll, votes, &frame), false);
         }
         // CROSS JOIN: partition by partition, whatever the planner believes.
         let votes = sqlx::query_as(
@@ -154,7 +168,7 @@ impl Log {
         for (partition, poll, votes, last) in votes {
             let Some(unread) = unread.get_mut(usize::from(partition)) else { continue };
             unread.votes.insert(poll, votes);
-            unread.complete |= position(last) == unread.end;
+            unread.complete |= number(unread.end) == Some(last);
         }
         Ok(unread)
     }
@@ -175,12 +189,20 @@ fn queue_id(tx: &Transaction<'_>, bytes: Vec<u8>) -> Result<QueueId, Failure> {
     bytes.try_into().map(QueueId).map_err(|_| tx.damaged("the id of a box"))
 }
 
-/// 8 bytes, big-endian, so that their order is that of the numbers.
-pub(super) fn position(number: i64) -> Position {
-    Position::from_bytes(&number.to_be_bytes()).unwrap_or_default()
+/// A row of `frames`: position, poll, votes and frame.
+pub(super) type Row = (i64, String, u64, Vec<u8>);
+
+pub(super) fn entry((number, poll, votes, frame): Row) -> Entry {
+    Entry { position: position(number, &poll, votes, &frame), poll, votes, frame: frame.into() }
 }
 
-/// The number of a position that this queue gave out.
+/// The order number has 8 bytes, big-endian, so that their order is that of the numbers.
+fn position(number: i64, poll: &str, votes: u64, frame: &[u8]) -> Position {
+    Position::of_entry(&number.to_be_bytes(), poll, votes, frame).unwrap_or_default()
+}
+
+/// The order number of a position that this queue gave out, with a check or, before there were any, without.
 pub(super) fn number(position: Position) -> Option<i64> {
-    position.as_bytes().try_into().ok().map(i64::from_be_bytes)
+    let (order, check) = position.as_bytes().split_first_chunk()?;
+    matches!(check.len(), 0 | Position::CHECK).then(|| i64::from_be_bytes(*order))
 }

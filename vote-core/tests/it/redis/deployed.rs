@@ -9,8 +9,8 @@ use std::{
 use tempfile::TempDir;
 use vote_core::{
     Queue,
-    conformance::{frames, layout, vote},
-    queue::{RedisQueue, Room},
+    conformance::{activate, frames, layout, poll, vote},
+    queue::{Appended, RedisQueue, Room},
 };
 
 use super::eventually;
@@ -86,8 +86,9 @@ async fn takes_votes(words: &[String], places: &[&str]) {
         panic!("it has no limit")
     };
     assert!(limit > 1 << 30, "{limit}");
-    worker.register(id).await.unwrap();
-    assert_eq!(frontend.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap().len(), 1);
+    activate(&worker, id, &[poll()]).await.unwrap();
+    let appended = frontend.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
+    assert!(matches!(appended[..], [Appended::Stored(_)]), "{appended:?}");
     assert!(redis.dir.path().join("appendonlydir").exists(), "the log lies where the command line says");
 }
 

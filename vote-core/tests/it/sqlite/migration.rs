@@ -9,6 +9,7 @@ use sqlx::{
 use vote_core::{
     Timestamp,
     dedup::{Batch, Delivery},
+    queue::PollState,
     store::{Decision, Lookup, QuarantineState, QueueRecord, QueueState},
 };
 
@@ -160,7 +161,8 @@ async fn in_a_queue_of_version_1_what_replaced_boxes_held_becomes_remains() {
     // The first was read to its end and trimmed, the second was not, the third takes votes.
     let rows = format!(
         "{} {} {} {frame} (2, 3, 'pets', 5, x'00'); {frame} (3, 3, 'pets', 1, x'00');
-         INSERT INTO accepted VALUES (1, 3, 'pets', 9, 1), (2, 3, 'pets', 5, 1), (3, 3, 'pets', 1, 2);",
+         INSERT INTO accepted VALUES (1, 3, 'pets', 9, 1), (2, 3, 'pets', 5, 1), (3, 3, 'pets', 1, 2);
+         INSERT INTO sealed VALUES (3, 'tea');",
         of(1, 1),
         of(2, 1),
         of(3, 1),
@@ -174,6 +176,11 @@ async fn in_a_queue_of_version_1_what_replaced_boxes_held_becomes_remains() {
     assert_ne!(remains.id, queue_id(2));
     let read = queue.read(remains.id, Partition(3), Position::START, 9).await.unwrap();
     assert_eq!(read.entries.iter().map(|entry| entry.votes).collect::<Vec<_>>(), [5]);
+    assert_eq!(status.polls, [("tea".parse().unwrap(), PollState::Sealed)].into());
+    // What was read before positions had a check.
+    let end = Position::from_bytes(&2_u64.to_be_bytes()).unwrap();
+    assert_eq!(queue.read(queue_id(3), Partition(3), end, 9).await.unwrap().entries, []);
+    activate(&queue, queue_id(3), &[poll()]).await.unwrap();
     queue.append(queue_id(3), &frames(&[vote(1, 0, 1)])).await.unwrap();
     let again = SqliteQueue::open(&path).await.unwrap().status().await.unwrap().unwrap();
     assert_eq!(again.remains, status.remains, "the identity stays");

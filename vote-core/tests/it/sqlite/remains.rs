@@ -10,7 +10,7 @@ async fn what_is_left_of_a_replaced_box_survives_a_restart_beside_the_new_one() 
     let partition = flush[0].partition;
     let stored = queue.append(first, &flush).await.unwrap();
     let second = queue.create(layout(), Some(first)).await.unwrap();
-    queue.register(second).await.unwrap();
+    activate(&queue, second, &[poll()]).await.unwrap();
     queue.append(second, &flush).await.unwrap();
     drop(queue);
     let queue = SqliteQueue::open(&files.last_path()).await.unwrap();
@@ -39,7 +39,7 @@ async fn boxes_replaced_again_and_again_each_leave_their_own_remains() {
         queue.append(id, &frames(&[vote(round, 0, 1), vote(round + 100, 0, 1)])).await.unwrap();
         replaced.push(id);
         id = queue.create(layout(), Some(id)).await.unwrap();
-        queue.register(id).await.unwrap();
+        activate(&queue, id, &[poll()]).await.unwrap();
     }
     let remains = queue.status().await.unwrap().unwrap().remains;
     assert_eq!(remains.iter().map(|remains| remains.of).collect::<Vec<_>>(), replaced);
@@ -103,4 +103,34 @@ async fn all_who_open_a_file_find_the_same_server_and_in_a_copy_another() {
     let mut beside = raw(&path).await;
     sqlx::query("VACUUM INTO ?1").bind(copy.to_str().unwrap()).execute(&mut beside).await.unwrap();
     assert_ne!(server(&copy).await, original);
+}
+
+#[tokio::test]
+async fn a_number_that_is_used_again_after_a_rollback_is_no_anchor() {
+    let files = Files::new();
+    let (queue, id) = open_queue(&files).await;
+    let partition = frames(&[vote(1, 0, 1)])[0].partition;
+    drop(queue);
+    let (path, backup) = (files.last_path(), files.new_path());
+    let copy = |from: &Path, to: &Path| {
+        for ending in ["", "-wal", "-shm"] {
+            let name = |path: &Path| PathBuf::from(format!("{}{ending}", path.display()));
+            drop(std::fs::remove_file(name(to)));
+            if name(from).exists() {
+                std::fs::copy(name(from), name(to)).unwrap();
+            }
+        }
+    };
+    copy(&path, &backup);
+    let queue = SqliteQueue::open(&path).await.unwrap();
+    let lost = queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
+    let Appended::Stored(committed) = lost[0] else { panic!("{lost:?}") };
+    queue.read(id, partition, committed, 9).await.unwrap();
+    drop(queue);
+    copy(&backup, &path);
+    let queue = SqliteQueue::open(&path).await.unwrap();
+    let again = queue.append(id, &frames(&[vote(1, 1, 2)])).await.unwrap();
+    let Appended::Stored(other) = again[0] else { panic!("{again:?}") };
+    assert_eq!(other.as_bytes()[..8], committed.as_bytes()[..8], "the number is used again");
+    assert_eq!(queue.read(id, partition, committed, 9).await, Err(QueueError::Cut(committed)));
 }

@@ -1,0 +1,157 @@
+//! For which polls votes are taken.
+
+use super::*;
+use crate::{
+    Keep, PollDigest, Timestamp,
+    conformance::{digest, record},
+    poll::Voters,
+    queue::PollState,
+};
+
+/// A registered box that knows no polls.
+async fn without_polls(harness: &dyn QueueHarness) -> (Arc<dyn Queue>, QueueId) {
+    let queue = harness.fresh().await;
+    let id = queue.create(layout(), None).await.expect("a box can be made");
+    queue.register(id).await.expect("a box can be registered");
+    (queue, id)
+}
+
+/// The digest of the suite's poll with another rule.
+fn other_digest() -> PollDigest {
+    let options = ["cats", "dogs"].map(|slug| slug.parse().expect("a slug"));
+    PollDigest::of(poll(), options, Keep::Last, Voters::Cookie)
+}
+
+async fn polls_of(queue: &dyn Queue) -> Vec<(PollSlug, PollState)> {
+    queue.status().await.expect("a status").expect("a box").polls.into_iter().collect()
+}
+
+fn recorded(closes_at: Option<Timestamp>) -> PollState {
+    PollState::Recorded { digest: digest(poll()), closes_at }
+}
+
+fn at(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp::MIN.saturating_add(seconds * 1_000_000))
+}
+
+pub(super) async fn what_is_recorded_is_in_the_status(harness: &dyn QueueHarness) {
+    let queue = harness.fresh().await;
+    let id = queue.create(layout(), None).await.expect("a box can be made");
+    let records = [PollRecord { closes_at: at(5), ..record(poll()) }, record(other_poll())];
+    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "before the box is registered");
+    let expected = [
+        (other_poll(), PollState::Recorded { digest: digest(other_poll()), closes_at: None }),
+        (poll(), recorded(at(5))),
+    ];
+    assert_eq!(polls_of(&*queue).await, expected);
+    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "again");
+    let queue = harness.reopen(queue).await;
+    assert_eq!(polls_of(&*queue).await, expected, "a restart forgets none");
+}
+
+pub(super) async fn a_poll_that_is_not_recorded_is_refused(harness: &dyn QueueHarness) {
+    let (queue, id) = without_polls(harness).await;
+    let flush = some_frames(2);
+    assert_eq!(queue.append(id, &flush[..1]).await, Ok(vec![Appended::UnknownPoll]));
+    let nothing = read(&*queue, id, Position::START, ALL).await;
+    assert_eq!(
+        (nothing.entries.len(), nothing.accepted),
+        (0, Some(counters(&[]))),
+        "neither stored nor counted"
+    );
+    queue.record_polls(id, &[record(poll())]).await.expect("a poll can be recorded");
+    append(&*queue, id, &flush[1..]).await;
+    assert_eq!(read(&*queue, id, Position::START, ALL).await.entries.len(), 1, "from then on it is taken");
+}
+
+pub(super) async fn another_definition_of_a_poll_is_refused(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    let flush = [Frame { digest: other_digest(), ..some_frames(1)[0].clone() }];
+    assert_eq!(queue.append(id, &flush).await, Ok(vec![Appended::OtherPoll]));
+    let nothing = read(&*queue, id, Position::START, ALL).await;
+    assert_eq!(
+        (nothing.entries.len(), nothing.accepted),
+        (0, Some(counters(&[]))),
+        "neither stored nor counted"
+    );
+}
+
+pub(super) async fn a_digest_is_written_once(harness: &dyn QueueHarness) {
+    let (queue, id) = without_polls(harness).await;
+    queue.record_polls(id, &[record(poll())]).await.expect("a poll can be recorded");
+    let other = PollRecord { digest: other_digest(), closes_at: at(5), ..record(poll()) };
+    let records = [record(other_poll()), other];
+    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![poll()]), "it says which poll differs");
+    let polls = queue.status().await.expect("a status").expect("a box").polls;
+    assert_eq!(polls.get(&poll()), Some(&recorded(None)), "nothing of the poll has changed");
+    assert!(polls.contains_key(&other_poll()), "the others are recorded");
+    let flush = some_frames(2);
+    let flush = [flush[0].clone(), Frame { digest: other_digest(), ..flush[1].clone() }];
+    let appended = queue.append(id, &flush).await.expect("an answer for each frame");
+    assert!(matches!(appended[..], [Appended::Stored(_), Appended::OtherPoll]), "{appended:?}");
+}
+
+pub(super) async fn a_closing_time_follows(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    for closes_at in [at(9), at(5), None, at(7)] {
+        let record = PollRecord { closes_at, ..record(poll()) };
+        assert_eq!(queue.record_polls(id, &[record]).await, Ok(vec![]));
+        let polls = queue.status().await.expect("a status").expect("a box").polls;
+        assert_eq!(polls.get(&poll()), Some(&recorded(closes_at)));
+    }
+    append(&*queue, id, &some_frames(1)).await;
+}
+
+pub(super) async fn a_poll_is_sealed_whether_it_was_recorded_or_not(harness: &dyn QueueHarness) {
+    let (queue, id) = without_polls(harness).await;
+    queue.record_polls(id, &[record(poll())]).await.expect("a poll can be recorded");
+    for poll in [poll(), other_poll()] {
+        queue.seal(id, poll).await.expect("a seal");
+    }
+    let expected = [(other_poll(), PollState::Sealed), (poll(), PollState::Sealed)];
+    assert_eq!(polls_of(&*queue).await, expected);
+    let cars = Frame { poll: other_poll(), digest: digest(other_poll()), ..some_frames(1)[0].clone() };
+    let appended = queue.append(id, &[some_frames(1)[0].clone(), cars]).await;
+    assert_eq!(appended, Ok(vec![Appended::Sealed, Appended::Sealed]));
+}
+
+pub(super) async fn a_sealed_poll_is_never_recorded_again(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    queue.seal(id, poll()).await.expect("a seal");
+    let records = [record(poll()), PollRecord { digest: other_digest(), ..record(poll()) }];
+    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "it is no other definition");
+    let status = queue.status().await.expect("a status").expect("a box");
+    assert!(status.is_sealed(poll()), "{:?}", status.polls);
+    assert_eq!(queue.append(id, &some_frames(1)).await, Ok(vec![Appended::Sealed]));
+}
+
+pub(super) async fn a_refused_frame_holds_up_no_other(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    queue.seal(id, other_poll()).await.expect("a seal");
+    let good = some_frames(3);
+    let of = |name: &str| Frame { poll: name.parse().expect("a slug"), ..good[0].clone() };
+    let other = Frame { digest: other_digest(), ..good[0].clone() };
+    let flush = [of("cars"), good[0].clone(), of("tea"), good[1].clone(), other, good[2].clone()];
+    let appended = queue.append(id, &flush).await.expect("an answer for each frame");
+    assert!(
+        matches!(
+            appended[..],
+            [
+                Appended::Sealed,
+                Appended::Stored(_),
+                Appended::UnknownPoll,
+                Appended::Stored(_),
+                Appended::OtherPoll,
+                Appended::Stored(_)
+            ]
+        ),
+        "{appended:?}"
+    );
+    let found = read(&*queue, id, Position::START, ALL).await;
+    let positions = appended.iter().filter_map(|appended| match appended {
+        Appended::Stored(position) => Some(*position),
+        _ => None,
+    });
+    assert!(found.entries.iter().map(|entry| entry.position).eq(positions), "{appended:?}");
+    assert_eq!(found.accepted, Some(counters(&[(poll(), 3)])));
+}

@@ -1,0 +1,62 @@
+//! What workers record of polls in queues.
+
+use std::{sync::Arc, time::Duration};
+
+use vote_core::{
+    Poll, PollSlug, Polls, Queue, Store, Timestamp,
+    conformance::{digest, layout, poll},
+    queue::{MemoryQueue, PollState},
+    store::MemoryStore,
+};
+use vote_service::Shutdown;
+
+use crate::memory::{boxed, options, parts};
+
+async fn eventually(queue: &dyn Queue, poll: PollSlug, expected: PollState) {
+    let found = async || queue.status().await.unwrap().unwrap().polls.get(&poll).copied();
+    for _ in 0..250 {
+        if found().await == Some(expected) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(found().await, Some(expected), "poll {poll}");
+}
+
+fn example(slug: &str, closes_at: Option<Timestamp>) -> Poll {
+    Poll { slug: slug.parse().unwrap(), closes_at, ..Polls::example().get("pets").unwrap().clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_knows_the_polls_of_the_store_before_it_takes_votes_and_those_that_come_later() {
+    let store = Arc::new(MemoryStore::new());
+    let queue = boxed(MemoryQueue::new()).await;
+    let shutdown = Shutdown::new();
+    let worker = vote_worker::run(parts(store.clone(), &[Arc::clone(&queue)]), options(1), shutdown.clone());
+    let worker = tokio::spawn(worker);
+    let recorded =
+        |slug: &str, closes_at| PollState::Recorded { digest: digest(slug.parse().unwrap()), closes_at };
+    loop {
+        let status = queue.status().await.unwrap().unwrap();
+        if status.registered {
+            break assert_eq!(status.polls, [(poll(), recorded("pets", None))].into());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    // As another worker does, with a newer file.
+    let tea = "tea".parse().unwrap();
+    store.register_poll(&example("tea", Some(Timestamp::MAX))).await.unwrap();
+    eventually(&*queue, tea, recorded("tea", Some(Timestamp::MAX))).await;
+    store.register_poll(&example("tea", None)).await.unwrap();
+    eventually(&*queue, tea, recorded("tea", None)).await;
+
+    store.close_poll(tea).await.unwrap();
+    eventually(&*queue, tea, PollState::Sealed).await;
+    let next = queue.create(layout(), Some(queue.status().await.unwrap().unwrap().id)).await;
+    next.unwrap();
+    eventually(&*queue, tea, PollState::Sealed).await;
+    eventually(&*queue, poll(), recorded("pets", None)).await;
+    shutdown.trigger();
+    worker.await.unwrap().unwrap();
+}
