@@ -22,12 +22,17 @@ impl Monitor {
     /// Records the registered polls that are not closed where the queue does not know them, or knows another closing
     /// time.
     pub(super) async fn record_polls(&mut self, status: &QueueStatus) -> Result<(), Shut> {
-        let polls = self.parts.registry.polls();
+        let mut polls = self.parts.registry.polls();
         let is_old_news = |(id, compared, states): &(QueueId, Arc<[RegisteredPoll]>, PollStates)| {
             *id == status.id && Arc::ptr_eq(compared, &polls) && *states == status.polls
         };
         if self.compared.last.as_ref().is_some_and(is_old_news) {
             return Ok(());
+        }
+        if !missing(&polls, status).is_empty() {
+            // A worker that is cut off from the store must not undo what others have recorded since.
+            self.parts.registry.refresh().await?;
+            polls = self.parts.registry.polls();
         }
         let missing = missing(&polls, status);
         if !missing.is_empty() {
