@@ -84,7 +84,7 @@ struct Accepted<'a> {
 }
 
 impl Frontend {
-    /// A frontend that hands its votes to `writer`.
+    /// A frontend that hands its votes to `writer`, the intake of which was started with the same polls.
     #[must_use]
     pub fn new(parts: Parts, writer: Writer) -> Self {
         let pages = Pages::new(&parts.polls);

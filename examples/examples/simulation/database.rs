@@ -102,6 +102,11 @@ impl Database {
         Self::end_all(state);
     }
 
+    /// Ends all sessions of lanes, as an administrator can.
+    pub(crate) fn end_sessions(&self) {
+        Self::end_all(self.lock());
+    }
+
     pub(crate) fn start(&self) {
         self.lock().up = true;
     }

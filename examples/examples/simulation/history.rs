@@ -15,6 +15,8 @@ pub(crate) const DURATION: Duration = Duration::from_secs(60);
 pub(crate) const CLOSES_AFTER: Duration = Duration::from_secs(40);
 /// The longest that an ordinary fault stands.
 const LONGEST: Duration = Duration::from_secs(15);
+/// How long lanes go on whose locks are lost.
+const LOCKLESS: Duration = Duration::from_secs(10);
 /// A fault that a pipeline must live with for as long as it lasts.
 const STANDING: Duration = Duration::from_secs(50);
 
@@ -152,6 +154,8 @@ pub(crate) fn plan(seed: u64, kind: Kind) -> Vec<Planned> {
         if let Some(fault) = any(&random, kind) {
             // Now and then one that stays until nearly the end: what the pipeline can still reach must be counted.
             let longest = if random.chance(100) { STANDING } else { LONGEST };
+            // Without locks nobody can tell who owns what: that ends with the sessions, and soon.
+            let longest = if fault == Fault::LoseLocks { LOCKLESS } else { longest };
             let lasts = Duration::from_millis(200) + random.up_to(longest);
             plan.push(Planned { at, lasts, fault });
         }

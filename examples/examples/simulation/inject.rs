@@ -148,6 +148,10 @@ fn end(fault: Fault, world: &World, truth: &mut Truth) {
             truth.owners_change(now);
             world.database.start();
         }
+        Fault::LoseLocks => {
+            truth.owners_change(now);
+            world.database.end_sessions();
+        }
         Fault::StopWorker { worker }
         | Fault::KillWorker { worker }
         | Fault::StartWorkerWithOldFile { worker } => {
@@ -173,7 +177,6 @@ fn end(fault: Fault, world: &World, truth: &mut Truth) {
         | Fault::PromoteReplica { .. }
         | Fault::ReplaceServer { .. }
         | Fault::CopyServer { .. }
-        | Fault::LoseLocks
         | Fault::FailOver { .. }
         | Fault::ClosePoll => {}
     }

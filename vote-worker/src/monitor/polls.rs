@@ -22,12 +22,16 @@ impl Monitor {
     /// Records the registered polls that are not closed where the queue does not know them, or knows another closing
     /// time.
     pub(super) async fn record_polls(&mut self, status: &QueueStatus) -> Result<(), Shut> {
-        let catalog = self.parts.registry.catalog();
+        let mut catalog = self.parts.registry.catalog();
         let is_old_news = |(id, compared, states): &(QueueId, Arc<Catalog>, PollStates)| {
             *id == status.id && Arc::ptr_eq(compared, &catalog) && *states == status.polls
         };
         if self.compared.last.as_ref().is_some_and(is_old_news) {
             return Ok(());
+        }
+        if !missing(&catalog.polls, status).is_empty() {
+            // A worker that is cut off from the store must not undo what others have recorded since.
+            catalog = self.parts.registry.refresh().await?;
         }
         let missing = missing(&catalog.polls, status);
         if !missing.is_empty() {
