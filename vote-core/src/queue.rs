@@ -341,6 +341,9 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Allows the queue to forget entries of a partition before a position; it keeps the entry at the position, the
     /// anchor of the next read. Only a hint: what was trimmed is not read again, but it may also stay. Works when
     /// the queue is full. Of remains no anchor is kept: they are gone when each partition was trimmed to its end.
+    ///
+    /// Where the entry at the position is not there, nothing is trimmed: the queue is not in the state that was read, so
+    /// what is before the position may never have been.
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError>;
 
     /// Refuses votes for a poll from now on, whether it was recorded or not, and says what there is of it. Sealing twice

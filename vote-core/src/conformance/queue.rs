@@ -27,6 +27,7 @@ suite!(QueueHarness, QueueFault, queue_conformance, queue, {
     the_count_is_of_votes_by_partition_and_poll: CountsFrames,
     a_trim_keeps_the_entry_at_the_position: TrimsTheAnchor,
     a_trim_keeps_what_was_not_read: TrimsEverything,
+    a_trim_to_an_entry_that_is_not_there_changes_nothing: TrimsBlindly,
     positions_go_on_after_everything_was_trimmed: RestartsPositions,
     a_lost_entry_is_a_cut: HidesACut,
     an_id_that_is_used_again_is_no_anchor: IgnoresTheCheck,
@@ -243,6 +244,23 @@ async fn a_trim_keeps_what_was_not_read(harness: &dyn QueueHarness) {
     queue.trim(id, PARTITION, positions[1]).await.expect("a trim");
     let rest = read(&*queue, id, positions[1], ALL).await.entries;
     assert_eq!(rest.iter().map(|e| e.position).collect::<Vec<_>>(), positions[2..]);
+}
+
+async fn a_trim_to_an_entry_that_is_not_there_changes_nothing(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    let positions = append(&*queue, id, &some_frames(4)).await;
+    // As if the server had gone back to a state in which nothing was after the second entry.
+    let mut later = positions[3].as_bytes().to_vec();
+    later[..8]
+        .iter_mut()
+        .rev()
+        .find(|byte| **byte < 0xff)
+        .map(|byte| *byte += 1)
+        .expect("there are later ones");
+    let later = Position::from_bytes(&later).expect("as long as the one before");
+    queue.trim(id, PARTITION, later).await.expect("it is only a hint");
+    let rest = read(&*queue, id, Position::START, ALL).await.entries;
+    assert_eq!(rest.iter().map(|e| e.position).collect::<Vec<_>>(), positions);
 }
 
 async fn positions_go_on_after_everything_was_trimmed(harness: &dyn QueueHarness) {

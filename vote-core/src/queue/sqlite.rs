@@ -184,17 +184,7 @@ impl Queue for SqliteQueue {
         log.has(partition)?;
         let from = number(after);
         if log.is_box && after != Position::START {
-            let query = sqlx::query_as(
-                "SELECT position, poll, votes, frame FROM frames
-                 WHERE position = ?1 AND box = ?2 AND partition = ?3",
-            )
-            // NULL, which nothing equals, if this queue never gave out such a position.
-            .bind(from)
-            .bind(log.number)
-            .bind(partition.0);
-            let anchor: Option<Row> = tx.one(query).await?;
-            let anchor = anchor.map(entry).filter(|anchor| after.is_of(&anchor.position));
-            anchor.ok_or(QueueError::Cut(after))?;
+            log.entry_at(&mut tx, partition, after).await?.ok_or(QueueError::Cut(after))?;
         }
         // One more than asked for tells whether the end was reached.
         let query = sqlx::query_as(
@@ -225,6 +215,9 @@ impl Queue for SqliteQueue {
         let mut tx = self.file.writer.begin().await?;
         let log = Log::named(&mut tx, id).await?;
         log.has(partition)?;
+        if log.is_box && log.entry_at(&mut tx, partition, upto).await?.is_none() {
+            return Ok(tx.commit().await?);
+        }
         // A position of another kind of queue trims nothing: it is only a hint.
         let upto = number(upto).unwrap_or_default();
         let before = if log.is_box { upto } else { upto.saturating_add(1) };

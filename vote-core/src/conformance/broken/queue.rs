@@ -35,6 +35,7 @@ pub enum QueueFault {
     CountsFrames,
     TrimsTheAnchor,
     TrimsEverything,
+    TrimsBlindly,
     RestartsPositions,
     HidesACut,
     IgnoresTheCheck,
@@ -241,16 +242,15 @@ impl Queue for BrokenQueue {
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
-        let beyond = |number: u64| Position::from_bytes(&number.to_be_bytes()).unwrap_or_default();
+        let order = upto.as_bytes().first_chunk().copied().map_or(0, u64::from_be_bytes);
         match self.fault {
-            QueueFault::TrimsTheAnchor => {
-                let order = upto.as_bytes().first_chunk().copied().map_or(0, u64::from_be_bytes);
-                self.inner.trim(id, partition, beyond(order + 1)).await
-            }
-            QueueFault::KeepsTheRemains if id != self.current().await => Ok(()),
-            QueueFault::TrimsEverything => self.inner.trim(id, partition, beyond(u64::MAX)).await,
-            _ => self.inner.trim(id, partition, upto).await,
+            QueueFault::TrimsTheAnchor => self.inner.trim_blindly(partition, order + 1),
+            QueueFault::KeepsTheRemains if id != self.current().await => {}
+            QueueFault::TrimsEverything => self.inner.trim_blindly(partition, u64::MAX),
+            QueueFault::TrimsBlindly => self.inner.trim_blindly(partition, order),
+            _ => self.inner.trim(id, partition, upto).await?,
         }
+        Ok(())
     }
 
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {

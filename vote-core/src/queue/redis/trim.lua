@@ -4,7 +4,12 @@
 -- ARGV: key prefix, box or remains, partition, position
 local prefix, id = ARGV[1], ARGV[2]
 if redis.call('GET', KEYS[1]) == id then
-  return redis.call('XTRIM', prefix .. ':' .. id .. ':p:' .. ARGV[3], 'MINID', ARGV[4])
+  local stream = prefix .. ':' .. id .. ':p:' .. ARGV[3]
+  -- Where it is not there, this is an earlier state of the log than the one that was read.
+  if #redis.call('XRANGE', stream, ARGV[4], ARGV[4]) == 0 then
+    return 0
+  end
+  return redis.call('XTRIM', stream, 'MINID', ARGV[4])
 end
 local of = redis.call('HGET', prefix .. ':remains', id)
 if not of then

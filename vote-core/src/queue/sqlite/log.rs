@@ -122,6 +122,24 @@ impl Log {
     }
 
     /// Forgets remains of which nothing is left.
+    /// The entry at a position, if it is the one that was there when the position was given out.
+    pub(super) async fn entry_at(
+        &self,
+        tx: &mut Transaction<'_>,
+        partition: Partition,
+        at: Position,
+    ) -> Result<Option<Entry>, Failure> {
+        let query = sqlx::query_as(
+            "SELECT position, poll, votes, frame FROM frames WHERE position = ?1 AND box = ?2 AND partition = ?3",
+        )
+        // NULL, which nothing equals, if this queue never gave out such a position.
+        .bind(number(at))
+        .bind(self.number)
+        .bind(partition.0);
+        let found: Option<Row> = tx.one(query).await?;
+        Ok(found.map(entry).filter(|entry| at.is_of(&entry.position)))
+    }
+
     pub(super) async fn forget_if_empty(&self, tx: &mut Transaction<'_>) -> Result<(), Failure> {
         let delete = sqlx::query(
             "DELETE FROM remains WHERE box = ?1 AND NOT EXISTS (SELECT 1 FROM frames WHERE box = ?1)",
