@@ -312,7 +312,7 @@ impl<'a> View<'a> {
         self.books.queues.iter().any(|record| record.id == queue && record.state == QueueState::Retired)
     }
 
-    /// Frames of a poll about which nobody has decided.
+    /// Frames of a poll with quarantined votes about which nobody has decided.
     fn undecided(&self, poll: &str) -> Option<String> {
         let of_poll = self.books.quarantine.iter().filter(|total| total.poll == poll);
         let pending: u64 = of_poll.map(|total| total.pending).sum();

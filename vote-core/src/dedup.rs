@@ -5,15 +5,15 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
 };
 
 use crate::{
-    Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, VoterKey, frame,
+    Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey,
     queue::{Counters, Entry},
     store::{
-        Ballot, Checkpoint, CommitPlan, LedgerEntry, PollPlan, QuarantinedFrame, RegisteredPoll,
-        ReplayOutcome, Replayed,
+        Ballot, Checkpoint, CommitPlan, LedgerEntry, PollPlan, QuarantinedFrame, QuarantinedVotes,
+        RegisteredPoll, ReplayOutcome, Replayed, Undecodable,
     },
 };
 
@@ -84,7 +84,7 @@ pub fn went_back(before: &Counters, now: &Counters) -> bool {
     before.iter().any(|(poll, count)| now.get(poll).copied().unwrap_or_default() < *count)
 }
 
-/// What was read for one partition, decoded: ballots by poll, and what has to be set aside.
+/// What was read for one partition, decoded: ballots by poll, and votes that have to be quarantined.
 #[derive(Debug)]
 pub struct Batch {
     partition: Partition,
@@ -102,9 +102,12 @@ struct PollBatch {
 }
 
 impl Batch {
-    /// Decodes what was delivered, and frames that had been set aside and are tried again. A frame that does not
-    /// decode, or is of a poll or for an option that is not registered, or of a poll whose count is final, is set
-    /// aside whole, with the reason, or stays so.
+    /// Decodes what was delivered, and tries quarantined votes again.
+    ///
+    /// A frame is quarantined whole if it does not decode, if its poll is not registered, or if the count of its poll is
+    /// final. Of any other frame the votes for options that the poll has are counted, and only the others are
+    /// quarantined: they came from other voters, who can do nothing about them. Votes that are tried again and still
+    /// can't be counted stay quarantined, with the new reason.
     #[must_use]
     pub fn decode(
         partition: Partition,
@@ -138,35 +141,57 @@ impl Batch {
     }
 
     fn take(&mut self, queue: QueueId, partitions: Partitions, polls: &[RegisteredPoll], entry: Entry) {
-        match open(self.partition, partitions, polls, &entry) {
-            Ok((poll, ballots)) => self.count(queue, poll, ballots),
-            Err(Unfit { reason, awaits_poll }) => {
-                self.account(queue, &entry.poll).quarantined += signed(entry.votes);
-                let Entry { position, poll, votes, frame } = entry;
-                self.quarantine.push(QuarantinedFrame {
-                    queue,
-                    position,
-                    poll,
-                    votes,
-                    reason,
-                    awaits_poll,
-                    frame,
-                });
-            }
-        }
+        let Entry { position, poll, votes, frame } = entry;
+        // Quarantined until it turns out what of it can be counted.
+        let mut frame = QuarantinedFrame {
+            queue,
+            position,
+            poll,
+            accounted: votes,
+            quarantined: QuarantinedVotes::All,
+            reason: String::new(),
+            awaits_poll: false,
+            frame,
+        };
+        let unfit = self.count_what_can_be(partitions, polls, &frame);
+        let Some(Unfit { votes, reason, awaits_poll }) = unfit else { return };
+        (frame.quarantined, frame.reason, frame.awaits_poll) = (votes, reason, awaits_poll);
+        self.account(queue, &frame.poll).quarantined += signed(frame.votes());
+        self.quarantine.push(frame);
     }
 
-    fn replay(&mut self, partitions: Partitions, polls: &[RegisteredPoll], set_aside: QuarantinedFrame) {
-        let QuarantinedFrame { queue, position, poll, votes, frame, .. } = set_aside;
-        let outcome = match open(self.partition, partitions, polls, &Entry { position, poll, votes, frame }) {
-            Ok((poll, ballots)) => {
-                self.account(queue, poll.slug.as_str()).quarantined -= signed(votes);
-                self.count(queue, poll, ballots);
-                ReplayOutcome::Counted
+    fn replay(&mut self, partitions: Partitions, polls: &[RegisteredPoll], frame: QuarantinedFrame) {
+        let unfit = self.count_what_can_be(partitions, polls, &frame);
+        let stay = unfit.as_ref().map_or(0, |unfit| unfit.votes.count(frame.accounted));
+        let counted = signed(frame.votes()) - signed(stay);
+        if counted != 0 {
+            self.account(frame.queue, &frame.poll).quarantined -= counted;
+        }
+        let outcome = unfit.map_or(ReplayOutcome::Counted, |Unfit { votes, reason, awaits_poll }| {
+            ReplayOutcome::Held { votes, reason, awaits_poll }
+        });
+        let QuarantinedFrame { queue, position, quarantined: tried, .. } = frame;
+        self.replayed.push(Replayed { queue, position, tried, outcome });
+    }
+
+    /// Counts those of the quarantined votes of a frame that can be counted; returns the others.
+    fn count_what_can_be(
+        &mut self,
+        partitions: Partitions,
+        polls: &[RegisteredPoll],
+        frame: &QuarantinedFrame,
+    ) -> Option<Unfit> {
+        match open(self.partition, partitions, polls, frame) {
+            Ok(Opened { poll, ballots, unfit }) => {
+                if !ballots.is_empty() {
+                    self.count(frame.queue, poll, ballots);
+                }
+                unfit
             }
-            Err(Unfit { reason, awaits_poll }) => ReplayOutcome::Held { reason, awaits_poll },
-        };
-        self.replayed.push(Replayed { queue, position, outcome });
+            Err(Unopened { reason, awaits_poll }) => {
+                Some(Unfit { votes: frame.quarantined.clone(), reason, awaits_poll })
+            }
+        }
     }
 
     fn count(&mut self, queue: QueueId, poll: &RegisteredPoll, ballots: Vec<Ballot>) {
@@ -186,7 +211,7 @@ impl Batch {
         })
     }
 
-    /// What is set aside.
+    /// What is quarantined, frames that were tried again not among it.
     #[must_use]
     pub fn quarantine(&self) -> &[QuarantinedFrame] {
         &self.quarantine
@@ -230,52 +255,97 @@ impl Batch {
     }
 }
 
-/// A count of votes that may go either way. An entry that is accounted as more than this holds is damaged, and is set
-/// aside.
+/// A count of votes that may go either way. An entry that is accounted as more than this holds is damaged, and is
+/// quarantined.
 fn signed(votes: u64) -> i64 {
     i64::try_from(votes).unwrap_or(i64::MAX)
 }
 
-/// Why an entry can't be counted.
+/// Votes of a frame that can't be counted.
 struct Unfit {
+    votes: QuarantinedVotes,
     reason: String,
-    /// Whether it could be if its poll were registered.
+    /// Whether they could be if their poll were registered.
     awaits_poll: bool,
 }
 
-impl From<String> for Unfit {
+/// Why no vote of a frame can be counted.
+struct Unopened {
+    reason: String,
+    awaits_poll: bool,
+}
+
+impl From<String> for Unopened {
     fn from(reason: String) -> Self {
         Self { reason, awaits_poll: false }
     }
 }
 
-/// The ballots of an entry, or why it can't be counted.
+impl From<Undecodable> for Unopened {
+    fn from(error: Undecodable) -> Self {
+        error.to_string().into()
+    }
+}
+
+/// The quarantined votes of a frame whose poll is counted.
+struct Opened<'a> {
+    poll: &'a RegisteredPoll,
+    /// Those that can be counted.
+    ballots: Vec<Ballot>,
+    /// The others.
+    unfit: Option<Unfit>,
+}
+
 fn open<'a>(
     partition: Partition,
     partitions: Partitions,
     polls: &'a [RegisteredPoll],
-    entry: &Entry,
-) -> Result<(&'a RegisteredPoll, Vec<Ballot>), Unfit> {
-    let slug: PollSlug = entry.poll.parse().map_err(|e: crate::slug::SlugError| format!("poll: {e}"))?;
-    let votes = frame::decode(slug, partition, partitions, entry.votes, &entry.frame)
-        .map_err(|e| format!("frame: {e}"))?;
+    frame: &QuarantinedFrame,
+) -> Result<Opened<'a>, Unopened> {
+    let slug: PollSlug = frame.poll.parse().map_err(Undecodable::from)?;
+    let votes = frame.decode(partition, partitions)?;
     let poll = polls
         .iter()
         .find(|poll| poll.slug == slug)
-        .ok_or_else(|| Unfit { reason: format!("poll {slug} is not registered"), awaits_poll: true })?;
+        .ok_or_else(|| Unopened { reason: format!("poll {slug} is not registered"), awaits_poll: true })?;
     if poll.final_at.is_some() {
         return Err(format!("it came after the count of poll {slug} was final").into());
     }
-    let mut last_seen: Option<OptionSlug> = None;
-    for vote in &votes {
-        if last_seen != Some(vote.option) && !poll.options.contains(&vote.option) {
-            return Err(format!("poll {slug} has no option {}", vote.option).into());
-        }
-        last_seen = Some(vote.option);
+    if let Some(last) = frame.quarantined.indices().and_then(<[u32]>::last)
+        && *last as usize >= votes.len()
+    {
+        // Counted votes would be taken off a number that they are not part of.
+        return Err(format!("vote {last} is quarantined, and the frame has {}", votes.len()).into());
     }
-    let ballots =
-        votes.into_iter().map(|v| Ballot { voter: v.voter, option: v.option, cast_at: v.cast_at }).collect();
-    Ok((poll, ballots))
+    let tried = (0..).zip(votes).filter(|(index, _)| frame.quarantined.contains(*index));
+    Ok(sort(poll, tried))
+}
+
+/// How many unknown options a reason names.
+const NAMED: usize = 8;
+
+/// Tells votes for options of the poll from others.
+fn sort(poll: &RegisteredPoll, votes: impl Iterator<Item = (u32, Vote)>) -> Opened<'_> {
+    let (mut ballots, mut indices) = (Vec::new(), Vec::new());
+    let mut unknown: BTreeSet<OptionSlug> = BTreeSet::new();
+    let mut last_known: Option<OptionSlug> = None;
+    for (index, Vote { voter, option, cast_at, .. }) in votes {
+        if last_known == Some(option) || poll.options.contains(&option) {
+            last_known = Some(option);
+            ballots.push(Ballot { voter, option, cast_at });
+        } else {
+            unknown.insert(option);
+            indices.push(index);
+        }
+    }
+    let unfit = (!indices.is_empty()).then(|| {
+        // A frame may name thousands.
+        let names: Vec<&str> = unknown.iter().map(OptionSlug::as_str).take(NAMED).collect();
+        let more = if unknown.len() > NAMED { ", …" } else { "" };
+        let reason = format!("poll {} has no option {}{more}", poll.slug, names.join(", "));
+        Unfit { votes: QuarantinedVotes::At(indices), reason, awaits_poll: false }
+    });
+    Opened { poll, ballots, unfit }
 }
 
 /// New voters and superseded votes, by queue.

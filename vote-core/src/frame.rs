@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Options travel by name, so that reordering them in `polls.toml` can't change a vote. The checksum covers poll and
-//! partition, so that a frame can't be read as one of another. What does not decode is set aside whole by the
-//! worker, never dropped.
+//! partition, so that a frame can't be read as one of another. The worker quarantines what does not
+//! decode whole, and never drops it.
 
 use bincode::{
     Decode, Encode,

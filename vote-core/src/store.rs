@@ -35,7 +35,8 @@ pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use quarantine::{
-    Decision, QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, ReplayOutcome, Replayed,
+    Decision, QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes,
+    ReplayOutcome, Replayed, Undecodable,
 };
 pub use queues::{QueueRecord, QueueState};
 #[cfg(feature = "sqlite")]
@@ -154,9 +155,9 @@ pub struct CommitPlan {
     pub ledger: Vec<LedgerEntry>,
     /// Where each queue was read to.
     pub positions: Vec<(QueueId, Position)>,
-    /// What could not be counted.
+    /// Frames with votes that could not be counted.
     pub quarantine: Vec<QuarantinedFrame>,
-    /// What became of frames that [had been set aside](Lane::replays) and were tried again.
+    /// What became of quarantined votes that were [tried again](Lane::replays).
     pub replayed: Vec<Replayed>,
 }
 
@@ -187,8 +188,8 @@ pub struct LedgerEntry {
     pub new_voters: u64,
     /// Votes that met a row, whichever stood in the end.
     pub superseded: u64,
-    /// Votes of frames that were set aside, less those of frames that could be counted when tried again: so in a plan
-    /// it may be below zero.
+    /// Votes that were quarantined, less those that could be counted when tried again: so in a plan it may be below
+    /// zero. The other votes of a frame are not among them.
     pub quarantined: i64,
 }
 
@@ -219,8 +220,9 @@ pub enum StoreError {
     /// meanwhile. Acquire it again.
     #[error("partition {0} was committed to by another lane")]
     StaleVersion(Partition),
-    /// Nothing was committed: a row was there that the plan did not expect, or not there that it did. Plan again
-    /// with [`Lookup::Exhaustive`]; if it comes back, it is a bug.
+    /// Nothing was committed: a row was there that the plan did not expect, or not there that it did, or other votes of
+    /// a frame are quarantined than those it [tried again](Replayed::tried). Plan again with [`Lookup::Exhaustive`]; if
+    /// it comes back, it is a bug.
     #[error("what stands is not what the plan expects: {0}")]
     Conflict(String),
     /// The store was made for another layout, or another deployment's pepper.
@@ -266,18 +268,19 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError>;
     /// How far a partition of a queue was read; [`Position::START`] if never.
     async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError>;
-    /// Why the frame at that place is set aside, if it is; none if it was counted since.
+    /// The frame at that place, if votes of it are quarantined; none if all of them are counted. Whether a certain vote
+    /// is quarantined says [`QuarantineRow::holds`].
     async fn quarantined(
         &self,
         queue: QueueId,
         partition: Partition,
         position: Position,
-    ) -> Result<Option<String>, StoreError>;
+    ) -> Result<Option<QuarantineRow>, StoreError>;
     /// How far a queue was read in each partition in which anything was.
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError>;
     /// All queues ever reported.
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError>;
-    /// Up to `limit` frames that were set aside, by [key](QuarantineKey), those after one.
+    /// Up to `limit` frames with votes that are or were quarantined, by [key](QuarantineKey), those after one.
     async fn quarantine(
         &self,
         after: Option<QuarantineKey>,
@@ -329,7 +332,8 @@ pub trait Store: StoreReader {
     async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError>;
     /// Writes a queue off, for good. The first reason stays. False if there is no such queue.
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError>;
-    /// Notes what is to become of frames that were set aside; returns of how many that was still open.
+    /// Notes what is to become of the votes of these frames that are quarantined now; returns of how many frames that was
+    /// still open.
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError>;
     /// What keeps commits from being durable, each in words that say what to change.
     async fn check(&self) -> Result<Vec<String>, StoreError>;
@@ -359,7 +363,7 @@ pub trait Lane: Send + fmt::Debug {
         voters: &[VoterKey],
         lookup: Lookup,
     ) -> Result<Vec<Ballot>, StoreError>;
-    /// Up to `limit` frames of a partition that were set aside and are to be tried again: those somebody
+    /// Up to `limit` frames of a partition whose quarantined votes are to be tried again: those somebody
     /// [decided](Store::decide) so, and those that [await](QuarantinedFrame::awaits_poll) a poll that is registered by
     /// now and not final. The lane must have acquired the partition.
     async fn replays(
@@ -411,7 +415,7 @@ impl<S: StoreReader + ?Sized> StoreReader for Arc<S> {
         queue: QueueId,
         partition: Partition,
         position: Position,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<QuarantineRow>, StoreError> {
         (**self).quarantined(queue, partition, position).await
     }
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {

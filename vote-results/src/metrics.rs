@@ -46,7 +46,7 @@ const QUEUED: Metric = Metric::gauge(
 const QUARANTINED: Metric = Metric::gauge("vote_results_quarantined_votes", "Votes in quarantine");
 const PENDING: Metric = Metric::gauge(
     "vote_results_quarantine_pending_frames",
-    "Frames in quarantine about which nobody has decided",
+    "Frames with quarantined votes about which nobody has decided",
 );
 const CLOCK_DIFFERENCE: Metric = Metric::gauge(
     "vote_results_clock_difference_seconds",

@@ -80,7 +80,7 @@ pub struct PollFigures {
     pub new_voters: u64,
     /// Votes of a voter that had one.
     pub superseded: u64,
-    /// Votes that are set aside, since they could not be counted.
+    /// Votes that are quarantined, since they could not be counted.
     pub quarantined: i64,
     /// `accepted − (new_voters + superseded + quarantined)`: anything but 0 is a loss or a double count.
     pub residual: i64,

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::{sync::Semaphore, time::timeout};
 use vote_core::{
-    Keep, Polls, QueueId, StoreReader, dedup,
+    Keep, Polls, QueueId, StoreReader, Vote, dedup,
     store::{Ballot, QuarantinedFrame, StoreError},
 };
 use vote_service::{Problem, Receipt, ReceiptKey};
@@ -30,7 +30,7 @@ pub enum Fate {
     Counted,
     /// Another vote of the same voter stands, by the rule of the poll.
     Superseded,
-    /// Set aside.
+    /// It could not be counted. Other votes of the same frame may be.
     Quarantined {
         /// Why, so far as it may be shown.
         reason: &'static str,
@@ -41,7 +41,7 @@ pub enum Fate {
     Erased,
     /// Its queue lost data before the vote was read.
     Lost,
-    /// It was read, yet is neither counted nor set aside: a bug.
+    /// It was read, yet is neither counted nor quarantined: a bug.
     Unaccounted,
 }
 
@@ -154,10 +154,10 @@ fn later(code: &'static str, why: &str) -> Problem {
 /// What became of the vote.
 ///
 /// # Order
-/// How far the queue was read, and whether the frame is set aside, is asked *first*, what stands *after* it. A commit
+/// How far the queue was read, and whether the vote is quarantined, is asked *first*, what stands *after* it. A commit
 /// moves all at once. If it falls between the questions, the old position says "not read" and the new ballot says
 /// "counted": what is true now. The other way round, the old ballot would say "does not stand" and the new position
-/// "but was read", and a vote just counted would be called lost. The same goes for a frame that is counted later.
+/// "but was read", and a vote just counted would be called lost. The same goes for a quarantined vote that is counted later.
 ///
 /// What stands is looked at before the position is compared. That is safe, since what stands only ever gives way to
 /// what beats it: a vote that stands is counted however it was read (also from the remains of a queue that lost data),
@@ -173,10 +173,10 @@ pub async fn fate(
 ) -> Result<Fate, StoreError> {
     let Receipt { poll, queue, partition, position, voter, cast_at, option } = *receipt;
     let read_to = store.position(queue, partition).await?;
-    let mut set_aside = store.quarantined(queue, partition, position).await?;
-    for remains in &of_queue.remains {
-        if set_aside.is_none() {
-            set_aside = store.quarantined(*remains, partition, position).await?;
+    let mut quarantined = None;
+    for log in std::iter::once(&queue).chain(&of_queue.remains) {
+        if quarantined.is_none() {
+            quarantined = quarantined_in(store, *log, receipt).await?;
         }
     }
     let ours = Ballot { voter, option, cast_at };
@@ -188,7 +188,7 @@ pub async fn fate(
             return Ok(Fate::Superseded);
         }
     }
-    if let Some(reason) = set_aside {
+    if let Some(reason) = quarantined {
         return Ok(Fate::Quarantined {
             reason: public_reason(&reason),
             decided: reason.contains(QuarantinedFrame::REJECTED),
@@ -199,13 +199,27 @@ pub async fn fate(
     if !was_read && !of_queue.is_over {
         return Ok(Fate::Waiting);
     }
-    // A frame is committed for a poll that is registered, or set aside; so if it was read and is neither, they are gone.
+    // A vote is counted for a poll that is registered, or quarantined; so if it was read and is neither, both are gone.
     let is_registered = store.polls().await?.iter().any(|registered| registered.slug == poll);
     Ok(match (was_read, is_registered) {
         (true, false) => Fate::Erased,
         (true, true) if !of_queue.is_over => Fate::Unaccounted,
         _ => Fate::Lost,
     })
+}
+
+/// Why the vote is quarantined, if it is, as it was read from a log: the queue of its receipt, or what was left of it.
+async fn quarantined_in(
+    store: &dyn StoreReader,
+    log: QueueId,
+    receipt: &Receipt,
+) -> Result<Option<String>, StoreError> {
+    let Receipt { poll, partition, position, voter, cast_at, option, .. } = *receipt;
+    let Some(row) = store.quarantined(log, partition, position).await? else { return Ok(None) };
+    // Without a layout nothing was ever quarantined.
+    let Some(layout) = store.layout().await? else { return Ok(None) };
+    let is_held = row.holds(layout.partitions, &Vote { poll, voter, option, cast_at });
+    Ok(is_held.then_some(row.frame.reason))
 }
 
 /// By which rule the poll is counted: what the store has, whatever the file says now.
@@ -215,7 +229,7 @@ async fn keep(store: &dyn StoreReader, polls: &Polls, receipt: &Receipt) -> Resu
     Ok(registered.or_else(|| polls.get(receipt.poll.as_str()).map(|poll| poll.keep)).unwrap_or_default())
 }
 
-/// Why a frame was set aside, in words for the public. The reason itself may name an option or a voter of the frame,
+/// Why a vote is quarantined, in words for the public. The reason itself may name an option or a voter of the frame,
 /// and a receipt tells nobody what was chosen; it is kept with the frame, for the operators.
 fn public_reason(reason: &str) -> &'static str {
     const KNOWN: [(&str, &str); 7] = [

@@ -55,7 +55,7 @@ impl StoreReader for LateStore {
         queue: QueueId,
         partition: Partition,
         position: Position,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<QuarantineRow>, StoreError> {
         self.open().await?.quarantined(queue, partition, position).await
     }
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {

@@ -1,12 +1,14 @@
-//! What an operator decides: polls to close, queues to write off, frames in quarantine. All of it is noted in the store;
+//! What an operator decides: polls to close, queues to write off, votes in quarantine. All of it is noted in the store;
 //! the workers do the rest.
 
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use vote_core::{
-    PollSlug, Position, QueueId, Store, Timestamp, audit, frame,
-    store::{Books, Decision, QuarantineKey, QuarantineRow, QueueRecord, QueueState, StoreError},
+    Partitions, PollSlug, Position, QueueId, Store, Timestamp, audit,
+    store::{
+        Books, Decision, QuarantineKey, QuarantineRow, QuarantineState, QueueRecord, QueueState, StoreError,
+    },
 };
 
 use crate::config::StoreConfig;
@@ -97,25 +99,35 @@ pub fn quarantine() -> Command {
                     .long("poll")
                     .value_name("NAME")
                     .conflicts_with_all(["frame", "all"])
-                    .help("All undecided frames of a poll"),
+                    .help("All frames of a poll with undecided votes"),
             )
-            .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).help("All undecided frames"))
+            .arg(
+                Arg::new("all")
+                    .long("all")
+                    .action(ArgAction::SetTrue)
+                    .help("All frames with undecided votes"),
+            )
     };
     Command::new("quarantine")
-        .about("Lists, shows, replays or rejects frames that could not be counted")
+        .about("Lists, shows, replays or rejects votes that could not be counted, by the frame they came in")
         .subcommand_required(true)
-        .subcommand(Command::new("list").about("Lists frames that were set aside").arg(
+        .subcommand(Command::new("list").about("Lists frames with quarantined votes").arg(
             Arg::new("pending").long("pending").action(ArgAction::SetTrue).help("Only those still undecided"),
         ))
         .subcommand(
             Command::new("show")
-                .about("Shows a frame: reason, what can be read of it, and its bytes")
+                .about("Shows a frame: reason, which of its votes are quarantined, and its bytes")
                 .arg(frames().required(true)),
         )
-        .subcommand(many(Command::new("replay").about("Has the workers try frames again")))
+        .subcommand(many(
+            Command::new("replay").about("Has the workers try the quarantined votes of frames again"),
+        ))
         .subcommand(
-            many(Command::new("reject").about("Decides for good that frames stay uncounted"))
-                .arg(reason("Why, as it stands in the store from then on")),
+            many(
+                Command::new("reject")
+                    .about("Decides for good that the quarantined votes of frames stay uncounted"),
+            )
+            .arg(reason("Why, as it stands in the store from then on")),
         )
 }
 
@@ -270,7 +282,7 @@ fn not_yet(queue: &QueueRecord, books: &Books) -> Option<String> {
     }
 }
 
-/// Calls `with` for every frame that was set aside.
+/// Calls `with` for every frame with votes that are or were quarantined.
 async fn each_frame(store: &dyn Store, mut with: impl FnMut(&QuarantineRow)) -> Result<(), StoreError> {
     let mut after = None;
     loop {
@@ -287,11 +299,12 @@ async fn list_quarantine(store: &dyn Store, pending: bool) -> Done {
     each_frame(store, |row| {
         if !pending || row.state.is_pending() {
             println!(
-                "{}  {}  poll {}, {} votes, set aside at {}: {}",
+                "{}  {}  poll {}, {} of {} votes, quarantined at {}: {}",
                 row.key(),
                 row.state.as_str(),
                 row.frame.poll.escape_debug(),
-                row.frame.votes,
+                row.frame.votes(),
+                row.frame.accounted,
                 row.set_aside_at,
                 row.frame.reason
             );
@@ -304,35 +317,40 @@ async fn list_quarantine(store: &dyn Store, pending: bool) -> Done {
 async fn show_frames(store: &dyn Store, matches: &ArgMatches) -> Done {
     let layout = store.layout().await?.ok_or("the store is empty")?;
     for key in matches.get_many::<QuarantineKey>("frame").into_iter().flatten() {
-        let row = find(store, *key).await?;
-        let (frame, bytes) = (&row.frame, &row.frame.frame);
-        println!("frame     {key}");
-        println!("state     {}", row.state.as_str());
-        println!("reason    {}", frame.reason);
-        println!("set aside {}", row.set_aside_at);
-        println!("poll      {}", frame.poll.escape_debug());
-        println!("votes     {}", frame.votes);
-        let votes = frame.poll.parse().map_err(|e| format!("{e}")).and_then(|poll| {
-            frame::decode(poll, row.partition, layout.partitions, frame.votes, bytes)
-                .map_err(|e| e.to_string())
-        });
-        match votes {
-            Err(e) => println!("decodes   no: {e}"),
-            Ok(votes) => {
-                println!("decodes   yes");
-                let mut options = std::collections::BTreeMap::new();
-                votes.iter().for_each(|vote| *options.entry(vote.option).or_insert(0) += 1);
-                for (option, n) in options {
-                    println!("          {n} × {option}");
-                }
-            }
-        }
-        println!("bytes     {}", bytes.len());
-        for (i, line) in bytes.chunks(32).enumerate() {
-            println!("  {:06x}  {}", i * 32, hex::encode(line));
-        }
+        show_frame(layout.partitions, &find(store, *key).await?);
     }
     Ok(())
+}
+
+fn show_frame(partitions: Partitions, row: &QuarantineRow) {
+    let (frame, bytes) = (&row.frame, &row.frame.frame);
+    println!("frame     {}", row.key());
+    println!("state     {}", row.state.as_str());
+    println!("reason    {}", frame.reason);
+    println!("since     {}", row.set_aside_at);
+    println!("poll      {}", frame.poll.escape_debug());
+    let verb = if row.state == QuarantineState::Counted { "were" } else { "are" };
+    println!("votes     {} of {} {verb} quarantined", frame.votes(), frame.accounted);
+    match frame.decode(row.partition, partitions) {
+        Err(e) => println!("decodes   no: {e}"),
+        Ok(votes) => {
+            println!("decodes   yes");
+            let mut options = std::collections::BTreeMap::new();
+            votes.iter().for_each(|vote| *options.entry(vote.option).or_insert(0) += 1);
+            for (option, n) in options {
+                println!("          {n} × {option}");
+            }
+            println!("          those, by index in the frame:");
+            let quarantined = (0..).zip(&votes).filter(|(index, _)| frame.quarantined.contains(*index));
+            for (index, vote) in quarantined {
+                println!("  {index:>6}  {}  cast at {}", vote.option, vote.cast_at);
+            }
+        }
+    }
+    println!("bytes     {}", bytes.len());
+    for (i, line) in bytes.chunks(32).enumerate() {
+        println!("  {:06x}  {}", i * 32, hex::encode(line));
+    }
 }
 
 /// The row of that name: the first after the place just before it.
@@ -349,9 +367,10 @@ async fn find(
             return Ok(row);
         }
         if next.is_none_or(|next| next > key) {
-            return Err(
-                format!("no frame {key} was set aside; `vote-worker quarantine list` names them").into()
-            );
+            return Err(format!(
+                "no frame {key} has quarantined votes; `vote-worker quarantine list` names those that have"
+            )
+            .into());
         }
         after = next;
     }
@@ -376,7 +395,7 @@ async fn decide(store: &dyn Store, matches: &ArgMatches, decision: &Decision) ->
         Decision::Replay => "are tried again by the workers within seconds",
         Decision::Reject(_) => "stay uncounted for good",
     };
-    println!("{decided} frames {what}");
+    println!("the quarantined votes of {decided} frames {what}");
     if decided < frames.len() as u64 {
         return Err(format!(
             "{} frames were decided before, or are not there",

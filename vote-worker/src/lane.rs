@@ -47,7 +47,7 @@ const COMPLETE_EVERY: Duration = Duration::from_secs(1);
 /// How many partitions are asked each time that do not look complete from here: a queue that is gone may have been read
 /// to its seal by another lane.
 const COMPLETE_BLINDLY: usize = 4;
-/// How often frames that were set aside are looked for that are to be tried again, and how many at a time.
+/// How often frames are looked for whose quarantined votes are to be tried again, and how many at a time.
 const REPLAY_EVERY: Duration = Duration::from_secs(3);
 const MAX_REPLAYS: usize = 64;
 /// Pauses after the store failed: the first, and the longest.
@@ -395,13 +395,13 @@ impl Lane {
         }
     }
 
-    /// Tries frames again that were set aside, where somebody decided so or their poll is known by now.
+    /// Tries quarantined votes again, where somebody decided so or their poll is known by now.
     async fn replay(&mut self) -> Result<(), StoreError> {
         let partitions: Vec<Partition> = self.owned.keys().copied().collect();
         for partition in partitions {
             let replays = self.store.replays(partition, MAX_REPLAYS).await?;
             if !replays.is_empty() {
-                tracing::info!(%partition, frames = replays.len(), "frames that were set aside are tried again");
+                tracing::info!(%partition, frames = replays.len(), "quarantined votes of frames are tried again");
                 self.commit(partition, replays).await?;
             }
         }
@@ -431,14 +431,7 @@ impl Lane {
         let catalog = self.parts.registry.catalog_for(&deliveries, &replays).await?;
         let batch =
             Batch::decode(partition, self.parts.layout.partitions, &catalog.polls, deliveries, replays);
-        let mut set_aside: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
-        for frame in batch.quarantine() {
-            let (frames, votes) = set_aside.entry(&frame.reason).or_default();
-            (*frames, *votes) = (*frames + 1, *votes + frame.votes);
-        }
-        for (reason, (frames, votes)) in set_aside {
-            tracing::error!(%partition, frames, votes, "can't be counted and is set aside in the table quarantine: {reason}");
-        }
+        log_quarantined(partition, &batch);
         let lookup = if self.distrusted.contains(&partition) { Lookup::Exhaustive } else { Lookup::Filtered };
         let mut standing = BTreeMap::new();
         for (poll, voters) in batch.voters() {
@@ -461,6 +454,18 @@ impl Lane {
             self.trimmer.committed(queue, partition, checkpoint.position);
         }
         Ok(())
+    }
+}
+
+/// Logs which votes of a batch can't be counted, a line for each reason.
+fn log_quarantined(partition: Partition, batch: &Batch) {
+    let mut by_reason: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for frame in batch.quarantine() {
+        let (frames, votes) = by_reason.entry(&frame.reason).or_default();
+        (*frames, *votes) = (*frames + 1, *votes + frame.votes());
+    }
+    for (reason, (frames, votes)) in by_reason {
+        tracing::error!(%partition, frames, votes, "votes can't be counted and are quarantined: {reason}");
     }
 }
 

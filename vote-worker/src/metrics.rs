@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use vote_core::{Timestamp, queue::Unread, store::CommitPlan};
+use vote_core::{
+    Timestamp,
+    queue::Unread,
+    store::{CommitPlan, QuarantinedFrame},
+};
 use vote_service::metrics::{Metric, QUEUE};
 
 const VOTES: Metric = Metric::counter("vote_worker_votes_total", "Votes committed, duplicates among them");
@@ -12,7 +16,7 @@ const NEW_VOTERS: Metric =
 const SUPERSEDED: Metric =
     Metric::counter("vote_worker_superseded_total", "Votes committed of voters that had one already");
 const QUARANTINED: Metric =
-    Metric::counter("vote_worker_quarantined_total", "Votes of frames that were set aside");
+    Metric::counter("vote_worker_quarantined_total", "Votes that could not be counted and were quarantined");
 const STORE_ERRORS: Metric =
     Metric::counter("vote_worker_store_errors_total", "Errors of the store, each of which ended a lane");
 const COMMIT_SECONDS: Metric =
@@ -72,11 +76,11 @@ pub fn describe() {
 
 pub(crate) fn committed(plan: &CommitPlan, votes: u64, took: Duration) {
     let sum = |f: fn(&vote_core::store::LedgerEntry) -> u64| plan.ledger.iter().map(f).sum::<u64>();
-    let set_aside: u64 = plan.quarantine.iter().map(|frame| frame.votes).sum();
+    let quarantined: u64 = plan.quarantine.iter().map(QuarantinedFrame::votes).sum();
     counter!(VOTES.name).increment(votes);
     counter!(NEW_VOTERS.name).increment(sum(|entry| entry.new_voters));
     counter!(SUPERSEDED.name).increment(sum(|entry| entry.superseded));
-    counter!(QUARANTINED.name).increment(set_aside);
+    counter!(QUARANTINED.name).increment(quarantined);
     histogram!(COMMIT_SECONDS.name).record(took);
     histogram!(COMMIT_VOTES.name).record(votes as f64);
 }

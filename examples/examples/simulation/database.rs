@@ -216,7 +216,7 @@ reading! {
     tally(poll: PollSlug) -> Vec<(OptionSlug, u64)>;
     ballot(poll: PollSlug, voter: VoterKey) -> Option<Ballot>;
     position(queue: QueueId, partition: Partition) -> Position;
-    quarantined(queue: QueueId, partition: Partition, position: Position) -> Option<String>;
+    quarantined(queue: QueueId, partition: Partition, position: Position) -> Option<QuarantineRow>;
     positions(queue: QueueId) -> BTreeMap<Partition, Position>;
     queues() -> Vec<QueueRecord>;
     quarantine(after: Option<QuarantineKey>, limit: usize) -> Vec<QuarantineRow>;

@@ -1,14 +1,16 @@
-//! Frames that could not be counted: kept, shown, tried again, and decided about.
+//! Votes that could not be counted: kept, shown, tried again, and decided about.
 
 use std::time::Duration;
 
 use vote_core::{
-    Queue, Vote,
-    conformance::{self, frames},
+    Partition, Queue, QueueId, Secret, Vote,
+    conformance::{self, frames, layout, one_frame},
     queue::{Appended, Frame, RedisQueue},
 };
+use vote_service::{Receipt, ReceiptKey};
+use vote_testkit::http;
 
-use crate::world::{World, eventually};
+use crate::world::{SECRET, World, eventually};
 
 const PETS: &str = r#"
 [[poll]]
@@ -23,11 +25,13 @@ title = "Cats as cars?"
 options = [{ slug = "cats", label = "Cats" }, { slug = "dogs", label = "Dogs" }]
 "#;
 
-async fn append(world: &World, frames: &[Frame]) {
+/// Appends frames as a frontend does; the box, and where they stand in it.
+async fn append(world: &World, frames: &[Frame]) -> (QueueId, Vec<Appended>) {
     let queue = RedisQueue::connect(&world.redis[0].url(), "vote").unwrap();
     let id = queue.status().await.unwrap().unwrap().id;
     let appended = queue.append(id, frames).await.unwrap();
     assert!(appended.iter().all(|answer| matches!(answer, Appended::Stored(_))), "{appended:?}");
+    (id, appended)
 }
 
 fn state(world: &World) -> String {
@@ -46,7 +50,7 @@ async fn votes_of_a_poll_that_becomes_known_later_are_counted_then() {
     let id = queue.status().await.unwrap().unwrap().id;
     queue.record_polls(id, &[conformance::record(cars)]).await.unwrap();
     append(&world, &frames(&votes)).await;
-    eventually("they are set aside", Duration::from_secs(10), || {
+    eventually("they are quarantined", Duration::from_secs(10), || {
         world.psql("SELECT sum(votes) FROM vote.quarantine") == "50"
     });
     let listed = world.must("vote-worker", &["quarantine", "list"]);
@@ -77,7 +81,7 @@ async fn a_damaged_frame_keeps_its_poll_from_being_final_until_somebody_decides(
     let mut some = frames(&[conformance::vote(1, 0, 1), conformance::vote(2, 1, 1)]);
     some[0].bytes = vec![1, 2, 3, 4, 5, 6, 7, 8].into();
     append(&world, &some).await;
-    eventually("one is set aside", Duration::from_secs(10), || state(&world) == "held");
+    eventually("one is quarantined", Duration::from_secs(10), || state(&world) == "held");
     let listed = world.must("vote-worker", &["quarantine", "list", "--pending"]);
     let key = listed.split_whitespace().next().unwrap().to_owned();
     let shown = world.must("vote-worker", &["quarantine", "show", &key]);
@@ -100,4 +104,73 @@ async fn a_damaged_frame_keeps_its_poll_from_being_final_until_somebody_decides(
     assert_eq!(again.status.code(), Some(1), "what was decided stays so");
     let listed = world.must("vote-worker", &["quarantine", "list"]);
     assert!(listed.contains("rejected") && listed.contains("damaged by a test"), "{listed}");
+}
+
+/// Ten votes of one partition, the fourth for an option that the store does not know.
+fn one_for_birds() -> (Partition, Vec<Vote>) {
+    let partition = layout().partitions.of(conformance::vote(1, 0, 1).voter);
+    let mut votes: Vec<Vote> = (1..)
+        .map(|voter| conformance::vote(voter, (voter % 2) as u8, 1))
+        .filter(|vote| layout().partitions.of(vote.voter) == partition)
+        .take(10)
+        .collect();
+    votes[3].option = "birds".parse().unwrap();
+    (partition, votes)
+}
+
+fn receipt_state(world: &World, receipt: &Receipt) -> String {
+    let key: ReceiptKey = Secret::from_hex(SECRET).unwrap().into();
+    let (path, headers) = (format!("/receipts/{}", key.seal(receipt)), [("accept", "application/json")]);
+    let answer = http(world.results.public, "GET", &path, &headers, b"").unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    json["state"].as_str().unwrap_or_else(|| panic!("{json}")).to_owned()
+}
+
+/// A frontend got a file of polls with an option more, and the poll was registered with the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_for_an_unknown_option_takes_no_other_vote_of_its_frame_with_it() {
+    let world = World::start(1);
+    let _worker = world.worker("2");
+    world.wait_until_ready();
+    let (partition, votes) = one_for_birds();
+    let (queue, appended) = append(&world, &[one_frame(votes[0].poll, partition, &votes)]).await;
+    let [Appended::Stored(position)] = appended[..] else { panic!("{appended:?}") };
+
+    eventually("the valid votes are counted", Duration::from_secs(5), || world.total() == 9);
+    let listed = world.must("vote-worker", &["quarantine", "list", "--pending"]);
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    assert!(listed.contains("1 of 10 votes") && listed.contains("poll pets has no option birds"), "{listed}");
+    let key = listed.split_whitespace().next().unwrap().to_owned();
+    let shown = world.must("vote-worker", &["quarantine", "show", &key]);
+    assert!(
+        shown.contains("1 of 10 are quarantined") && shown.contains("     3  birds  cast at "),
+        "{shown}"
+    );
+    let states = || {
+        let receipt = |vote: &Vote| {
+            let Vote { poll, voter, option, cast_at } = *vote;
+            receipt_state(&world, &Receipt { poll, queue, partition, position, voter, cast_at, option })
+        };
+        votes.iter().map(receipt).collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = (0..10).map(|index| if index == 3 { "quarantined" } else { "counted" }).collect();
+    assert_eq!(states(), expected);
+    let (code, audit) = world.audit();
+    assert_eq!(code, 2, "it is accounted for, and undecided: {audit:#}");
+    let figures = |audit: &serde_json::Value| {
+        let poll = &audit["polls"][0];
+        ["accepted", "new_voters", "quarantined"].map(|figure| poll[figure].as_u64())
+    };
+    assert_eq!(figures(&audit), [Some(10), Some(9), Some(1)]);
+
+    world.must("vote-worker", &["quarantine", "replay", &key]);
+    eventually("it was tried again, and still can't be counted", Duration::from_secs(15), || {
+        state(&world) == "held"
+    });
+    assert_eq!(world.total(), 9, "nothing is counted twice");
+    world.must("vote-worker", &["quarantine", "reject", &key, "--reason", "there are no birds"]);
+    let audit = world.assert_audit_holds();
+    assert_eq!(figures(&audit), [Some(10), Some(9), Some(1)]);
+    assert_eq!(states(), expected, "what was decided is about the one vote");
+    world.assert_conserved();
 }

@@ -127,7 +127,7 @@ async fn a_frame_that_can_not_be_counted_is_set_aside_and_the_rest_goes_on() {
     eventually("one is set aside", Duration::from_secs(5), || {
         world.psql("SELECT sum(votes) FROM vote.quarantine") == "1"
     });
-    assert!(worker.service.log().contains("set aside"), "{}", worker.service.tail());
+    assert!(worker.service.log().contains("are quarantined"), "{}", worker.service.tail());
     world.assert_conserved();
     let read = queue.read(id, frames[0].partition, Position::START, 10).await.unwrap();
     assert_eq!(read.accepted.unwrap()["pets"], 1);

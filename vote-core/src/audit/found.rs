@@ -98,7 +98,7 @@ pub struct Figures {
     pub new_voters: u64,
     /// Those of voters that had one already, whichever stood in the end.
     pub superseded: u64,
-    /// Those that could not be counted and are set aside.
+    /// Those that could not be counted and are quarantined; the other votes of their frames are not among them.
     pub quarantined: i64,
     /// Votes that were not read yet, as last counted by a worker.
     pub queued: u64,
@@ -106,7 +106,7 @@ pub struct Figures {
     pub reread: u64,
     /// Those among them that added a voter.
     pub reread_new: u64,
-    /// Those among them that could not be counted and are set aside: not one of them is in the tally.
+    /// Those among them that could not be counted and are quarantined: not one of them is in the tally.
     pub reread_quarantined: i64,
 }
 

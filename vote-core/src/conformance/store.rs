@@ -17,7 +17,7 @@ use crate::{
     queue::{Layout, MemoryQueue},
     store::{
         Acquired, Ballot, Books, CommitPlan, LedgerEntry, LedgerRow, Lookup, PollPlan, QuarantinedFrame,
-        QueueRecord, QueueState, RegisteredPoll, StoreError,
+        QuarantinedVotes, QueueRecord, QueueState, RegisteredPoll, StoreError,
     },
 };
 
@@ -67,6 +67,10 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_frame_that_fails_again_stays_with_its_new_reason: ForgetsTheNewReason,
     a_frame_is_counted_once_when_tried_again: CountsReplaysTwice,
     a_rejected_frame_is_not_tried_again: ReplaysWhatWasRejected,
+    votes_of_a_frame_are_quarantined_by_index: QuarantinesWholeFrames,
+    a_partial_replay_keeps_the_rest: ForgetsTheRest,
+    a_replay_of_votes_that_were_counted_meanwhile_changes_nothing: ReplaysFromAnyState,
+    totals_count_quarantined_votes_and_not_whole_frames: AddsUpWholeFrames,
     books_are_of_one_moment: ReadsBooksLate,
     books_hold_everything: LeavesOutQuarantine,
     ballots_come_in_the_order_of_their_voters: RepeatsTheLastBallot,
@@ -304,15 +308,16 @@ async fn a_commit_moves_the_quarantine(harness: &dyn StoreHarness) {
         queue: queue_id(1),
         position: at(1),
         poll: "no slug".to_owned(),
-        votes: 4,
+        accounted: 4,
+        quarantined: QuarantinedVotes::All,
         reason: "damaged".to_owned(),
         awaits_poll: false,
         frame: Bytes::from_static(b"\xff\x00"),
     });
     lane.commit(&plan).await.expect("a commit");
-    let reason = |position| store.quarantined(queue_id(1), PARTITION, at(position));
-    assert_eq!(reason(1).await.expect("a look"), Some("damaged".to_owned()));
-    assert_eq!(reason(2).await.expect("a look"), None);
+    let row = |position| store.quarantined(queue_id(1), PARTITION, at(position));
+    assert_eq!(row(1).await.expect("a look").expect("it is there").frame.reason, "damaged");
+    assert_eq!(row(2).await.expect("a look"), None);
 }
 
 async fn a_stale_version_changes_nothing(harness: &dyn StoreHarness) {

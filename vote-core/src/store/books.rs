@@ -48,7 +48,7 @@ pub struct Books {
     pub tally: Vec<TallyRow>,
     /// Standing votes counted row by row, if that was asked for: by poll and option, where there are any.
     pub rows: Option<BTreeMap<(PollSlug, OptionSlug), u64>>,
-    /// Votes that are set aside.
+    /// Votes that are quarantined.
     pub quarantine: Vec<QuarantineTotal>,
 }
 
@@ -113,7 +113,7 @@ impl SealRecord {
     }
 }
 
-/// What is set aside of one queue, partition and poll, frames that were counted since not among it.
+/// What is quarantined of one queue, partition and poll; votes that were counted since are not among it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantineTotal {
     /// The queue.
@@ -122,8 +122,8 @@ pub struct QuarantineTotal {
     pub partition: Partition,
     /// The poll, as the queue holds the name.
     pub poll: String,
-    /// Votes.
+    /// Quarantined votes. The other votes of their frames are counted.
     pub votes: u64,
-    /// Frames about which nobody has decided yet.
+    /// Frames with quarantined votes about which nobody has decided yet.
     pub pending: u64,
 }

@@ -198,7 +198,7 @@ impl Data {
             let total = quarantine
                 .entry((queue, partition, poll.clone()))
                 .or_insert_with(|| QuarantineTotal { queue, partition, poll, votes: 0, pending: 0 });
-            total.votes += row.frame.votes;
+            total.votes += row.frame.votes();
             total.pending += u64::from(row.state.is_pending());
         }
         let tally = |(partition, rows): (Partition, &Rows)| {
@@ -264,13 +264,18 @@ impl Rows {
         }
         for frame in &plan.quarantine {
             if self.quarantine.contains_key(&(frame.queue, frame.position)) {
-                return Err(StoreError::Conflict(format!("{} was set aside before", frame.position)));
+                return Err(StoreError::Conflict(format!("{} was quarantined before", frame.position)));
             }
         }
         for replayed in &plan.replayed {
             let row = self.quarantine.get(&(replayed.queue, replayed.position));
-            if row.is_none_or(|row| !row.state.is_pending()) {
-                return Err(StoreError::Conflict(format!("{} is not set aside", replayed.position)));
+            let as_planned =
+                |row: &QuarantineRow| row.state.is_pending() && row.frame.quarantined == replayed.tried;
+            if !row.is_some_and(as_planned) {
+                return Err(StoreError::Conflict(format!(
+                    "other votes of the frame at {} are quarantined",
+                    replayed.position
+                )));
             }
         }
         Ok(())
@@ -311,7 +316,8 @@ impl Rows {
             let Some(row) = self.quarantine.get_mut(&(replayed.queue, replayed.position)) else { continue };
             row.state = match &replayed.outcome {
                 ReplayOutcome::Counted => QuarantineState::Counted,
-                ReplayOutcome::Held { reason, awaits_poll } => {
+                ReplayOutcome::Held { votes, reason, awaits_poll } => {
+                    row.frame.quarantined.clone_from(votes);
                     row.frame.reason.clone_from(reason);
                     row.frame.awaits_poll = *awaits_poll;
                     QuarantineState::Held
@@ -373,10 +379,10 @@ impl StoreReader for MemoryStore {
         queue: QueueId,
         partition: Partition,
         position: Position,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<QuarantineRow>, StoreError> {
         let data = self.lock();
         let row = data.partitions.get(&partition).and_then(|p| p.rows.quarantine.get(&(queue, position)));
-        Ok(row.filter(|row| row.state != QuarantineState::Counted).map(|row| row.frame.reason.clone()))
+        Ok(row.filter(|row| row.state != QuarantineState::Counted).cloned())
     }
 
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {

@@ -105,6 +105,7 @@ impl PostgresStore {
             migration(2, "audit", include_str!("postgres/0002_audit.sql")),
             migration(3, "results", include_str!("postgres/0003_results.sql")),
             migration(4, "finality", include_str!("postgres/0004_finality.sql")),
+            migration(5, "quarantine by vote", include_str!("postgres/0005_quarantine_by_vote.sql")),
         ]);
         // The default name would collide with the migrations of an application that shares the database.
         migrator.dangerous_set_table_name(format!("{}._vote_migrations", self.schema));

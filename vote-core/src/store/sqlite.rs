@@ -33,6 +33,7 @@ const SCHEMA: Schema = Schema {
         (2, "audit", include_str!("sqlite/2_audit.sql")),
         (3, "results", include_str!("sqlite/3_results.sql")),
         (4, "finality", include_str!("sqlite/4_finality.sql")),
+        (5, "quarantine by vote", include_str!("sqlite/5_quarantine_by_vote.sql")),
     ],
 };
 
@@ -218,16 +219,11 @@ impl StoreReader for SqliteStore {
         queue: QueueId,
         partition: Partition,
         position: Position,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<QuarantineRow>, StoreError> {
         let mut tx = self.read().await?;
-        let query = sqlx::query_as(
-            "SELECT reason FROM quarantine
-             WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state <> 'counted'",
-        );
-        let query = query.bind(partition.0).bind(&queue.0[..]).bind(position.as_bytes());
-        let row: Option<(String,)> = tx.one(query).await?;
+        let row = quarantine::one(&mut tx, QuarantineKey { queue, partition, position }).await?;
         tx.commit().await?;
-        Ok(row.map(|(reason,)| reason))
+        Ok(row)
     }
 
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {

@@ -10,7 +10,10 @@ use vote_core::{
     frame,
     poll::{ResultsFrom, Voters},
     queue::{Entry, Read},
-    store::{Ballot, Checkpoint, CommitPlan, RegisteredPoll},
+    store::{
+        Ballot, Checkpoint, CommitPlan, QuarantinedFrame, QuarantinedVotes, RegisteredPoll, ReplayOutcome,
+        Replayed,
+    },
 };
 
 const OPTIONS: [&str; 3] = ["cats", "dogs", "none"];
@@ -193,7 +196,7 @@ fn some_ballots() -> Vec<Ballot> {
 }
 
 #[test]
-fn a_frame_that_can_not_be_counted_is_set_aside_whole_and_accounted_for() {
+fn a_frame_that_does_not_decode_is_quarantined_whole_and_accounted_for() {
     let good = entry(0, &some_ballots());
     let damaged = Entry { frame: Bytes::from_static(b"junk"), ..good.clone() };
     let miscounted = Entry { votes: 4, ..good.clone() };
@@ -207,20 +210,144 @@ fn a_frame_that_can_not_be_counted_is_set_aside_whole_and_accounted_for() {
     ] {
         let (plan, reason) = quarantined(entry.clone());
         assert!(reason.contains(why), "{reason}");
-        assert_eq!((plan.quarantine[0].votes, &plan.quarantine[0].frame), (entry.votes, &entry.frame));
+        assert_eq!((plan.quarantine[0].votes(), &plan.quarantine[0].frame), (entry.votes, &entry.frame));
+        assert_eq!(plan.quarantine[0].quarantined, QuarantinedVotes::All);
         assert!(plan.polls.iter().all(|p| p.inserts.is_empty()));
         assert_eq!((plan.ledger[0].quarantined, plan.ledger[0].accepted), (entry.votes as i64, entry.votes));
         assert_eq!(plan.positions, [(QueueId([1; 16]), entry.position)], "the position goes on");
     }
 }
 
-#[test]
-fn a_vote_for_an_option_that_is_not_registered_sets_its_frame_aside() {
+/// Three ballots, the second for an option that is not registered.
+fn one_for_birds() -> Vec<Ballot> {
     let mut ballots = some_ballots();
     ballots[1].option = "birds".parse().unwrap();
-    let (plan, reason) = quarantined(entry(0, &ballots));
+    ballots
+}
+
+#[test]
+fn a_vote_for_an_option_that_is_not_registered_is_quarantined_and_the_others_are_counted() {
+    let whole = entry(0, &one_for_birds());
+    let (plan, reason) = quarantined(whole.clone());
     assert_eq!(reason, "poll pets has no option birds");
-    assert_eq!(plan.ledger[0].quarantined, 3);
+    let [frame] = &plan.quarantine[..] else { panic!("{:?}", plan.quarantine) };
+    assert_eq!(frame.quarantined, QuarantinedVotes::At(vec![1]));
+    assert_eq!((frame.votes(), frame.accounted, &frame.frame), (1, 3, &whole.frame), "its bytes are kept");
+    assert!(!frame.awaits_poll, "options of a poll never change");
+    let counted: Vec<_> = plan.polls[0].inserts.iter().map(|ballot| ballot.voter.0[0]).collect();
+    assert_eq!(counted, [0, 2]);
+    let ledger = &plan.ledger[0];
+    assert_eq!((ledger.accepted, ledger.new_voters, ledger.quarantined), (3, 2, 1));
+    assert!(ledger.is_conserved());
+}
+
+#[test]
+fn a_frame_without_a_vote_that_can_be_counted_changes_no_poll() {
+    let ballots = some_ballots().into_iter().map(|b| Ballot { option: "birds".parse().unwrap(), ..b });
+    let (plan, _) = quarantined(entry(0, &ballots.collect::<Vec<_>>()));
+    assert_eq!(plan.quarantine[0].quarantined, QuarantinedVotes::At(vec![0, 1, 2]));
+    assert_eq!((plan.polls, plan.ledger[0].quarantined), (Vec::new(), 3));
+}
+
+#[test]
+fn frames_of_unknown_and_of_final_polls_are_quarantined_whole() {
+    let decode = |polls: &[RegisteredPoll]| {
+        let read = Read { entries: vec![entry(0, &one_for_birds())], at_end: false, accepted: None };
+        let delivery = Delivery::new(QueueId([1; 16]), &Checkpoint::default(), read);
+        let batch = Batch::decode(Partition(0), one(), polls, vec![delivery], Vec::new());
+        batch.plan(0, &BTreeMap::new()).quarantine.remove(0)
+    };
+    let unknown = decode(&[]);
+    assert_eq!((unknown.quarantined, unknown.awaits_poll), (QuarantinedVotes::All, true));
+    let late = decode(&[RegisteredPoll { final_at: Some(Timestamp::MIN), ..registered(Keep::First) }]);
+    assert_eq!((late.quarantined, late.awaits_poll), (QuarantinedVotes::All, false));
+    assert!(late.reason.contains("was final"), "{}", late.reason);
+}
+
+/// What becomes of the votes of a frame when these are tried again.
+fn tried_again(quarantined: QuarantinedVotes) -> CommitPlan {
+    let Entry { position, poll, votes, frame } = entry(0, &one_for_birds());
+    let queue = QueueId([1; 16]);
+    let reason = "a test".to_owned();
+    let frame = QuarantinedFrame {
+        queue,
+        position,
+        poll,
+        accounted: votes,
+        quarantined,
+        reason,
+        awaits_poll: true,
+        frame,
+    };
+    let nothing = Delivery::nothing_new(queue, Checkpoint::default());
+    let batch = Batch::decode(Partition(0), one(), &[registered(Keep::First)], vec![nothing], vec![frame]);
+    batch.plan(0, &BTreeMap::new())
+}
+
+#[test]
+fn of_votes_that_are_tried_again_those_stay_quarantined_that_can_not_be_counted() {
+    let birds = |tried| {
+        let held = ReplayOutcome::Held {
+            votes: QuarantinedVotes::At(vec![1]),
+            reason: "poll pets has no option birds".to_owned(),
+            awaits_poll: false,
+        };
+        let position = entry(0, &some_ballots()).position;
+        Replayed { queue: QueueId([1; 16]), position, tried, outcome: held }
+    };
+    for (tried, counted) in [
+        (QuarantinedVotes::All, vec![0, 2]),
+        (QuarantinedVotes::At(vec![1, 2]), vec![2]),
+        (QuarantinedVotes::At(vec![1]), vec![]),
+    ] {
+        let plan = tried_again(tried.clone());
+        assert_eq!(plan.replayed, [birds(tried)]);
+        let inserts = plan.polls.iter().flat_map(|poll| &poll.inserts);
+        assert_eq!(inserts.map(|ballot| ballot.voter.0[0]).collect::<Vec<_>>(), counted);
+        let quarantined: i64 = plan.ledger.iter().map(|entry| entry.quarantined).sum();
+        assert_eq!(quarantined, -(counted.len() as i64));
+    }
+    let plan = tried_again(QuarantinedVotes::At(vec![0, 2]));
+    assert_eq!(plan.replayed[0].outcome, ReplayOutcome::Counted);
+    assert_eq!((plan.ledger[0].new_voters, plan.ledger[0].quarantined), (2, -2));
+}
+
+#[test]
+fn an_index_that_the_frame_does_not_have_counts_nothing() {
+    let plan = tried_again(QuarantinedVotes::At(vec![0, 3]));
+    let ReplayOutcome::Held { votes, reason, .. } = &plan.replayed[0].outcome else { panic!("{plan:?}") };
+    assert_eq!(votes, &QuarantinedVotes::At(vec![0, 3]));
+    assert!(reason.contains("vote 3") && plan.polls.is_empty() && plan.ledger.is_empty(), "{plan:?}");
+}
+
+#[test]
+fn a_frame_holds_the_votes_that_are_quarantined_and_all_if_it_does_not_decode() {
+    let ballots = one_for_birds();
+    let Entry { position, poll: name, votes, frame } = entry(0, &ballots);
+    let vote = |n: usize| Vote {
+        poll: poll(),
+        voter: ballots[n].voter,
+        option: ballots[n].option,
+        cast_at: ballots[n].cast_at,
+    };
+    let mut frame = QuarantinedFrame {
+        queue: QueueId([1; 16]),
+        position,
+        poll: name,
+        accounted: votes,
+        quarantined: QuarantinedVotes::At(vec![1]),
+        reason: String::new(),
+        awaits_poll: false,
+        frame,
+    };
+    let held = |frame: &QuarantinedFrame| [0, 1, 2].map(|n| frame.holds(Partition(0), one(), &vote(n)));
+    assert_eq!(held(&frame), [false, true, false]);
+    let changed = Vote { cast_at: Timestamp::MIN.saturating_add(1), ..vote(1) };
+    assert!(!frame.holds(Partition(0), one(), &changed), "another vote of that voter");
+    frame.quarantined = QuarantinedVotes::All;
+    assert_eq!(held(&frame), [true; 3]);
+    frame.frame = Bytes::from_static(b"junk");
+    assert_eq!(held(&frame), [true; 3], "nobody can say which votes it has");
 }
 
 #[test]

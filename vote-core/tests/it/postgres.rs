@@ -12,7 +12,10 @@ use vote_core::{
     conformance::{StoreHarness, ballot, layout, poll, queue_id, vote},
     poll::ResultsFrom,
     queue::Layout,
-    store::{Ballot, CommitPlan, LedgerEntry, Lookup, PollPlan, PostgresStore, StoreError},
+    store::{
+        Ballot, CommitPlan, Decision, LedgerEntry, Lookup, PollPlan, PostgresStore, QuarantinedVotes,
+        ReplayOutcome, Replayed, StoreError,
+    },
 };
 use vote_testkit::Postgres;
 
@@ -99,7 +102,7 @@ async fn migrations_run_once_however_many_try() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "4");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "5");
 }
 
 #[tokio::test]
@@ -268,4 +271,46 @@ async fn a_server_that_restarts_is_found_again() {
     let mut lane = acquired(&store, &mut version).await;
     assert_eq!(version, 1, "what was committed is there");
     lane.commit(&inserts(version, ballots(320..640))).await.unwrap();
+}
+
+/// As in a row that was there before the column, and as a worker writes it that does not know it.
+#[tokio::test]
+async fn a_row_of_the_quarantine_without_indices_is_a_whole_frame() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    let queue = queue_id(1);
+    Postgres::shared().psql(
+        &url,
+        &format!(
+            "INSERT INTO vote.quarantine (partition, queue, position, poll, votes, reason, awaits_poll, frame)
+             VALUES (0, '{queue}', '\\x05', 'pets', 3, 'a test', true, '\\x00')"
+        ),
+    );
+    let mut lane = store.open_lane().await.unwrap();
+    let version = lane.acquire(PARTITION).await.unwrap().unwrap().version;
+    let [frame] = &lane.replays(PARTITION, 9).await.unwrap()[..] else { panic!("one frame") };
+    assert_eq!((frame.accounted, &frame.quarantined), (3, &QuarantinedVotes::All));
+
+    let held = ReplayOutcome::Held {
+        votes: QuarantinedVotes::At(vec![0, 2]),
+        reason: "another".to_owned(),
+        awaits_poll: false,
+    };
+    let replayed = Replayed { queue, position: frame.position, tried: QuarantinedVotes::All, outcome: held };
+    let plan = |version, replayed: &Replayed| CommitPlan {
+        partition: PARTITION,
+        version,
+        polls: Vec::new(),
+        ledger: Vec::new(),
+        positions: Vec::new(),
+        quarantine: Vec::new(),
+        replayed: vec![replayed.clone()],
+    };
+    lane.commit(&plan(version, &replayed)).await.unwrap();
+    let row = store.quarantine(None, 9).await.unwrap().remove(0);
+    assert_eq!((row.frame.accounted, row.frame.votes()), (3, 2));
+    store.decide(&[row.key()], &Decision::Replay).await.unwrap();
+    let whole = Replayed { outcome: ReplayOutcome::Counted, ..replayed };
+    let result = lane.commit(&plan(version + 1, &whole)).await;
+    assert!(matches!(result, Err(StoreError::Conflict(_))), "it is not a whole frame any more: {result:?}");
 }

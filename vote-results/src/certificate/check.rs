@@ -164,7 +164,7 @@ pub fn audit(certificate: &Certificate) -> Checked {
     ])
 }
 
-/// How many of the accepted votes are neither counted nor set aside.
+/// How many of the accepted votes are neither counted nor quarantined.
 pub(super) fn missing(figures: &Figures) -> i128 {
     i128::from(figures.accepted)
         - i128::from(figures.new_voters)

@@ -140,7 +140,7 @@ fn accounts(page: &mut String, poll: &PollAudit) -> fmt::Result {
         "<h2>Every accepted vote is accounted for</h2>\n\
          <p>Votes were taken in by queues. Of each, and of all together: accepted = new voters + superseded + \
          quarantined. A vote is <em>superseded</em> when its voter had one already, and <em>quarantined</em> when it \
-         could not be counted and was set aside. <em>Reread</em> votes come from what was left of a queue that lost \
+         could not be counted and is kept apart. <em>Reread</em> votes come from what was left of a queue that lost \
          data, and may have been counted before; <em>of them new</em> are those of voters who had no vote yet.</p>\n\
          <table class=\"accounts\">\n<caption>Votes by what became of them</caption>\n\
          <thead><tr><th scope=\"col\">Queue</th>",
@@ -191,11 +191,11 @@ fn written_off(page: &mut String, poll: &PollAudit) -> fmt::Result {
     page.write_str("<h2>What was written off</h2>\n")?;
     let over: Vec<&QueueAudit> =
         poll.queues.iter().filter(|queue| queue.state != QueueState::Active.as_str()).collect();
-    let set_aside = i128::from(poll.total.quarantined) + i128::from(poll.total.reread_quarantined);
-    if set_aside != 0 {
+    let quarantined = i128::from(poll.total.quarantined) + i128::from(poll.total.reread_quarantined);
+    if quarantined != 0 {
         writeln!(
             page,
-            "<p>Votes that could not be counted and were set aside, with their reasons, in the quarantine of the store: {set_aside}.</p>"
+            "<p>Votes that could not be counted and are kept, with their reasons, in the quarantine of the store: {quarantined}.</p>"
         )?;
     }
     if over.is_empty() {

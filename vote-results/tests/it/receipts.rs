@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 use vote_core::{
-    Clock, Polls, QueueId, Store, StoreReader,
+    Clock, Polls, QueueId, Store, StoreReader, Vote,
+    conformance::{layout, one_frame},
     queue::Frame,
     store::{Decision, QueueRecord, QueueState},
 };
@@ -122,6 +123,47 @@ async fn a_frame_that_was_set_aside_is_said_to_be_so_with_the_reason() {
     world.store.inner.report(&[remains]).await.unwrap();
     world.poller.poll().await;
     assert_eq!(state(&world, &elsewhere).await, "quarantined");
+}
+
+#[tokio::test]
+async fn only_the_vote_that_is_quarantined_is_said_to_be_so() {
+    let world = World::new().await;
+    let partition = layout().partitions.of(vote(1, 1, 5).voter);
+    let mut of_frame: Vec<Vote> = (1..)
+        .map(|voter| vote(voter, 1, 5))
+        .filter(|vote| layout().partitions.of(vote.voter) == partition)
+        .take(4)
+        .collect();
+    of_frame[2].option = "birds".parse().unwrap();
+    let earlier = Vote { cast_at: vote(1, 1, 1).cast_at, ..of_frame[3] };
+    world.counted([earlier]).await;
+    let position = world.append(&one_frame(earlier.poll, partition, &of_frame)).await;
+    let receipts = of_frame.iter().map(|vote| Receipt {
+        poll: vote.poll,
+        queue: world.id,
+        partition,
+        position,
+        voter: vote.voter,
+        cast_at: vote.cast_at,
+        option: vote.option,
+    });
+    let receipts: Vec<Receipt> = receipts.collect();
+
+    world.count().await;
+
+    let mut states = Vec::new();
+    for receipt in &receipts {
+        states.push(state(&world, receipt).await);
+    }
+    assert_eq!(states, ["counted", "counted", "quarantined", "superseded"]);
+    let answer = look(&world, &receipts[2]).await.json();
+    assert!(answer["message"].as_str().unwrap().contains("lacks an option"), "{answer}");
+
+    let key = world.store.inner.quarantine(None, 1).await.unwrap()[0].key();
+    world.store.inner.decide(&[key], &Decision::Reject("no such option".to_owned())).await.unwrap();
+    let answer = look(&world, &receipts[2]).await.json();
+    assert!(answer["message"].as_str().unwrap().contains("decided that it stays so"), "{answer}");
+    assert_eq!(state(&world, &receipts[0]).await, "counted");
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use crate::{
     queue::Layout,
     store::{
         Acquired, Ballot, Books, Catalog, CommitPlan, Decision, LedgerRow, Lookup, MemoryStore,
-        QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QueueRecord, QueueState,
-        RegisteredPoll, ReplayOutcome, Replayed, SealRecord, Snapshot, StoreError, WorkerRecord,
+        QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes, QueueRecord,
+        QueueState, RegisteredPoll, ReplayOutcome, Replayed, SealRecord, Snapshot, StoreError, WorkerRecord,
     },
 };
 
@@ -64,6 +64,10 @@ pub enum StoreFault {
     ForgetsTheNewReason,
     CountsReplaysTwice,
     ReplaysWhatWasRejected,
+    QuarantinesWholeFrames,
+    ForgetsTheRest,
+    ReplaysFromAnyState,
+    AddsUpWholeFrames,
     ReadsBooksLate,
     LeavesOutQuarantine,
     RepeatsTheLastBallot,
@@ -117,7 +121,7 @@ impl StoreReader for BrokenStore {
         queue: QueueId,
         partition: Partition,
         position: Position,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<QuarantineRow>, StoreError> {
         self.inner.quarantined(queue, partition, position).await
     }
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
@@ -320,6 +324,15 @@ impl BrokenLane {
         Ok(())
     }
 
+    /// Makes replays expect what is quarantined.
+    async fn expect_what_is_quarantined(&mut self, plan: &mut CommitPlan) -> Result<(), StoreError> {
+        for replayed in &mut plan.replayed {
+            let row = self.store.quarantined(replayed.queue, plan.partition, replayed.position).await?;
+            replayed.tried = row.map_or(QuarantinedVotes::All, |row| row.frame.quarantined);
+        }
+        Ok(())
+    }
+
     /// Makes replacements expect what stands.
     async fn expect_what_stands(&mut self, plan: &mut CommitPlan) -> Result<(), StoreError> {
         for poll in &mut plan.polls {
@@ -411,10 +424,17 @@ impl Lane for BrokenLane {
                 plan.replayed.retain(|replayed| !counted(replayed));
             }
             StoreFault::ForgetsTheNewReason => plan.replayed.iter_mut().for_each(|replayed| {
-                if let ReplayOutcome::Held { reason, awaits_poll } = &mut replayed.outcome {
+                if let ReplayOutcome::Held { reason, awaits_poll, .. } = &mut replayed.outcome {
                     (*reason, *awaits_poll) = ("a test".to_owned(), true);
                 }
             }),
+            StoreFault::QuarantinesWholeFrames => {
+                plan.quarantine.iter_mut().for_each(|frame| frame.quarantined = QuarantinedVotes::All);
+            }
+            StoreFault::ForgetsTheRest => {
+                plan.replayed.iter_mut().for_each(|replayed| replayed.outcome = ReplayOutcome::Counted);
+            }
+            StoreFault::ReplaysFromAnyState => self.expect_what_is_quarantined(&mut plan).await?,
             StoreFault::DropsAVote => plan
                 .polls
                 .iter_mut()
@@ -487,6 +507,16 @@ impl Snapshot for BrokenSnapshot {
         };
         if self.fault == StoreFault::LeavesOutQuarantine {
             books.quarantine.clear();
+        }
+        if self.fault == StoreFault::AddsUpWholeFrames {
+            for row in self.store.quarantine(None, usize::MAX).await? {
+                let frame = &row.frame;
+                let mut totals = books.quarantine.iter_mut();
+                let total = totals.find(|total| (total.queue, &total.poll) == (frame.queue, &frame.poll));
+                if let Some(total) = total {
+                    total.votes += frame.accounted - frame.votes();
+                }
+            }
         }
         Ok(books)
     }

@@ -1,9 +1,9 @@
-//! Frames that were set aside, and tried again.
+//! Votes that were quarantined, and tried again.
 
 use super::*;
 use crate::{
     PollSlug,
-    store::{Decision, QuarantineKey, QuarantineState, ReplayOutcome, Replayed},
+    store::{Decision, QuarantineKey, QuarantineState, QuarantinedVotes, ReplayOutcome, Replayed},
 };
 
 const PLACE: QuarantineKey =
@@ -22,11 +22,18 @@ fn set_aside(position: u8, poll: PollSlug, awaits_poll: bool) -> QuarantinedFram
         queue: queue_id(1),
         position: at(position),
         poll: poll.to_string(),
-        votes: 2,
+        accounted: 2,
+        quarantined: QuarantinedVotes::All,
         reason: "a test".to_owned(),
         awaits_poll,
         frame: Bytes::from_static(b"\xff\x00"),
     }
+}
+
+/// A frame of five votes, of which those at these indices are quarantined.
+fn partly(position: u8, indices: &[u32]) -> QuarantinedFrame {
+    let quarantined = QuarantinedVotes::At(indices.to_vec());
+    QuarantinedFrame { accounted: 5, quarantined, ..set_aside(position, poll(), false) }
 }
 
 fn account(poll: PollSlug, quarantined: i64, new_voters: u64) -> LedgerEntry {
@@ -59,12 +66,20 @@ async fn replays(lane: &mut dyn Lane) -> Vec<QuarantinedFrame> {
     lane.replays(PARTITION, 10).await.expect("an answer")
 }
 
+fn replayed(tried: QuarantinedVotes, outcome: ReplayOutcome) -> Replayed {
+    Replayed { queue: queue_id(1), position: at(1), tried, outcome }
+}
+
+fn held(votes: QuarantinedVotes, reason: &str) -> ReplayOutcome {
+    ReplayOutcome::Held { votes, reason: reason.to_owned(), awaits_poll: false }
+}
+
 /// A plan that says what became of the frame at position 1.
 fn outcome(version: u64, outcome: ReplayOutcome, votes: &[Vote]) -> CommitPlan {
     let mut plan = inserts(version, 1, votes);
     let released = if outcome == ReplayOutcome::Counted { -2 } else { 0 };
     plan.ledger = vec![account(poll(), released, votes.len() as u64)];
-    plan.replayed = vec![Replayed { queue: queue_id(1), position: at(1), outcome }];
+    plan.replayed = vec![replayed(QuarantinedVotes::All, outcome)];
     plan
 }
 
@@ -133,12 +148,12 @@ pub(super) async fn a_frame_counted_later_leaves_the_quarantine(harness: &dyn St
 pub(super) async fn a_frame_that_fails_again_stays_with_its_new_reason(harness: &dyn StoreHarness) {
     let (store, mut lane) = with_a_frame(harness, poll(), true).await;
     let version = acquire(&mut *lane).await.version;
-    let held = ReplayOutcome::Held { reason: "no such option".to_owned(), awaits_poll: false };
+    let held = held(QuarantinedVotes::All, "no such option");
     lane.commit(&outcome(version, held, &[])).await.expect("a commit");
     assert_eq!(replays(&mut *lane).await, [], "it is not tried for ever");
     assert_eq!(states(&*store).await, [(key(1), QuarantineState::Held, "no such option".to_owned())]);
-    let reason = store.quarantined(queue_id(1), PARTITION, at(1)).await.expect("a look");
-    assert_eq!(reason.as_deref(), Some("no such option"));
+    let row = store.quarantined(queue_id(1), PARTITION, at(1)).await.expect("a look").expect("it is there");
+    assert_eq!(row.frame.reason, "no such option");
     assert_eq!(ledger(&*store).await[0].entry, account(poll(), 2, 0));
 }
 
@@ -166,4 +181,93 @@ pub(super) async fn a_rejected_frame_is_not_tried_again(harness: &dyn StoreHarne
     assert_eq!((total.votes, total.pending), (2, 0), "it stays set aside, and decided");
     assert_eq!(store.decide(&[key(1)], &Decision::Replay).await.expect("a decision"), 0, "for good");
     assert_eq!(replays(&mut *lane).await, []);
+}
+
+/// A store with a frame of five votes, of which two are counted and three are quarantined.
+async fn with_part_of_a_frame(harness: &dyn StoreHarness) -> (Arc<dyn Store>, Box<dyn Lane>) {
+    let store = prepared(harness).await;
+    let mut lane = store.open_lane().await.expect("a lane");
+    let counted: Vec<_> = voters().take(2).map(|voter| vote(voter, 0, 5)).collect();
+    let mut plan = inserts(acquire(&mut *lane).await.version, 1, &counted);
+    plan.ledger = vec![LedgerEntry { accepted: 5, ..account(poll(), 3, 2) }];
+    plan.quarantine = vec![partly(1, &[0, 2, 4])];
+    lane.commit(&plan).await.expect("a commit");
+    (store, lane)
+}
+
+/// A plan that counts these votes of the frame, and says what becomes of the others.
+fn partial(version: u64, votes: &[Vote], tried: &[u32], outcome: ReplayOutcome) -> CommitPlan {
+    let mut plan = inserts(version, 1, votes);
+    plan.ledger =
+        vec![LedgerEntry { accepted: 5, ..account(poll(), -(votes.len() as i64), votes.len() as u64) }];
+    plan.replayed = vec![replayed(QuarantinedVotes::At(tried.to_vec()), outcome)];
+    plan
+}
+
+async fn row(store: &dyn Store, position: u8) -> Option<crate::store::QuarantineRow> {
+    store.quarantined(queue_id(1), PARTITION, at(position)).await.expect("a look")
+}
+
+pub(super) async fn votes_of_a_frame_are_quarantined_by_index(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_part_of_a_frame(harness).await;
+    let found = row(&*store, 1).await.expect("votes of it are quarantined");
+    assert_eq!((found.partition, found.state), (PARTITION, QuarantineState::Held));
+    assert_eq!(found.frame, partly(1, &[0, 2, 4]));
+    assert_eq!(store.quarantine(None, 9).await.expect("a page"), [found]);
+    assert_eq!(row(&*store, 2).await, None, "nothing of another frame is");
+    assert_eq!(store.decide(&[key(1)], &Decision::Replay).await.expect("a decision"), 1);
+    assert_eq!(replays(&mut *lane).await, [partly(1, &[0, 2, 4])]);
+}
+
+pub(super) async fn a_partial_replay_keeps_the_rest(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_part_of_a_frame(harness).await;
+    let later: Vec<_> = voters().skip(2).take(3).map(|voter| vote(voter, 1, 5)).collect();
+    let version = acquire(&mut *lane).await.version;
+    let rest = held(QuarantinedVotes::At(vec![2]), "another reason");
+    lane.commit(&partial(version, &later[..2], &[0, 2, 4], rest)).await.expect("a commit");
+    let found = row(&*store, 1).await.expect("one is left");
+    let left = QuarantinedFrame { reason: "another reason".to_owned(), ..partly(1, &[2]) };
+    assert_eq!((&found.frame, found.state), (&left, QuarantineState::Held));
+    let total = &books(&*store).await.quarantine[0];
+    assert_eq!((total.votes, total.pending), (1, 1));
+
+    store.decide(&[key(1)], &Decision::Replay).await.expect("a decision");
+    assert_eq!(replays(&mut *lane).await, [left], "only what is left is tried again");
+    lane.commit(&partial(version + 1, &later[2..], &[2], ReplayOutcome::Counted)).await.expect("a commit");
+    assert_eq!(row(&*store, 1).await, None);
+    let books = books(&*store).await;
+    assert_eq!(books.quarantine, []);
+    let expected = LedgerEntry { accepted: 5, ..account(poll(), 0, 5) };
+    assert_eq!(books.ledger[0].entry, expected, "each vote is counted once");
+}
+
+pub(super) async fn a_replay_of_votes_that_were_counted_meanwhile_changes_nothing(
+    harness: &dyn StoreHarness,
+) {
+    let (store, mut lane) = with_part_of_a_frame(harness).await;
+    let later: Vec<_> = voters().skip(2).take(5).map(|voter| vote(voter, 1, 5)).collect();
+    let version = acquire(&mut *lane).await.version;
+    let rest = held(QuarantinedVotes::At(vec![2]), "another reason");
+    lane.commit(&partial(version, &later[..2], &[0, 2, 4], rest)).await.expect("a commit");
+    let before = (everything(&*store, &later).await, row(&*store, 1).await);
+    // Planned from what was quarantined before, with other voters, so that nothing but that can tell.
+    let again = partial(version + 1, &later[2..], &[0, 2, 4], ReplayOutcome::Counted);
+    let result = lane.commit(&again).await;
+    assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
+    drop(lane);
+    assert_eq!((everything(&*store, &later).await, row(&*store, 1).await), before);
+}
+
+pub(super) async fn totals_count_quarantined_votes_and_not_whole_frames(harness: &dyn StoreHarness) {
+    let (store, mut lane) = with_part_of_a_frame(harness).await;
+    let mut plan = inserts(acquire(&mut *lane).await.version, 3, &[]);
+    plan.ledger = vec![LedgerEntry { accepted: 12, ..account(poll(), 3, 4) }];
+    plan.quarantine = vec![partly(2, &[3]), set_aside(3, poll(), false)];
+    lane.commit(&plan).await.expect("a commit");
+    let total = &books(&*store).await.quarantine[0];
+    assert_eq!((total.votes, total.pending), (3 + 1 + 2, 3));
+    let reject = Decision::Reject("a test".to_owned());
+    assert_eq!(store.decide(&[key(1), key(3)], &reject).await.expect("a decision"), 2);
+    let total = &books(&*store).await.quarantine[0];
+    assert_eq!((total.votes, total.pending), (6, 1), "they stay quarantined");
 }

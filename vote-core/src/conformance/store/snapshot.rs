@@ -1,7 +1,7 @@
 //! Books and ballots of one moment.
 
 use super::*;
-use crate::store::TallyRow;
+use crate::store::{QuarantinedVotes, TallyRow};
 
 pub(super) async fn books_are_of_one_moment(harness: &dyn StoreHarness) {
     let (store, mut lane, votes) = committed(harness).await;
@@ -31,7 +31,8 @@ pub(super) async fn books_hold_everything(harness: &dyn StoreHarness) {
             queue: queue_id(1),
             position: at(position),
             poll: "no slug".to_owned(),
-            votes: 5,
+            accounted: 5,
+            quarantined: QuarantinedVotes::All,
             reason: "damaged".to_owned(),
             awaits_poll: false,
             frame: Bytes::new(),

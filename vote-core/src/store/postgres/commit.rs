@@ -3,7 +3,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Moment, Uuid, copy, damaged};
+use super::{Moment, Uuid, copy, damaged, quarantine::indices};
 use crate::{
     OptionSlug, Partition,
     store::{Ballot, CommitPlan, LedgerEntry, PollPlan, QuarantineState, ReplayOutcome, StoreError},
@@ -166,21 +166,28 @@ pub(super) async fn move_checkpoints(
     Ok(())
 }
 
-pub(super) async fn set_aside(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
+pub(super) async fn quarantine(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
     if plan.quarantine.is_empty() {
         return Ok(());
     }
     let frames = &plan.quarantine;
+    let number = |votes: u64| i64::try_from(votes).unwrap_or(i64::MAX);
     sqlx::query(
-        "INSERT INTO quarantine (partition, queue, position, poll, votes, reason, awaits_poll, frame)
-         SELECT $1, * FROM unnest(
-             $2::uuid[], $3::bytea[], $4::text[], $5::bigint[], $6::text[], $7::boolean[], $8::bytea[])",
+        "INSERT INTO quarantine
+             (partition, queue, position, poll, votes, accounted, indices, reason, awaits_poll, frame)
+         SELECT $1, queue, position, poll, votes, accounted, indices::integer[], reason, awaits_poll, frame
+         FROM unnest(
+             $2::uuid[], $3::bytea[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::boolean[],
+             $10::bytea[])
+             AS f (queue, position, poll, votes, accounted, indices, reason, awaits_poll, frame)",
     )
     .bind(plan.partition.0 as i16)
     .bind(frames.iter().map(|frame| Uuid(frame.queue.0)).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| frame.position.as_bytes()).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| frame.poll.as_str()).collect::<Vec<_>>())
-    .bind(frames.iter().map(|frame| i64::try_from(frame.votes).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| number(frame.votes())).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| number(frame.accounted)).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| indices(&frame.quarantined)).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| frame.reason.as_str()).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| frame.awaits_poll).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| &*frame.frame).collect::<Vec<_>>())
@@ -189,36 +196,42 @@ pub(super) async fn set_aside(connection: &mut PgConnection, plan: &CommitPlan) 
     Ok(())
 }
 
-/// Notes what became of frames that were tried again.
+/// Notes what became of votes that were tried again. A row is changed only if it holds the votes that were tried, and
+/// nobody has decided about them: whatever else it holds, some of them may be counted already.
 pub(super) async fn replayed(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
     if plan.replayed.is_empty() {
         return Ok(());
     }
     let outcomes = plan.replayed.iter().map(|replayed| match &replayed.outcome {
-        ReplayOutcome::Counted => (QuarantineState::Counted.as_str(), None, false),
-        ReplayOutcome::Held { reason, awaits_poll } => {
-            (QuarantineState::Held.as_str(), Some(reason.as_str()), *awaits_poll)
+        ReplayOutcome::Counted => (QuarantineState::Counted, &replayed.tried, None, false),
+        ReplayOutcome::Held { votes, reason, awaits_poll } => {
+            (QuarantineState::Held, votes, Some(reason.as_str()), *awaits_poll)
         }
     });
     let outcomes: Vec<_> = outcomes.collect();
     let noted = sqlx::query(
-        "UPDATE quarantine q SET state = r.state, reason = coalesce(r.reason, q.reason), awaits_poll = r.awaits_poll
-         FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::boolean[])
-              AS r (queue, position, state, reason, awaits_poll)
-         WHERE q.partition = $1 AND q.queue = r.queue AND q.position = r.position AND q.state IN ('held', 'replay')",
+        "UPDATE quarantine q SET state = r.state, reason = coalesce(r.reason, q.reason), awaits_poll = r.awaits_poll,
+             indices = r.indices::integer[], accounted = coalesce(q.accounted, q.votes),
+             votes = coalesce(cardinality(r.indices::integer[]), q.accounted, q.votes)
+         FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[])
+              AS r (queue, position, tried, state, indices, reason, awaits_poll)
+         WHERE q.partition = $1 AND q.queue = r.queue AND q.position = r.position AND q.state IN ('held', 'replay')
+           AND q.indices IS NOT DISTINCT FROM r.tried::integer[]",
     )
     .bind(plan.partition.0 as i16)
     .bind(plan.replayed.iter().map(|replayed| Uuid(replayed.queue.0)).collect::<Vec<_>>())
     .bind(plan.replayed.iter().map(|replayed| replayed.position.as_bytes()).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|(state, ..)| *state).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|(_, reason, _)| *reason).collect::<Vec<_>>())
+    .bind(plan.replayed.iter().map(|replayed| indices(&replayed.tried)).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|(state, ..)| state.as_str()).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|(_, votes, ..)| indices(votes)).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|(_, _, reason, _)| *reason).collect::<Vec<_>>())
     .bind(outcomes.iter().map(|(.., awaits_poll)| *awaits_poll).collect::<Vec<_>>())
     .execute(connection)
     .await?
     .rows_affected();
     if noted != plan.replayed.len() as u64 {
         return Err(StoreError::Conflict(format!(
-            "{noted} of {} frames that were tried again are set aside",
+            "of {noted} of {} frames the votes that were tried again are quarantined",
             plan.replayed.len()
         ))
         .into());

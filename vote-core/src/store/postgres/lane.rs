@@ -268,7 +268,7 @@ impl PostgresLane {
         }
         commit::add_to_ledger(connection, plan).await?;
         commit::move_checkpoints(connection, plan).await?;
-        commit::set_aside(connection, plan).await?;
+        commit::quarantine(connection, plan).await?;
         commit::replayed(connection, plan).await?;
         sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
         for poll in &plan.polls {

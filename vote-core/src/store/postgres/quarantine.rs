@@ -9,7 +9,7 @@ use sqlx::{
 use super::{Moment, Uuid, damaged, position, reader};
 use crate::{
     PollSlug, QueueId,
-    store::{QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, StoreError},
+    store::{QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes, StoreError},
 };
 
 /// Up to so many rows after one.
@@ -25,19 +25,37 @@ pub(super) fn page(after: Option<QuarantineKey>, limit: usize) -> Query<'static,
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
-/// Frames of a partition that are to be tried again.
+/// Frames of a partition whose quarantined votes are to be tried again.
 pub(super) const REPLAYS: &str = "SELECT * FROM quarantine q
      WHERE partition = $1 AND state IN ('held', 'replay')
        AND (state = 'replay' OR awaits_poll
             AND EXISTS (SELECT FROM polls p WHERE p.slug = q.poll AND p.final_at IS NULL))
      ORDER BY queue, position LIMIT $2";
 
+/// Votes as they are in the column `indices`, in Postgres' notation of arrays: an array of arrays of different lengths
+/// can't be sent.
+pub(super) fn indices(votes: &QuarantinedVotes) -> Option<String> {
+    let indices: Vec<String> = votes.indices()?.iter().map(u32::to_string).collect();
+    Some(format!("{{{}}}", indices.join(",")))
+}
+
+fn votes(row: &PgRow) -> Result<QuarantinedVotes, StoreError> {
+    let Some(indices) = row.get::<Option<Vec<i32>>, _>("indices") else { return Ok(QuarantinedVotes::All) };
+    let indices: Result<_, _> = indices.into_iter().map(u32::try_from).collect();
+    indices.map(QuarantinedVotes::At).map_err(|_| damaged("index in quarantine"))
+}
+
 pub(super) fn frame(row: &PgRow) -> Result<QuarantinedFrame, StoreError> {
+    let accounted = match row.get::<Option<i64>, _>("accounted") {
+        Some(_) => reader::count(row, "accounted")?,
+        None => reader::count(row, "votes")?,
+    };
     Ok(QuarantinedFrame {
         queue: QueueId(row.get::<Uuid, _>("queue").0),
         position: position(row.get("position"))?,
         poll: row.get("poll"),
-        votes: reader::count(row, "votes")?,
+        accounted,
+        quarantined: votes(row)?,
         reason: row.get("reason"),
         awaits_poll: row.get("awaits_poll"),
         frame: row.get::<Vec<u8>, _>("frame").into(),
@@ -57,7 +75,7 @@ pub(super) fn row(row: &PgRow) -> Result<QuarantineRow, StoreError> {
     })
 }
 
-/// What is set aside, frames that were counted since left out.
+/// Quarantined votes, those that were counted since left out.
 pub(super) const TOTALS: &str = "SELECT queue, partition, poll, sum(votes)::bigint AS votes,
          count(*) FILTER (WHERE state IN ('held', 'replay')) AS pending
      FROM quarantine WHERE state <> 'counted' AND ($1::smallint IS NULL OR partition = $1)

@@ -91,15 +91,15 @@ impl StoreReader for PostgresStore {
         queue: QueueId,
         partition: Partition,
         position: Position,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<QuarantineRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT reason FROM quarantine
+            "SELECT * FROM quarantine
              WHERE queue = $1 AND partition = $2 AND position = $3 AND state <> 'counted'",
         )
         .bind(Uuid(queue.0))
         .bind(partition.0 as i16)
         .bind(position.as_bytes());
-        Ok(self.rows(query).await?.first().map(|row| row.get("reason")))
+        self.rows(query).await?.first().map(quarantine::row).transpose()
     }
 
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {

@@ -35,7 +35,7 @@ pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result
         tx.run(moved.bind(partition.0).bind(&queue.0[..]).bind(position.as_bytes())).await?;
     }
     for frame in &plan.quarantine {
-        quarantine::set_aside(tx, partition, frame).await?;
+        quarantine::insert(tx, partition, frame).await?;
     }
     for replayed in &plan.replayed {
         quarantine::replayed(tx, partition, replayed).await?;

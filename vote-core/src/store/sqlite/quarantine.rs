@@ -1,43 +1,68 @@
-//! Frames that were set aside, in a SQLite store.
+//! Quarantined votes, in a SQLite store.
 
 use sqlx::{Sqlite, query::QueryAs, sqlite::SqliteArguments};
 
-use super::{position, queue_id, timestamp};
+use super::{commit::json, position, queue_id, timestamp};
 use crate::{
     Clock, Partition, SystemClock,
     sqlite::{Failure, Transaction, signed},
     store::{
         Decision, QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal, QuarantinedFrame,
-        ReplayOutcome, Replayed, StoreError,
+        QuarantinedVotes, ReplayOutcome, Replayed, StoreError,
     },
 };
 
-/// partition, queue, position, poll, votes, reason, awaits_poll, frame, state, set_aside_at
-type Row = (u16, Vec<u8>, Vec<u8>, String, u64, String, bool, Vec<u8>, String, i64);
+/// partition, queue, position, poll, accounted, indices, reason, awaits_poll, frame, state, set_aside_at
+type Row = (u16, Vec<u8>, Vec<u8>, String, u64, Option<String>, String, bool, Vec<u8>, String, i64);
+
+/// A query for rows.
+macro_rules! select {
+    ($which:literal) => {
+        sqlx::query_as(concat!(
+            "SELECT partition, queue, position, poll, accounted,
+                 iif(indices IS NULL, NULL, (SELECT coalesce(group_concat(value), '') FROM json_each(indices))),
+                 reason, awaits_poll, frame, state, set_aside_at
+             FROM quarantine ",
+            $which
+        ))
+    };
+}
 
 async fn rows(
     tx: &mut Transaction<'_>,
     query: QueryAs<'_, Sqlite, Row, SqliteArguments>,
 ) -> Result<Vec<QuarantineRow>, Failure> {
     let rows = tx.all(query).await?;
-    let row = |(partition, queue, at, poll, votes, reason, awaits_poll, frame, state, set_aside_at): Row| {
-        let known = QuarantineState::ALL.into_iter().find(|known| known.as_str() == state);
-        Ok(QuarantineRow {
-            partition: Partition(partition),
-            frame: QuarantinedFrame {
-                queue: queue_id(tx, queue)?,
-                position: position(tx, &at)?,
-                poll,
-                votes,
-                reason,
-                awaits_poll,
-                frame: frame.into(),
-            },
-            state: known.ok_or_else(|| tx.damaged(format!("the state {state:?} of a frame set aside")))?,
-            set_aside_at: timestamp(tx, set_aside_at)?,
-        })
-    };
-    rows.into_iter().map(row).collect()
+    rows.into_iter().map(|row| quarantined(tx, row)).collect()
+}
+
+fn quarantined(tx: &Transaction<'_>, row: Row) -> Result<QuarantineRow, Failure> {
+    let (partition, queue, at, poll, accounted, indices, reason, awaits_poll, frame, state, set_aside_at) =
+        row;
+    let known = QuarantineState::ALL.into_iter().find(|known| known.as_str() == state);
+    let listed = |list: String| list.split(',').map(str::parse).collect::<Result<Vec<u32>, _>>();
+    let indices =
+        indices.map(listed).transpose().map_err(|e| tx.damaged(format!("an index in a frame: {e}")))?;
+    Ok(QuarantineRow {
+        partition: Partition(partition),
+        frame: QuarantinedFrame {
+            queue: queue_id(tx, queue)?,
+            position: position(tx, &at)?,
+            poll,
+            accounted,
+            quarantined: indices.map_or(QuarantinedVotes::All, QuarantinedVotes::At),
+            reason,
+            awaits_poll,
+            frame: frame.into(),
+        },
+        state: known.ok_or_else(|| tx.damaged(format!("the state {state:?} of a quarantined frame")))?,
+        set_aside_at: timestamp(tx, set_aside_at)?,
+    })
+}
+
+/// The votes as in the column `indices`.
+fn indices(votes: &QuarantinedVotes) -> Option<String> {
+    votes.indices().map(|indices| json(indices, u32::to_string))
 }
 
 /// Up to so many frames, by key, those after one.
@@ -46,10 +71,9 @@ pub(super) async fn page(
     after: Option<QuarantineKey>,
     limit: usize,
 ) -> Result<Vec<QuarantineRow>, Failure> {
-    let query = sqlx::query_as(
-        "SELECT partition, queue, position, poll, votes, reason, awaits_poll, frame, state, set_aside_at
-         FROM quarantine WHERE (queue, partition, position) > (?1, ?2, ?3)
-         ORDER BY queue, partition, position LIMIT ?4",
+    let query = select!(
+        "WHERE (queue, partition, position) > (?1, ?2, ?3)
+         ORDER BY queue, partition, position LIMIT ?4"
     )
     // No bytes are before every id.
     .bind(after.as_ref().map_or(&[][..], |key| &key.queue.0))
@@ -59,20 +83,30 @@ pub(super) async fn page(
     rows(tx, query).await
 }
 
-/// Frames of a partition that are to be tried again.
+/// The frame of that name, unless all its votes are counted.
+pub(super) async fn one(
+    tx: &mut Transaction<'_>,
+    key: QuarantineKey,
+) -> Result<Option<QuarantineRow>, Failure> {
+    let query = select!("WHERE queue = ?1 AND partition = ?2 AND position = ?3 AND state <> 'counted'")
+        .bind(&key.queue.0[..])
+        .bind(key.partition.0)
+        .bind(key.position.as_bytes());
+    Ok(rows(tx, query).await?.pop())
+}
+
+/// Frames of a partition whose quarantined votes are to be tried again.
 pub(super) async fn replays(
     tx: &mut Transaction<'_>,
     partition: Partition,
     limit: usize,
 ) -> Result<Vec<QuarantinedFrame>, Failure> {
     // The first condition is word for word that of the index, which SQLite would not use otherwise.
-    let query = sqlx::query_as(
-        "SELECT partition, queue, position, poll, votes, reason, awaits_poll, frame, state, set_aside_at
-         FROM quarantine
-         WHERE partition = ?1 AND (state = 'replay' OR (state = 'held' AND awaits_poll))
+    let query = select!(
+        "WHERE partition = ?1 AND (state = 'replay' OR (state = 'held' AND awaits_poll))
            AND (state = 'replay' OR EXISTS (
                SELECT 1 FROM polls WHERE slug = quarantine.poll AND final_at IS NULL))
-         ORDER BY queue, position LIMIT ?2",
+         ORDER BY queue, position LIMIT ?2"
     );
     let found = rows(tx, query.bind(partition.0).bind(signed(limit as u64))).await?;
     Ok(found.into_iter().map(|row| row.frame).collect())
@@ -108,7 +142,7 @@ pub(super) async fn decide(
     Ok(decided)
 }
 
-/// What is set aside, frames that were counted since left out.
+/// Quarantined votes, those that were counted since left out.
 pub(super) async fn totals(
     tx: &mut Transaction<'_>,
     of: Option<Partition>,
@@ -127,22 +161,25 @@ pub(super) async fn totals(
         .collect()
 }
 
-/// Sets a frame aside. After an error the transaction must be dropped.
-pub(super) async fn set_aside(
+/// Quarantines votes of a frame. After an error the transaction must be dropped.
+pub(super) async fn insert(
     tx: &mut Transaction<'_>,
     partition: Partition,
     frame: &QuarantinedFrame,
 ) -> Result<(), StoreError> {
     let insert = sqlx::query(
         "INSERT INTO quarantine
-             (partition, queue, position, poll, votes, reason, awaits_poll, frame, state, set_aside_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'held', ?9)",
+             (partition, queue, position, poll, votes, indices, accounted, reason, awaits_poll, frame, state,
+              set_aside_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'held', ?11)",
     )
     .bind(partition.0)
     .bind(&frame.queue.0[..])
     .bind(frame.position.as_bytes())
     .bind(&frame.poll)
-    .bind(signed(frame.votes))
+    .bind(signed(frame.votes()))
+    .bind(indices(&frame.quarantined))
+    .bind(signed(frame.accounted))
     .bind(&frame.reason)
     .bind(frame.awaits_poll)
     .bind(&frame.frame[..])
@@ -150,40 +187,42 @@ pub(super) async fn set_aside(
     match tx.run(insert).await {
         Ok(_) => Ok(()),
         Err(e) if e.is_duplicate() => Err(StoreError::Conflict(format!(
-            "the frame at {} of queue {} was set aside before",
+            "votes of the frame at {} of queue {} were quarantined before",
             frame.position, frame.queue
         ))),
         Err(e) => Err(e.into()),
     }
 }
 
-/// Notes what became of a frame that was tried again. After an error the transaction must be dropped.
+/// Notes what became of votes that were tried again. After an error the transaction must be dropped.
 pub(super) async fn replayed(
     tx: &mut Transaction<'_>,
     partition: Partition,
     replayed: &Replayed,
 ) -> Result<(), StoreError> {
-    let (update, held) = match &replayed.outcome {
-        ReplayOutcome::Counted => (
-            "UPDATE quarantine SET state = 'counted'
-             WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay')",
-            None,
-        ),
-        ReplayOutcome::Held { reason, awaits_poll } => (
-            "UPDATE quarantine SET state = 'held', reason = ?4, awaits_poll = ?5
-             WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay')",
-            Some((reason, *awaits_poll)),
-        ),
+    let (state, votes, held) = match &replayed.outcome {
+        ReplayOutcome::Counted => (QuarantineState::Counted, &replayed.tried, None),
+        ReplayOutcome::Held { votes, reason, awaits_poll } => {
+            (QuarantineState::Held, votes, Some((reason, *awaits_poll)))
+        }
     };
-    let mut update =
-        sqlx::query(update).bind(partition.0).bind(&replayed.queue.0[..]).bind(replayed.position.as_bytes());
-    if let Some((reason, awaits_poll)) = held {
-        update = update.bind(reason).bind(awaits_poll);
-    }
-    // Somebody may have rejected it since the lane asked for it, or it was counted already.
+    let update = sqlx::query(
+        "UPDATE quarantine SET state = ?5, indices = ?6, votes = coalesce(json_array_length(?6), accounted),
+             reason = coalesce(?7, reason), awaits_poll = ?8
+         WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay') AND indices IS ?4",
+    )
+    .bind(partition.0)
+    .bind(&replayed.queue.0[..])
+    .bind(replayed.position.as_bytes())
+    .bind(indices(&replayed.tried))
+    .bind(state.as_str())
+    .bind(indices(votes))
+    .bind(held.map(|(reason, _)| reason))
+    .bind(held.is_some_and(|(_, awaits_poll)| awaits_poll));
+    // Since the lane asked for it somebody may have rejected it, or some of the votes were counted.
     if tx.run(update).await?.rows_affected() != 1 {
         return Err(StoreError::Conflict(format!(
-            "the frame at {} of queue {} is not set aside, or was decided about",
+            "other votes of the frame at {} of queue {} are quarantined, or somebody decided about them",
             replayed.position, replayed.queue
         )));
     }

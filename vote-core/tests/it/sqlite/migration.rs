@@ -10,7 +10,7 @@ use vote_core::{
     Timestamp,
     dedup::{Batch, Delivery},
     queue::PollState,
-    store::{Decision, Lookup, QuarantineState, QueueRecord, QueueState},
+    store::{Decision, Lookup, QuarantineState, QuarantinedVotes, QueueRecord, QueueState},
 };
 
 use super::*;
@@ -113,6 +113,9 @@ async fn a_store_of_version_1_goes_on_under_the_new_rules() {
     let set_aside = store.quarantine(None, 9).await.unwrap();
     let states: Vec<_> = set_aside.iter().map(|row| (row.state, row.frame.awaits_poll)).collect();
     assert_eq!(states, [(QuarantineState::Held, false), (QuarantineState::Held, true)]);
+    let whole: Vec<_> =
+        set_aside.iter().map(|row| (row.frame.accounted, row.frame.quarantined.clone())).collect();
+    assert_eq!(whole, [(3, QuarantinedVotes::All), (1, QuarantinedVotes::All)], "whole frames, as they were");
     store.decide(&[set_aside[0].key()], &Decision::Reject("noise".to_owned())).await.unwrap();
 
     let tea = "[[poll]]\nslug = \"tea\"\ntitle = \"Tea?\"\n\
