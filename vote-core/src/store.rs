@@ -275,6 +275,9 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     ) -> Result<Option<String>, StoreError>;
     /// How far a queue was read in each partition in which anything was.
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError>;
+    /// How far every queue was read in each partition in which anything was, as of one moment. What is on a standby of a
+    /// database says which commits that standby has.
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError>;
     /// All queues ever reported.
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError>;
     /// Up to `limit` frames that were set aside, by [key](QuarantineKey), those after one.
@@ -416,6 +419,9 @@ impl<S: StoreReader + ?Sized> StoreReader for Arc<S> {
     }
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         (**self).positions(queue).await
+    }
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        (**self).all_positions().await
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         (**self).queues().await

@@ -213,6 +213,7 @@ reading! {
     position(queue: QueueId, partition: Partition) -> Position;
     quarantined(queue: QueueId, partition: Partition, position: Position) -> Option<String>;
     positions(queue: QueueId) -> BTreeMap<Partition, Position>;
+    all_positions() -> BTreeMap<(QueueId, Partition), Position>;
     queues() -> Vec<QueueRecord>;
     quarantine(after: Option<QuarantineKey>, limit: usize) -> Vec<QuarantineRow>;
     snapshot() -> Box<dyn Snapshot>;
