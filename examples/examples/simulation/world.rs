@@ -128,6 +128,7 @@ impl World {
         let source = |(n, link)| Source::Queue(self.connect(n, link, &process));
         let parts = Parts {
             store,
+            witnesses: Vec::new(),
             sources: queue_links.iter().enumerate().map(source).collect(),
             polls,
             clock: Arc::clone(&process) as Arc<dyn Clock>,
