@@ -113,6 +113,7 @@ async fn worker(
 ) -> Result<(), WorkerError> {
     let parts = vote_worker::Parts {
         store,
+        witnesses: Vec::new(),
         sources: vec![Source::Queue(queue)],
         polls: polls.clone(),
         clock: Arc::new(SystemClock),

@@ -63,11 +63,16 @@ impl Kind {
             Self::Memory => "memory:".to_owned(),
             Self::File(path) => format!("sqlite:{}", path.display()),
             Self::Server(url) => match (url.split_once("://"), url.rsplit_once('@')) {
-                (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
-                _ => url.clone(),
+                (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{}", without_options(rest)),
+                _ => without_options(url).to_owned(),
             },
         }
     }
+}
+
+/// Options may hold a password, too.
+fn without_options(address: &str) -> &str {
+    address.split_once('?').map_or(address, |(address, _)| address)
 }
 
 impl FromStr for QueueAddress {
@@ -198,6 +203,8 @@ mod tests {
         assert_eq!(format!("{queue:?}"), "redis://…@host:6379");
         let store: StoreAddress = "postgres://vote:s3@cret@host/db".parse().unwrap();
         assert!(!store.to_string().contains("cret@h"), "{store}");
+        let store: StoreAddress = "postgres://vote@host/db?password=s3cret".parse().unwrap();
+        assert_eq!(store.to_string(), "postgres://…@host/db");
     }
 
     #[test]

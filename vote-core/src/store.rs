@@ -278,6 +278,9 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     ) -> Result<Option<QuarantineRow>, StoreError>;
     /// How far a queue was read in each partition in which anything was.
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError>;
+    /// How far every queue was read in each partition in which anything was, as of one moment. What is on a standby of a
+    /// database says which commits that standby has.
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError>;
     /// All queues ever reported.
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError>;
     /// Up to `limit` frames with votes that are or were quarantined, by [key](QuarantineKey), those after one.
@@ -420,6 +423,9 @@ impl<S: StoreReader + ?Sized> StoreReader for Arc<S> {
     }
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         (**self).positions(queue).await
+    }
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        (**self).all_positions().await
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         (**self).queues().await

@@ -61,6 +61,9 @@ impl StoreReader for LateStore {
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         self.open().await?.positions(queue).await
     }
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        self.open().await?.all_positions().await
+    }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         self.open().await?.queues().await
     }

@@ -16,6 +16,7 @@ use crate::{Source, commands};
 const SETTINGS: &[&Setting] = &[
     &settings::QUEUES,
     &settings::STORE,
+    &settings::STORE_WITNESS,
     &settings::POLLS,
     &settings::PEPPER,
     &settings::PARTITIONS,
@@ -40,6 +41,8 @@ pub struct Config {
     pub queues: Vec<QueuesAt>,
     /// Where the store is.
     pub store: StoreAddress,
+    /// Standbys whose state limits trimming; mostly none.
+    pub witnesses: Vec<StoreAddress>,
     /// The polls to register.
     pub polls: Polls,
     /// The pepper that frontends have.
@@ -151,6 +154,20 @@ fn queues(text: &str) -> Result<Vec<QueuesAt>, String> {
     all.into_iter().map(str::parse).collect()
 }
 
+/// Standbys: servers, since a file has none.
+fn witnesses(text: &str) -> Result<Vec<StoreAddress>, String> {
+    let all: Vec<&str> = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty()).collect();
+    if all.is_empty() {
+        return Err("no address: give at least one, or leave it out".to_owned());
+    }
+    let parse = |part: &str| match part.parse::<StoreAddress>() {
+        Ok(address) if address.is_server() => Ok(address),
+        Ok(_) => Err("a witness is a standby of Postgres: expected postgres://USER@HOST/DATABASE".to_owned()),
+        Err(e) => Err(e.to_string()),
+    };
+    all.into_iter().map(parse).collect()
+}
+
 /// The command line as given, and the settings of command line and environment.
 ///
 /// # Errors
@@ -198,6 +215,11 @@ impl Config {
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let queues = settings.required(&settings::QUEUES, queues);
         let store = settings.required(&settings::STORE, str::parse);
+        let witnesses = if settings.is_set(&settings::STORE_WITNESS) {
+            settings.get(&settings::STORE_WITNESS, witnesses)
+        } else {
+            Some(Vec::new())
+        };
         let polls = settings.polls();
         let pepper = settings.secret(&settings::PEPPER);
         let partitions = settings.get(&settings::PARTITIONS, settings::partitions);
@@ -219,6 +241,7 @@ impl Config {
             Some(Self {
                 queues: queues?,
                 store: store?,
+                witnesses: witnesses?,
                 polls: polls?,
                 pepper: pepper?.into(),
                 partitions,

@@ -34,6 +34,7 @@ use crate::{
     schedule::{self, Next},
     source::Queues,
     trim::Trimmer,
+    witness::Witnesses,
 };
 
 /// How often a lane sees to its fair share, which is also its sign of life.
@@ -62,6 +63,7 @@ pub(crate) struct LaneParts {
     pub(crate) presence: Presence,
     pub(crate) queues: watch::Receiver<Arc<Queues>>,
     pub(crate) trim_delay: Duration,
+    pub(crate) witnesses: Witnesses,
     pub(crate) health: Health,
 }
 
@@ -84,6 +86,7 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
             Err(e) => Err(e),
         };
         crate::metrics::owned(number, 0);
+        crate::metrics::trim_waits(number, Duration::ZERO);
         let Err(e) = result else { return };
         crate::metrics::store_error();
         if parts.health.set(&name, Err(e.to_string())) {
@@ -142,7 +145,7 @@ impl Lane {
         parts: LaneParts,
         distrusted: BTreeSet<Partition>,
     ) -> Self {
-        let trimmer = Trimmer::new(parts.trim_delay);
+        let trimmer = Trimmer::new(parts.trim_delay, parts.witnesses.clone());
         Self {
             number,
             store,
@@ -255,6 +258,7 @@ impl Lane {
             crate::metrics::live_lanes(lanes);
         }
         crate::metrics::owned(self.number, self.owned.len());
+        crate::metrics::trim_waits(self.number, self.trimmer.waits(Instant::now()));
         Ok(())
     }
 

@@ -28,10 +28,12 @@ mod source;
 mod tasks;
 mod trim;
 mod upkeep;
+mod witness;
 
 pub use error::WorkerError;
 pub use health::Health;
 pub use source::{Connect, Source};
+pub use witness::Witness;
 
 use lane::LaneParts;
 use monitor::{Claims, MonitorParts};
@@ -39,6 +41,7 @@ use presence::Presence;
 use registry::Registry;
 use tasks::{Ended, Tasks};
 use upkeep::Upkeep;
+use witness::Witnesses;
 
 /// How often a store that is not there or not fit is tried.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
@@ -48,6 +51,8 @@ const RETRY_EVERY: Duration = Duration::from_secs(2);
 pub struct Parts {
     /// Where votes go.
     pub store: Arc<dyn Store>,
+    /// Standbys that the store may fail over to. Queues keep what is committed until each of these shows it.
+    pub witnesses: Vec<Witness>,
     /// Where they come from.
     pub sources: Vec<Source>,
     /// The polls to register.
@@ -112,6 +117,7 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
         allow_volatile: options.allow_volatile,
     };
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
+    let witnesses = Witnesses::ask(parts.witnesses, &tasks, &stop);
     let lane_parts = LaneParts {
         store: parts.store,
         layout,
@@ -119,6 +125,7 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
         presence,
         queues,
         trim_delay: options.trim_delay,
+        witnesses,
         health: parts.health,
     };
     let mut lanes = tokio::task::JoinSet::new();
@@ -193,6 +200,22 @@ async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, Regist
     let registry =
         Registry::open(Arc::clone(&parts.store), Arc::clone(&parts.clock), parts.polls.clone()).await?;
     Ok((layout, registry))
+}
+
+/// Opens the witnesses of a configuration. None of them needs to be there yet.
+///
+/// # Errors
+/// When an address can't be used.
+pub async fn open_witnesses(config: &config::Config) -> Result<Vec<Witness>, StoreError> {
+    let mut witnesses = Vec::new();
+    for address in &config.witnesses {
+        let store = address.open_read_only(&config.store_schema).await?;
+        witnesses.push(Witness { name: address.to_string(), store });
+    }
+    if !config.witnesses.is_empty() && config.witnesses.iter().all(|witness| *witness == config.store) {
+        tracing::warn!("the store is its own witness: a failover may lose what no standby has");
+    }
+    Ok(witnesses)
 }
 
 /// Opens the store of a configuration, and makes its tables if it says so, trying again while the server is down.

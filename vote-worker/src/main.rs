@@ -75,6 +75,7 @@ async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::Box
     // The admin routes answer until the lanes have ended.
     let ended = Shutdown::new();
     let admin = tokio::spawn(admin::serve_admin(admin, ready, ended.clone()));
+    let witnesses = vote_worker::open_witnesses(&config).await?;
     let store = vote_worker::open_store(&config, &health, &shutdown).await?;
     let options = Options {
         lanes: config.lanes,
@@ -84,7 +85,8 @@ async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::Box
         close_grace: config.close_grace,
         allow_volatile: config.allow_volatile,
     };
-    let parts = Parts { store, sources, polls: config.polls, clock: Arc::new(SystemClock), health };
+    let parts =
+        Parts { store, witnesses, sources, polls: config.polls, clock: Arc::new(SystemClock), health };
     let result = vote_worker::run(parts, options, shutdown.clone()).await;
     ended.trigger();
     admin.await??;

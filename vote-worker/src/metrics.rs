@@ -30,6 +30,12 @@ const CLOCK_DIFFERENCE: Metric = Metric::gauge(
 );
 const PARTITIONS: Metric = Metric::gauge("vote_worker_partitions", "Partitions of the store");
 const PARTITIONS_OWNED: Metric = Metric::gauge("vote_worker_partitions_owned", "Partitions that a lane owns");
+const TRIM_WAITS: Metric = Metric::gauge(
+    "vote_worker_trim_waits_seconds",
+    "For how long at most a queue could not be trimmed further because a witness did not show what is committed",
+);
+const WITNESS_UP: Metric =
+    Metric::gauge("vote_worker_witness_up", "Whether a witness answered within the last 6 s, 1 or 0");
 const QUEUE_UP: Metric =
     Metric::gauge("vote_worker_queue_up", "Whether this worker reads the queue now, 1 or 0");
 const QUEUE_ENTRIES: Metric = Metric::gauge(
@@ -62,6 +68,8 @@ const TABLE: &[Metric] = &[
     CLOCK_DIFFERENCE,
     PARTITIONS,
     PARTITIONS_OWNED,
+    TRIM_WAITS,
+    WITNESS_UP,
     QUEUE_UP,
     QUEUE_ENTRIES,
     QUEUE_VOTES,
@@ -91,6 +99,14 @@ pub(crate) fn partitions(partitions: u16) {
 
 pub(crate) fn owned(lane: usize, partitions: usize) {
     gauge!(PARTITIONS_OWNED.name, "lane" => lane.to_string()).set(partitions as f64);
+}
+
+pub(crate) fn trim_waits(lane: usize, waits: Duration) {
+    gauge!(TRIM_WAITS.name, "lane" => lane.to_string()).set(waits.as_secs_f64());
+}
+
+pub(crate) fn witness_up(name: &str, is_up: bool) {
+    gauge!(WITNESS_UP.name, "witness" => name.to_owned()).set(f64::from(u8::from(is_up)));
 }
 
 pub(crate) fn live_lanes(lanes: u32) {

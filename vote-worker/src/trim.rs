@@ -1,4 +1,5 @@
-//! Lets queues forget what is committed, at once or, where the store may be restored from a backup, after a delay.
+//! Lets queues forget what is committed: at once, or after a delay where the store may be restored from a backup, and no
+//! earlier than the [witnesses](crate::witness) show it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,6 +12,7 @@ use vote_core::{Partition, Position, QueueId};
 use crate::{
     lane::{Trim, by_id},
     source::Queues,
+    witness::Witnesses,
 };
 
 /// Positions of one partition of one queue are noted this far apart when they are kept for later.
@@ -21,14 +23,28 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Trimmer {
     delay: Duration,
+    witnesses: Witnesses,
     due: VecDeque<(Instant, Trim)>,
     /// When a position was noted last, and a later one that was not.
     noted: BTreeMap<(QueueId, Partition), (Instant, Option<Position>)>,
+    /// What is due and was not shown by every witness yet.
+    unshown: BTreeMap<(QueueId, Partition), Unshown>,
+}
+
+/// A partition of a queue that is due to be trimmed further than the witnesses allow.
+#[derive(Debug)]
+struct Unshown {
+    due: Position,
+    /// How far it was trimmed meanwhile.
+    trimmed: Position,
+    /// Since when it was trimmed no further.
+    since: Instant,
 }
 
 impl Trimmer {
-    pub(crate) fn new(delay: Duration) -> Self {
-        Self { delay, due: VecDeque::new(), noted: BTreeMap::new() }
+    pub(crate) fn new(delay: Duration, witnesses: Witnesses) -> Self {
+        let (due, noted, unshown) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
+        Self { delay, witnesses, due, noted, unshown }
     }
 
     /// Everything up to this position is committed.
@@ -57,11 +73,30 @@ impl Trimmer {
         }
     }
 
+    /// What is due and shown by every witness.
+    fn take_due(&mut self, now: Instant) -> Vec<Trim> {
+        self.note_the_last(now);
+        while let Some((_, (queue, partition, due))) = self.due.pop_front_if(|(at, _)| *at <= now) {
+            let nothing = || Unshown { due, trimmed: Position::START, since: now };
+            let unshown = self.unshown.entry((queue, partition)).or_insert_with(nothing);
+            unshown.due = unshown.due.max(due);
+        }
+        let mut trims = Vec::new();
+        self.unshown.retain(|(queue, partition), unshown| {
+            let Some(upto) = self.witnesses.allow(*queue, *partition, unshown.due, now) else { return true };
+            // While votes keep coming, what is due is always ahead of the witnesses: so what they show is trimmed.
+            if upto > unshown.trimmed || upto == unshown.due {
+                trims.push((*queue, *partition, upto));
+                (unshown.trimmed, unshown.since) = (upto, now);
+            }
+            upto < unshown.due
+        });
+        trims
+    }
+
     /// Trims what is due. Runs beside the lane, and a failure only means that the queue keeps more for longer.
     pub(crate) fn run_due(&mut self, queues: &Queues) {
-        let now = Instant::now();
-        self.note_the_last(now);
-        while let Some((_, (queue, partition, position))) = self.due.pop_front_if(|(at, _)| *at <= now) {
+        for (queue, partition, position) in self.take_due(Instant::now()) {
             let Some(to) = by_id(queues, queue) else { continue };
             tokio::spawn(async move {
                 if let Err(e) = to.trim(queue, partition, position).await {
@@ -70,35 +105,115 @@ impl Trimmer {
             });
         }
     }
+
+    /// For how long at most a partition of a queue has been due and no further shown by every witness.
+    pub(crate) fn waits(&self, now: Instant) -> Duration {
+        let since = self.unshown.values().map(|unshown| unshown.since).min();
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const QUEUE: QueueId = QueueId([1; 16]);
+    const PARTITION: Partition = Partition(0);
+
     fn position(n: u8) -> Position {
         Position::from_bytes(&[n]).unwrap_or_default()
+    }
+
+    fn trimmer(delay: Duration) -> Trimmer {
+        Trimmer::new(delay, Witnesses::default())
     }
 
     fn noted(trimmer: &Trimmer) -> Vec<Position> {
         trimmer.due.iter().map(|(_, (_, _, position))| *position).collect()
     }
 
+    fn trimmed(trimmer: &mut Trimmer) -> Vec<Position> {
+        trimmer.take_due(Instant::now()).into_iter().map(|(_, _, position)| position).collect()
+    }
+
+    /// Witnesses that show so much of the queue.
+    fn show(trimmer: &mut Trimmer, shown: Option<Position>) {
+        trimmer.witnesses = Witnesses::showing(QUEUE, PARTITION, &[shown]);
+    }
+
     #[test]
     fn without_a_delay_every_position_is_due_at_once() {
-        let mut trimmer = Trimmer::new(Duration::ZERO);
-        (1..4).for_each(|n| trimmer.committed(QueueId([1; 16]), Partition(0), position(n)));
+        let mut trimmer = trimmer(Duration::ZERO);
+        (1..4).for_each(|n| trimmer.committed(QUEUE, PARTITION, position(n)));
         assert_eq!(noted(&trimmer), [position(1), position(2), position(3)]);
+        assert_eq!(trimmed(&mut trimmer), [position(3)]);
+        assert_eq!(trimmed(&mut trimmer), []);
     }
 
     #[test]
     fn with_a_delay_positions_are_noted_once_a_second_and_the_last_is_not_forgotten() {
-        let mut trimmer = Trimmer::new(Duration::from_secs(60));
-        (1..4).for_each(|n| trimmer.committed(QueueId([1; 16]), Partition(0), position(n)));
+        let mut trimmer = trimmer(Duration::from_secs(60));
+        (1..4).for_each(|n| trimmer.committed(QUEUE, PARTITION, position(n)));
         assert_eq!(noted(&trimmer), []);
         trimmer.note_the_last(Instant::now() + NOTE_EVERY);
         assert_eq!(noted(&trimmer), [position(3)]);
         trimmer.note_the_last(Instant::now() + 3 * NOTE_EVERY);
         assert_eq!(noted(&trimmer), [position(3)]);
+    }
+
+    #[test]
+    fn a_position_that_is_trimmed_to_may_be_due_again() {
+        let mut trimmer = trimmer(Duration::ZERO);
+        for _ in 0..2 {
+            trimmer.committed(QUEUE, PARTITION, position(1));
+            assert_eq!(trimmed(&mut trimmer), [position(1)]);
+        }
+    }
+
+    #[test]
+    fn an_empty_partition_of_a_replaced_queue_waits_for_no_witness_to_show_more() {
+        let mut trimmer = trimmer(Duration::ZERO);
+        show(&mut trimmer, None);
+        trimmer.committed(QUEUE, PARTITION, Position::START);
+        assert_eq!(trimmed(&mut trimmer), [Position::START]);
+    }
+
+    #[test]
+    fn what_a_witness_shows_is_trimmed_once_and_the_rest_waits() {
+        let mut trimmer = trimmer(Duration::ZERO);
+        show(&mut trimmer, None);
+        trimmer.committed(QUEUE, PARTITION, position(5));
+        assert_eq!(trimmed(&mut trimmer), []);
+        show(&mut trimmer, Some(position(3)));
+        assert_eq!(trimmed(&mut trimmer), [position(3)]);
+        assert_eq!(trimmed(&mut trimmer), []);
+        show(&mut trimmer, Some(position(8)));
+        assert_eq!(trimmed(&mut trimmer), [position(5)]);
+        assert_eq!(trimmed(&mut trimmer), []);
+    }
+
+    #[test]
+    fn what_a_witness_shows_waits_for_the_delay_all_the_same() {
+        let mut trimmer = trimmer(Duration::from_secs(60));
+        show(&mut trimmer, Some(position(9)));
+        trimmer.committed(QUEUE, PARTITION, position(1));
+        trimmer.note_the_last(Instant::now() + NOTE_EVERY);
+        assert_eq!(trimmed(&mut trimmer), []);
+    }
+
+    #[test]
+    fn it_is_measured_how_long_a_partition_waits_since_it_was_trimmed_last() {
+        let (mut trimmer, start) = (trimmer(Duration::ZERO), Instant::now());
+        show(&mut trimmer, None);
+        trimmer.committed(QUEUE, PARTITION, position(5));
+        let later = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(trimmer.take_due(later(1)), []);
+        assert_eq!(trimmer.waits(later(5)), Duration::from_secs(4));
+        show(&mut trimmer, Some(position(3)));
+        assert_eq!(trimmer.take_due(later(5)), [(QUEUE, PARTITION, position(3))]);
+        assert_eq!(trimmer.waits(later(6)), Duration::from_secs(1));
+        show(&mut trimmer, Some(position(5)));
+        assert_eq!(trimmer.take_due(later(5)), [(QUEUE, PARTITION, position(5))]);
+        assert_eq!(trimmer.waits(later(7)), Duration::ZERO);
     }
 }

@@ -68,6 +68,7 @@ async fn run(fault: Fault, config: Config, shutdown: Shutdown) -> Result<(), Box
     let ready = health.clone();
     let ended = Shutdown::new();
     let admin = tokio::spawn(admin::serve_admin(admin, move || ready.ready(), ended.clone()));
+    let witnesses = vote_worker::open_witnesses(&config).await?;
     let store = vote_worker::open_store(&config, &health, &shutdown).await?;
     let options = Options {
         // One takes all partitions, in each worker: so every partition has two owners.
@@ -80,6 +81,7 @@ async fn run(fault: Fault, config: Config, shutdown: Shutdown) -> Result<(), Box
     };
     let parts = Parts {
         store: Arc::new(FaultyStore::new(store, fault)),
+        witnesses,
         sources,
         polls: config.polls,
         clock: Arc::new(SystemClock),

@@ -55,6 +55,9 @@ impl StoreReader for FaultyStore {
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         self.inner.positions(queue).await
     }
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        self.inner.all_positions().await
+    }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         self.inner.queues().await
     }

@@ -143,6 +143,13 @@ impl Database {
         }
     }
 
+    /// Brings another one to where the standby that lags most is.
+    pub(crate) fn replicate_to(&self, standby: &Self) {
+        if let Some((_, image)) = self.lock().images.front() {
+            standby.store.restore(image);
+        }
+    }
+
     /// Goes over to a standby that lags by some images; says since when its commits are missing.
     pub(crate) fn fail_over(&self, images_ago: usize) -> Instant {
         let mut state = self.lock();
@@ -218,6 +225,7 @@ reading! {
     position(queue: QueueId, partition: Partition) -> Position;
     quarantined(queue: QueueId, partition: Partition, position: Position) -> Option<QuarantineRow>;
     positions(queue: QueueId) -> BTreeMap<Partition, Position>;
+    all_positions() -> BTreeMap<(QueueId, Partition), Position>;
     queues() -> Vec<QueueRecord>;
     quarantine(after: Option<QuarantineKey>, limit: usize) -> Vec<QuarantineRow>;
     snapshot() -> Box<dyn Snapshot>;

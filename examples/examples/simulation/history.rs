@@ -29,6 +29,8 @@ pub(crate) struct Kind {
     pub(crate) failover: bool,
     /// Queues keep what is committed for longer than a standby lags.
     pub(crate) delayed_trim: bool,
+    /// Workers ask the standby what it has, and trim no further.
+    pub(crate) witness: bool,
     /// Clocks are stepped and drift.
     pub(crate) clocks: bool,
     /// Polls close while faults stand.
@@ -42,14 +44,22 @@ impl Kind {
     pub(crate) fn of(seed: u64) -> Self {
         let random = Random::of(seed, "kind");
         let failover = random.chance(300);
+        let loss = random.chance(400);
+        let delayed_trim = failover && random.chance(700);
         Self {
-            loss: random.chance(400),
+            loss,
             failover,
-            delayed_trim: failover && random.chance(700),
+            delayed_trim,
+            witness: failover && !delayed_trim && Random::of(seed, "witness").chance(700),
             clocks: random.chance(500),
             closing: random.chance(600),
             old_files: random.chance(500),
         }
+    }
+
+    /// Whether queues keep what a standby may lack.
+    pub(crate) fn keeps_what_lags(&self) -> bool {
+        self.delayed_trim || self.witness
     }
 
     pub(crate) fn trim_delay(&self) -> Duration {

@@ -85,7 +85,7 @@ fn begin(fault: Fault, world: &World, truth: &mut Truth, old_file: &Polls) {
         Fault::FailOver { images } => {
             truth.owners_change(now);
             let kept = world.database.fail_over(images);
-            truth.database_lost(kept, now, world.kind.delayed_trim);
+            truth.database_lost(kept, now, world.kind.keeps_what_lags());
         }
         Fault::StopWorker { worker } => {
             truth.owners_change(now);

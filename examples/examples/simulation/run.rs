@@ -80,6 +80,7 @@ async fn history(seed: u64, plan: &[Planned]) -> Result<Outcome, String> {
         if world.database.is_up() {
             world.database.keep_image();
         }
+        world.database.replicate_to(&world.standby);
         world.database.tend_sessions();
         standing.end_due(false, &world, &mut truth);
         checks.check(&world, &mut truth, &voters.journal())?;

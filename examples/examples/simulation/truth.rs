@@ -65,10 +65,10 @@ impl Truth {
         self.diverged.insert(server);
     }
 
-    /// The database came back as it was at a moment. With a delay of trimming that is longer than it lags, nothing is
-    /// lost: the queues still hold it.
-    pub(crate) fn database_lost(&mut self, kept: Instant, now: Instant, delayed_trim: bool) {
-        if !delayed_trim {
+    /// The database came back as it was at a moment. With a delay of trimming that is longer than it lags, or if the
+    /// standby is a witness, nothing is lost: the queues still hold it.
+    pub(crate) fn database_lost(&mut self, kept: Instant, now: Instant, queues_hold_it: bool) {
+        if !queues_hold_it {
             self.losses.push(Loss { server: None, after: kept, until: now });
             self.diverged.extend(0..SERVERS);
         }

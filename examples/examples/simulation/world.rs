@@ -14,7 +14,7 @@ use vote_core::{
     writer::Writer,
 };
 use vote_service::Shutdown;
-use vote_worker::{Health, Options, Parts, Source, WorkerError};
+use vote_worker::{Health, Options, Parts, Source, Witness, WorkerError};
 
 use crate::{
     database::{Client, Database},
@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(crate) polls: Polls,
     pub(crate) servers: Vec<Arc<Server>>,
     pub(crate) database: Arc<Database>,
+    /// A copy that lags at least as much as the one that takes the database's place.
+    pub(crate) standby: Arc<Database>,
     pub(crate) results: Client,
     workers: Mutex<Vec<Worker>>,
     frontends: Mutex<Vec<Frontend>>,
@@ -74,6 +76,7 @@ impl World {
         let (ids, network) = (Random::of(seed, "ids"), Random::of(seed, "network"));
         let process = |name: &str| Arc::new(Process::new(name.to_owned(), start));
         let database = Arc::new(Database::new(process("database")));
+        let standby = Arc::new(Database::new(process("standby")));
         let results = Client {
             database: Arc::clone(&database),
             link: Arc::new(Link::new(network.clone())),
@@ -87,6 +90,7 @@ impl World {
             polls,
             servers,
             database,
+            standby,
             results,
             workers: Mutex::default(),
             frontends: Mutex::default(),
@@ -119,15 +123,18 @@ impl World {
         let process = self.process("worker", n);
         let store_link = Arc::new(Link::new(self.network.clone()));
         let queue_links: Vec<_> = (0..SERVERS).map(|_| Arc::new(Link::new(self.network.clone()))).collect();
-        let store: Arc<dyn Store> = Arc::new(Client {
-            database: Arc::clone(&self.database),
+        let client = |database: &Arc<Database>| Client {
+            database: Arc::clone(database),
             link: Arc::clone(&store_link),
             process: Arc::clone(&process),
             random: self.network.clone(),
-        });
+        };
+        let store: Arc<dyn Store> = Arc::new(client(&self.database));
+        let witness = || Witness { name: "standby".to_owned(), store: Arc::new(client(&self.standby)) };
         let source = |(n, link)| Source::Queue(self.connect(n, link, &process));
         let parts = Parts {
             store,
+            witnesses: self.kind.witness.then(witness).into_iter().collect(),
             sources: queue_links.iter().enumerate().map(source).collect(),
             polls,
             clock: Arc::clone(&process) as Arc<dyn Clock>,

@@ -35,7 +35,8 @@ impl Pair {
     fn world(&self, queues: usize) -> World {
         let database = self.primary.database();
         let name = database.rsplit('/').next().unwrap();
-        let store = format!("postgres://postgres@127.0.0.1:{}/{name}?sslmode=disable", self.store.port());
+        let store =
+            at_port(&format!("postgres://postgres@127.0.0.1/{name}?sslmode=disable"), self.store.port());
         let redis = (0..queues).map(|_| Redis::start()).collect();
         World::of(Setup { redis, store: Some(store), ..Setup::default() })
     }
@@ -61,6 +62,12 @@ impl Pair {
     }
 }
 
+/// The address of a database, of the server at another port.
+fn at_port(url: &str, port: u16) -> String {
+    let name = url.rsplit('/').next().unwrap();
+    format!("postgres://postgres@127.0.0.1:{port}/{name}")
+}
+
 fn cast(world: &World, votes: u64) {
     for n in 0..votes {
         let frontend = world.frontends[n as usize % world.frontends.len()].public;
@@ -79,11 +86,31 @@ fn counted(world: &World, votes: u64) {
 }
 
 fn worker(world: &World, lanes: &str, trim_delay: &str) -> Process {
+    worker_with(world, lanes, &[("VOTE_TRIM_DELAY", trim_delay)])
+}
+
+/// One that trims what the server at this port shows.
+fn worker_with_witness(world: &World, lanes: &str, port: u16) -> Process {
+    worker_with(world, lanes, &[("VOTE_STORE_WITNESS", &at_port(&world.store_url(), port))])
+}
+
+fn worker_with(world: &World, lanes: &str, more: &[(&str, &str)]) -> Process {
     let queues = world.redis.iter().map(Redis::url).collect::<Vec<_>>().join(",");
-    let worker = world.worker_of(&queues, lanes, &[("VOTE_TRIM_DELAY", trim_delay)]);
+    let worker = world.worker_of(&queues, lanes, more);
     worker.wait_until_ready();
     worker
 }
+
+/// Entries in all queues; of an empty queue the last entry of each partition stays.
+fn entries(world: &World) -> u64 {
+    let of = |redis: &Redis| {
+        let streams = redis.cli(&["--scan", "--pattern", "vote:*:p:*"]);
+        streams.lines().map(|key| redis.cli(&["XLEN", key]).trim().parse::<u64>().unwrap()).sum::<u64>()
+    };
+    world.redis.iter().map(of).sum()
+}
+
+const PARTITIONS: u64 = 16;
 
 #[test]
 fn with_a_trim_delay_a_standby_that_lagged_gets_back_from_the_queues_what_it_did_not_receive() {
@@ -139,6 +166,74 @@ fn a_failover_under_load_loses_no_acknowledged_vote_if_there_is_a_trim_delay() {
 }
 
 #[test]
+fn a_failover_under_load_loses_no_acknowledged_vote_if_the_standby_that_lags_is_a_witness() {
+    let pair = Pair::start();
+    let world = pair.world(2);
+    let witness = pair.standby.port();
+    let _workers = [worker_with_witness(&world, "2", witness), worker_with_witness(&world, "2", witness)];
+    world.wait_until_ready();
+    let load = world.load(&[
+        "--voters",
+        "11000",
+        "--double-votes",
+        "5",
+        "--connections",
+        "8",
+        "--rate",
+        "400",
+        "--timeout-seconds",
+        "60",
+    ]);
+    eventually("some votes are counted", Duration::from_secs(30), || world.total() > 1000);
+    pair.cut_off_the_standby();
+    std::thread::sleep(Duration::from_secs(20));
+    let rows = |server: &Postgres| -> u64 {
+        server
+            .psql(&at_port(&world.store_url(), server.port()), "SELECT count(*) FROM vote.votes")
+            .parse()
+            .unwrap()
+    };
+    assert!(rows(&pair.primary) > rows(&pair.standby) + 3000, "it lags");
+
+    pair.fail_over();
+
+    crate::world::assert_exact(&load.wait_with_output().unwrap());
+    world.assert_audit_holds();
+    world.assert_conserved();
+}
+
+#[test]
+fn while_a_witness_is_away_votes_are_counted_and_none_is_trimmed() {
+    let pair = Pair::start();
+    let world = pair.world(1);
+    let link = TcpProxy::to(pair.standby.port());
+    let worker = worker_with_witness(&world, "2", link.port());
+    world.wait_until_ready();
+    cast(&world, 80);
+    counted(&world, 80);
+    eventually("what the witness shows is trimmed", Duration::from_secs(10), || {
+        entries(&world) <= PARTITIONS
+    });
+
+    link.cut();
+    cast(&world, 80);
+    counted(&world, 160);
+    eventually("the metric says so", Duration::from_secs(15), || {
+        worker.metric("vote_worker_witness_up") == 0.0
+    });
+    eventually("and for how long", Duration::from_secs(15), || {
+        worker.metric("vote_worker_trim_waits_seconds") > 6.0
+    });
+    assert!(entries(&world) >= 80, "{} entries", entries(&world));
+    assert_eq!(worker.readiness().0, 200, "{}", worker.readiness().1);
+
+    link.heal();
+    eventually("it is trimmed again", Duration::from_secs(15), || entries(&world) <= PARTITIONS);
+    assert_eq!(worker.metric("vote_worker_witness_up"), 1.0);
+    world.assert_audit_holds();
+}
+
+#[test]
 fn without_a_trim_delay_the_audit_says_that_a_standby_that_lagged_lacks_votes() {
     let pair = Pair::start();
     let world = pair.world(1);
@@ -179,10 +274,15 @@ struct Waiting {
 }
 
 fn waiting_for_the_standby() -> Waiting {
+    // More lanes than partitions: some own none, and want those of a lane that makes no progress.
+    waiting_of(90, |world, _| worker(world, "12", "0"))
+}
+
+/// The same with workers made in some way, for so many half seconds.
+fn waiting_of(rounds: usize, worker: impl Fn(&World, &Pair) -> Process) -> Waiting {
     let pair = Pair::start();
     let world = pair.world(1);
-    // More lanes than partitions: some own none, and want those of a lane that makes no progress.
-    let workers = [worker(&world, "12", "0"), worker(&world, "12", "0")];
+    let workers = [worker(&world, &pair), worker(&world, &pair)];
     world.wait_until_ready();
     cast(&world, 20);
     counted(&world, 20);
@@ -194,7 +294,7 @@ fn waiting_for_the_standby() -> Waiting {
         pair.primary.psql("postgres", waiting) != "0"
     });
     // Votes go on meanwhile, several in each partition: of what is committed, the last entry stays in the queue.
-    for _ in 0..90 {
+    for _ in 0..rounds {
         cast(&world, 2);
         std::thread::sleep(Duration::from_millis(500));
     }
@@ -232,6 +332,32 @@ fn a_failover_to_a_synchronous_standby_that_was_away_loses_no_acknowledged_vote(
     pair.fail_over();
 
     counted(&world, 220);
+    world.assert_audit_holds();
+    world.assert_conserved();
+}
+
+/// A restart ends the wait of a commit, which becomes visible though the standby does not have it; and so does whoever
+/// cancels the wait, to make the primary work again.
+#[test]
+fn commits_that_only_a_restarted_primary_shows_survive_a_failover_to_its_witness() {
+    let waiting = waiting_of(44, |world, pair| worker_with_witness(world, "12", pair.standby.port()));
+    let Waiting { pair, world, _workers } = waiting;
+    let primary = at_port(&world.store_url(), pair.primary.port());
+    let votes = || pair.primary.psql(&primary, "SELECT count(*) FROM vote.votes");
+
+    pair.primary.restart();
+    assert_ne!(votes(), "20", "what waited is shown by the primary");
+    eventually("all is counted by the primary alone", Duration::from_secs(20), || {
+        let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        pair.primary.psql("postgres", cancel);
+        votes() == "128"
+    });
+    // What is committed would be trimmed by now.
+    std::thread::sleep(Duration::from_secs(2));
+    pair.fail_over();
+
+    assert_eq!(pair.standby.psql(&world.store_url(), "SELECT count(*) FROM vote.votes"), "20");
+    counted(&world, 128);
     world.assert_audit_holds();
     world.assert_conserved();
 }

@@ -79,7 +79,9 @@ fn scrape(process: &Process) -> Metrics {
 #[test]
 fn alerts_dashboard_and_documentation_name_what_the_services_export() {
     let world = World::start(1);
-    let worker = world.worker("2");
+    // Any server that shows the store's positions will do.
+    let (queue, store) = (world.redis[0].url(), world.store_url());
+    let worker = world.worker_of(&queue, "2", &[("VOTE_STORE_WITNESS", &store)]);
     world.wait_until_ready();
     worker.wait_until_ready();
     let frontend = world.frontends[0].public;

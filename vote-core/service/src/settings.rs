@@ -86,6 +86,7 @@ settings! {
     QUEUES "URLS" "the queues to read, separated by commas; dns+redis://HOST:PORT stands for all addresses of a name", file;
     QUEUE_PREFIX "NAME" "what the queue's keys in Redis begin with" = "vote";
     STORE "URL" "where results are kept: postgres://, sqlite: or memory:", file;
+    STORE_WITNESS "URLS" "standbys of the store, postgres://, separated by commas: queues keep committed votes until each of these shows them", file;
     STORE_SCHEMA "NAME" "the schema in Postgres" = "vote";
     MIGRATE "BOOL" "create or update the store's tables at start" = "false";
     PEPPER "HEX" "turns voter ids into keys: 32 bytes or more, the same for all services and for the life of the polls", secret;

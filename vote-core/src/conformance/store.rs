@@ -33,6 +33,7 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_commit_moves_the_tally: DropsTheTally,
     a_commit_moves_the_ledger: DropsTheLedger,
     a_commit_moves_the_positions: ForgetsThePosition,
+    all_positions_are_those_of_every_queue_and_partition: LeavesOutPositions,
     a_commit_moves_the_quarantine: DropsTheQuarantine,
     a_stale_version_changes_nothing: IgnoresTheVersion,
     a_lane_that_lost_its_partition_changes_nothing: IgnoresTheVersion,
@@ -298,6 +299,19 @@ async fn a_commit_moves_the_positions(harness: &dyn StoreHarness) {
     assert_eq!(checkpoints.len(), 1);
     assert_eq!(checkpoints[&queue_id(1)].position, at(1));
     assert_eq!(checkpoints[&queue_id(1)].accepted, BTreeMap::from([(poll().to_string(), 3)]));
+}
+
+async fn all_positions_are_those_of_every_queue_and_partition(harness: &dyn StoreHarness) {
+    let (store, mut lane, _votes) = committed(harness).await;
+    let other = Partition(1);
+    let acquired = lane.acquire(other).await.expect("an answer").expect("a free partition");
+    let mut plan = CommitPlan { partition: other, ..inserts(acquired.version, 1, &[]) };
+    plan.positions = vec![(queue_id(1), at(2)), (queue_id(2), at(3))];
+    plan.ledger.clear();
+    lane.commit(&plan).await.expect("a commit");
+    let expected =
+        [((queue_id(1), PARTITION), at(1)), ((queue_id(1), other), at(2)), ((queue_id(2), other), at(3))];
+    assert_eq!(store.all_positions().await.expect("positions"), BTreeMap::from(expected));
 }
 
 async fn a_commit_moves_the_quarantine(harness: &dyn StoreHarness) {

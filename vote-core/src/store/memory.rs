@@ -221,18 +221,21 @@ impl Data {
             polls: self.polls.clone(),
             versions: self.rows().map(|(partition, rows)| (partition, rows.version)).collect(),
             queues: self.queues.values().cloned().collect(),
-            positions: self
-                .rows()
-                .flat_map(|(partition, rows)| {
-                    rows.positions.iter().map(move |(queue, position)| ((*queue, partition), *position))
-                })
-                .collect(),
+            positions: self.positions(),
             ledger: self.rows().flat_map(ledger).collect(),
             seals: self.seals.values().cloned().collect(),
             tally: self.rows().flat_map(tally).collect(),
             rows: recount.then(count),
             quarantine: quarantine.into_values().collect(),
         }
+    }
+
+    fn positions(&self) -> BTreeMap<(QueueId, Partition), Position> {
+        self.rows()
+            .flat_map(|(partition, rows)| {
+                rows.positions.iter().map(move |(queue, position)| ((*queue, partition), *position))
+            })
+            .collect()
     }
 }
 
@@ -391,6 +394,10 @@ impl StoreReader for MemoryStore {
             .rows()
             .filter_map(|(partition, rows)| Some((partition, *rows.positions.get(&queue)?)))
             .collect())
+    }
+
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        Ok(self.lock().positions())
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {

@@ -242,6 +242,13 @@ impl StoreReader for SqliteStore {
         Ok(positions)
     }
 
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        let mut tx = self.read().await?;
+        let positions = books::positions(&mut tx, None).await?;
+        tx.commit().await?;
+        Ok(positions)
+    }
+
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let mut tx = self.read().await?;
         let queues = queues::all(&mut tx).await?;

@@ -293,6 +293,9 @@ impl StoreReader for TestStore {
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         self.up()?.positions(queue).await
     }
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        self.up()?.all_positions().await
+    }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         self.up()?.queues().await
     }

@@ -54,6 +54,22 @@ fn every_wrong_setting_is_named_before_anything_listens() {
 }
 
 #[test]
+fn witnesses_are_servers_and_each_address_is_checked() {
+    let witness = "postgres://vote:secret-word@10.0.0.2/votes";
+    let (two, file) = (format!("{witness}, {witness}"), format!("{witness},sqlite:votes.db"));
+    let mut environment: Vec<(&str, &str)> = good();
+    environment.push(("VOTE_STORE_WITNESS", &two));
+    let output = run(&["check-config"], &environment);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let wrong =
+        [(file.as_str(), "standby"), ("mysql://user:secret-word@host", "postgres://"), (",", "at least one")];
+    for (value, expected) in wrong {
+        environment[3].1 = value;
+        assert_wrong(&environment, &["VOTE_STORE_WITNESS", expected]);
+    }
+}
+
+#[test]
 fn a_name_that_is_to_be_resolved_needs_a_name() {
     let mut environment = good();
     environment[0].1 = "dns+redis://:6379";
@@ -72,7 +88,16 @@ fn help_names_every_setting_and_command() {
     let output = run(&["--help"], &[]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success());
-    for expected in ["VOTE_QUEUES", "--queues", "VOTE_TRIM_DELAY", "migrate", "check-config", "healthcheck"] {
+    for expected in [
+        "VOTE_QUEUES",
+        "--queues",
+        "VOTE_STORE_WITNESS",
+        "--store-witness-file",
+        "VOTE_TRIM_DELAY",
+        "migrate",
+        "check-config",
+        "healthcheck",
+    ] {
         assert!(text.contains(expected), "{expected} in: {text}");
     }
 }

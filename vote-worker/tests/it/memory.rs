@@ -9,10 +9,10 @@ use vote_core::{
         frames, layout, poll, vote,
     },
     queue::MemoryQueue,
-    store::MemoryStore,
+    store::{CommitPlan, MemoryStore},
 };
 use vote_service::Shutdown;
-use vote_worker::{Health, Options, Parts, Source};
+use vote_worker::{Health, Options, Parts, Source, Witness};
 
 pub(crate) fn options(lanes: usize) -> Options {
     Options {
@@ -28,6 +28,7 @@ pub(crate) fn options(lanes: usize) -> Options {
 pub(crate) fn parts(store: Arc<dyn Store>, queues: &[Arc<dyn Queue>]) -> Parts {
     Parts {
         store,
+        witnesses: Vec::new(),
         sources: queues.iter().map(|queue| Source::Queue(Arc::clone(queue))).collect(),
         polls: Polls::example(),
         clock: Arc::new(SystemClock),
@@ -112,6 +113,55 @@ async fn with_a_delay_queues_keep_what_is_committed() {
     assert_eq!(entries, 5);
     shutdown.trigger();
     worker.await.unwrap().unwrap();
+}
+
+/// A standby that has nothing while it is away, and everything afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_witness_queues_keep_what_it_does_not_show() {
+    let (store, standby) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    let queue = boxed(MemoryQueue::new()).await;
+    let shutdown = Shutdown::new();
+    let entries = async || -> u64 { queue.status().await.unwrap().unwrap().entries.iter().sum() };
+    let witness = Witness { name: "standby".to_owned(), store: standby.clone() };
+    let parts = Parts { witnesses: vec![witness], ..parts(store.clone(), &[Arc::clone(&queue)]) };
+    let worker = tokio::spawn(vote_worker::run(parts, options(1), shutdown.clone()));
+    let voters: Vec<Vote> = (0..100).map(|n| vote(n, 0, 1)).filter(|v| v.voter.0[0] < 16).collect();
+    for (n, vote) in voters[..4].iter().enumerate() {
+        append(&*queue, &[*vote]).await;
+        eventually_total(&*store, n as u64 + 1).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(entries().await, 4, "the witness shows nothing");
+
+    copy_positions(&*store, &*standby).await;
+    for _ in 0..200 {
+        if entries().await == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(entries().await, 1, "only the anchor is left");
+    shutdown.trigger();
+    worker.await.unwrap().unwrap();
+}
+
+/// Commits the positions of a store to another.
+async fn copy_positions(from: &dyn StoreReader, to: &dyn Store) {
+    to.prepare(layout()).await.unwrap();
+    let mut lane = to.open_lane().await.unwrap();
+    for ((queue, partition), position) in from.all_positions().await.unwrap() {
+        let version = lane.acquire(partition).await.unwrap().unwrap().version;
+        let nothing = CommitPlan {
+            partition,
+            version,
+            polls: Vec::new(),
+            ledger: Vec::new(),
+            positions: vec![(queue, position)],
+            quarantine: Vec::new(),
+            replayed: Vec::new(),
+        };
+        lane.commit(&nothing).await.unwrap();
+    }
 }
 
 /// A store whose look-ups miss half makes plans that conflict; looking everybody up again does not help then, and so

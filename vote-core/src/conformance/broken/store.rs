@@ -31,6 +31,7 @@ pub enum StoreFault {
     DropsTheTally,
     DropsTheLedger,
     ForgetsThePosition,
+    LeavesOutPositions,
     DropsTheQuarantine,
     IgnoresTheVersion,
     UpsertsByItself,
@@ -126,6 +127,13 @@ impl StoreReader for BrokenStore {
     }
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         self.inner.positions(queue).await
+    }
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        let mut positions = self.inner.all_positions().await?;
+        if self.fault == StoreFault::LeavesOutPositions {
+            positions.pop_last();
+        }
+        Ok(positions)
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let mut queues = self.inner.queues().await?;

@@ -108,6 +108,12 @@ impl StoreReader for PostgresStore {
         rows.iter().map(|row| Ok((partition(row), position(row.get("position"))?))).collect()
     }
 
+    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        let rows = self.rows(sqlx::query("SELECT queue, partition, position FROM checkpoints")).await?;
+        let of = |row: &PgRow| (QueueId(row.get::<Uuid, _>("queue").0), partition(row));
+        rows.iter().map(|row| Ok((of(row), position(row.get("position"))?))).collect()
+    }
+
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         self.rows(sqlx::query(queues::ALL)).await?.iter().map(queues::record).collect()
     }

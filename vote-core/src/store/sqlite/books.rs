@@ -128,7 +128,7 @@ pub(super) fn ballots(
         .collect()
 }
 
-async fn positions(
+pub(super) async fn positions(
     tx: &mut Transaction<'_>,
     of: Option<Partition>,
 ) -> Result<BTreeMap<(QueueId, Partition), Position>, Failure> {

@@ -1,0 +1,167 @@
+//! Witnesses: standbys of the store, which are asked for the commits that they have.
+//!
+//! A commit that only the primary has is lost when the store fails over to a standby. Queues keep what a witness does not
+//! show yet, so the workers read it again after the failover.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use vote_core::{Partition, Position, QueueId, StoreReader};
+use vote_service::Shutdown;
+
+use crate::tasks::Tasks;
+
+/// How long a witness is left alone after an answer.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long an answer may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// How long an answer allows trimming. A standby that is away may come back as an older copy, so what it showed before
+/// says nothing about what it has then. Longer than a slow answer and the pause before it.
+const FRESH_FOR: Duration = Duration::from_secs(6);
+
+/// A standby that the store may fail over to.
+#[derive(Debug, Clone)]
+pub struct Witness {
+    /// Its address without a password, for the log and the metrics.
+    pub name: String,
+    /// Where it is read. A server whose commits are not on disk when they can be read is no witness.
+    pub store: Arc<dyn StoreReader>,
+}
+
+/// What a witness answered last.
+#[derive(Debug)]
+struct Shown {
+    at: Instant,
+    positions: BTreeMap<(QueueId, Partition), Position>,
+}
+
+impl Shown {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < FRESH_FOR
+    }
+}
+
+/// What all witnesses answered last. Clones share it. By default there are no witnesses.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Witnesses {
+    shown: Arc<[watch::Receiver<Option<Shown>>]>,
+}
+
+impl Witnesses {
+    /// Starts a task for each witness, which asks it until shutdown.
+    pub(crate) fn ask(witnesses: Vec<Witness>, tasks: &Tasks, shutdown: &Shutdown) -> Self {
+        let start = |witness: Witness| {
+            let (send, receive) = watch::channel(None);
+            tasks.spawn(format!("the witness {}", witness.name), ask(witness, send, shutdown.clone()));
+            receive
+        };
+        Self { shown: witnesses.into_iter().map(start).collect() }
+    }
+
+    /// How far a partition of a queue may be trimmed that is committed up to `position`: no further than every witness
+    /// shows. None while one of them gives no answer.
+    pub(crate) fn allow(
+        &self,
+        queue: QueueId,
+        partition: Partition,
+        position: Position,
+        now: Instant,
+    ) -> Option<Position> {
+        self.shown.iter().try_fold(position, |allowed, shown| {
+            let shown = shown.borrow();
+            let shown = shown.as_ref().filter(|shown| shown.is_fresh(now))?;
+            let position = shown.positions.get(&(queue, partition)).copied().unwrap_or_default();
+            Some(allowed.min(position))
+        })
+    }
+}
+
+async fn ask(witness: Witness, shown: watch::Sender<Option<Shown>>, shutdown: Shutdown) {
+    let Witness { name, store } = witness;
+    let mut was_up = None;
+    while !shutdown.is_requested() {
+        let problem = match timeout(ANSWERS_WITHIN, store.all_positions()).await {
+            Ok(Ok(positions)) => {
+                shown.send_replace(Some(Shown { at: Instant::now(), positions }));
+                String::new()
+            }
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("no answer within {} s", ANSWERS_WITHIN.as_secs()),
+        };
+        let is_up = shown.borrow().as_ref().is_some_and(|shown| shown.is_fresh(Instant::now()));
+        crate::metrics::witness_up(&name, is_up);
+        if was_up.replace(is_up) != Some(is_up) {
+            if is_up {
+                tracing::info!("the witness {name} answers: queues keep what it does not show");
+            } else {
+                tracing::warn!(
+                    "the witness {name} does not answer, nothing is trimmed until it does: {problem}"
+                );
+            }
+        }
+        tokio::select! {
+            () = sleep(ASK_EVERY) => {}
+            () = shutdown.requested() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+impl Witnesses {
+    /// Witnesses that show these positions of one queue and partition now, or nothing.
+    pub(crate) fn showing(queue: QueueId, partition: Partition, positions: &[Option<Position>]) -> Self {
+        let shown = |position: &Option<Position>| {
+            let positions = position.map(|position| ((queue, partition), position)).into_iter().collect();
+            watch::channel(Some(Shown { at: Instant::now(), positions })).1
+        };
+        Self { shown: positions.iter().map(shown).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: QueueId = QueueId([1; 16]);
+    const PARTITION: Partition = Partition(0);
+
+    fn at(n: u8) -> Position {
+        Position::from_bytes(&[n]).unwrap()
+    }
+
+    fn allowed(witnesses: &Witnesses, position: u8, after: Duration) -> Option<Position> {
+        witnesses.allow(QUEUE, PARTITION, at(position), Instant::now() + after)
+    }
+
+    #[test]
+    fn without_witnesses_everything_committed_may_be_trimmed() {
+        assert_eq!(allowed(&Witnesses::default(), 7, Duration::ZERO), Some(at(7)));
+    }
+
+    #[test]
+    fn the_witness_that_shows_the_least_decides() {
+        let witnesses = Witnesses::showing(QUEUE, PARTITION, &[Some(at(5)), Some(at(3)), Some(at(9))]);
+        assert_eq!(allowed(&witnesses, 7, Duration::ZERO), Some(at(3)));
+    }
+
+    #[test]
+    fn a_witness_that_is_ahead_allows_no_more_than_what_is_committed() {
+        let witnesses = Witnesses::showing(QUEUE, PARTITION, &[Some(at(9))]);
+        assert_eq!(allowed(&witnesses, 7, Duration::ZERO), Some(at(7)));
+    }
+
+    #[test]
+    fn of_a_queue_that_a_witness_does_not_know_nothing_may_be_trimmed() {
+        let witnesses = Witnesses::showing(QUEUE, PARTITION, &[Some(at(9)), None]);
+        assert_eq!(allowed(&witnesses, 7, Duration::ZERO), Some(Position::START));
+    }
+
+    #[test]
+    fn an_answer_that_is_old_allows_nothing() {
+        let witnesses = Witnesses::showing(QUEUE, PARTITION, &[Some(at(9))]);
+        assert_eq!(allowed(&witnesses, 7, FRESH_FOR), None);
+    }
+}
