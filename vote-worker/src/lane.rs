@@ -78,6 +78,7 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
         let result = match parts.store.open_lane().await {
             Ok(lane) => {
                 parts.health.set(&name, Ok(()));
+                parts.presence.lane_opened(number);
                 let mut lane = Lane::new(number, lane, parts.clone(), std::mem::take(&mut distrusted));
                 let result = lane.run(&shutdown).await;
                 distrusted = lane.distrusted;
@@ -89,6 +90,10 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
         crate::metrics::trim_waits(number, Duration::ZERO);
         let Err(e) = result else { return };
         crate::metrics::store_error();
+        // What another lane committed first is no fault of this one.
+        if !matches!(e, StoreError::StaleVersion(_) | StoreError::Conflict(_)) {
+            parts.presence.lane_failed(number);
+        }
         if parts.health.set(&name, Err(e.to_string())) {
             match e {
                 StoreError::Conflict(_) => tracing::error!(lane = number, "{e}: the batch is planned again"),
@@ -217,7 +222,7 @@ impl Lane {
     /// Sees to the fair share of partitions.
     async fn tend(&mut self) -> Result<(), StoreError> {
         let partitions = self.parts.layout.partitions;
-        let duty = self.parts.presence.duty();
+        let duty = self.parts.presence.duty(self.number);
         let share = duty.share(partitions);
         let not_ours: Vec<Partition> =
             self.owned.keys().copied().filter(|partition| !duty.covers(*partition)).collect();

@@ -25,6 +25,24 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(8);
 /// How long a queue may be out of sight before the others are told.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A lane that failed is left out until it worked for this long. One that fails again and again would else hold its share
+/// of the partitions, and hardly get on with them.
+const PROBATION: Duration = Duration::from_secs(5);
+
+/// How a lane does.
+#[derive(Debug, Clone, Copy, Default)]
+struct LaneState {
+    opened_at: Option<Instant>,
+    failed_at: Option<Instant>,
+}
+
+impl LaneState {
+    fn is_up(&self) -> bool {
+        let failed_lately = self.failed_at.is_some_and(|at| at.elapsed() < 2 * PROBATION);
+        self.opened_at.is_some_and(|at| !failed_lately || at.elapsed() >= PROBATION)
+    }
+}
+
 /// This worker, as the others see it. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Presence {
@@ -32,34 +50,66 @@ pub(crate) struct Presence {
     registry: Registry,
     health: Health,
     me: Arc<Mutex<WorkerRecord>>,
+    lanes: Arc<Mutex<Vec<LaneState>>>,
     /// Since when queues that live are out of sight.
     missing: Arc<Mutex<BTreeMap<QueueId, Instant>>>,
 }
 
 impl Presence {
     pub(crate) fn new(store: Arc<dyn Store>, registry: Registry, health: Health, me: WorkerRecord) -> Self {
-        Self { store, registry, health, me: Arc::new(Mutex::new(me)), missing: Arc::default() }
+        let lanes = vec![LaneState::default(); me.lanes as usize];
+        Self {
+            store,
+            registry,
+            health,
+            me: Arc::new(Mutex::new(me)),
+            lanes: Arc::new(Mutex::new(lanes)),
+            missing: Arc::default(),
+        }
     }
 
+    /// This worker, with the lanes that are up.
     fn me(&self) -> WorkerRecord {
-        self.me.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let up = lanes.iter().filter(|lane| lane.is_up()).count();
+        let me = self.me.lock().unwrap_or_else(PoisonError::into_inner);
+        WorkerRecord { lanes: u32::try_from(up).unwrap_or(u32::MAX), ..me.clone() }
     }
 
-    /// What this worker is to own now.
-    pub(crate) fn duty(&self) -> Duty {
-        Duty::of(&self.me(), &self.registry.catalog().workers, self.registry.store_time())
+    fn set_lane(&self, number: usize, set: impl FnOnce(&mut LaneState)) {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number).map(set);
+    }
+
+    /// A lane has its session with the store.
+    pub(crate) fn lane_opened(&self, number: usize) {
+        self.set_lane(number, |lane| lane.opened_at = Some(Instant::now()));
+    }
+
+    /// A lane lost its session with the store.
+    pub(crate) fn lane_failed(&self, number: usize) {
+        self.set_lane(number, |lane| *lane = LaneState { opened_at: None, failed_at: Some(Instant::now()) });
+    }
+
+    /// What a lane of this worker is to own now.
+    pub(crate) fn duty(&self, number: usize) -> Duty {
+        let (me, catalog) = (self.me(), self.registry.catalog());
+        let is_up = {
+            let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            lanes.get(number).is_some_and(LaneState::is_up)
+        };
+        let others = catalog.workers.values().any(|worker| worker.id != me.id && worker.lanes > 0);
+        if !is_up && (others || me.lanes > 0) {
+            return Duty::Nothing;
+        }
+        Duty::of(&me, &catalog.workers, self.registry.store_time())
     }
 
     /// Gives a sign of life.
     pub(crate) async fn beat(&self, queues: &watch::Receiver<Arc<Queues>>) -> Result<(), StoreError> {
         let unreached = self.unreached(&self.registry.catalog(), &queues.borrow());
         self.report(&unreached);
-        let me = {
-            let mut me = self.me.lock().unwrap_or_else(PoisonError::into_inner);
-            me.unreached = unreached;
-            me.clone()
-        };
-        self.store.beat(&me).await
+        self.me.lock().unwrap_or_else(PoisonError::into_inner).unreached = unreached;
+        self.store.beat(&self.me()).await
     }
 
     /// Tells the others that this worker is about to end. If that fails they find out a few seconds later.

@@ -472,8 +472,10 @@ impl Store for MemoryStore {
         let undecided = |poll: &PollSlug| {
             data.polls.iter().any(|p| p.slug == *poll && p.closed_at.is_some() && p.final_at.is_none())
         };
-        let is_alive =
-            |at: Timestamp| taken_at.as_micros() - at.as_micros() <= WORKER_LIVES_FOR.as_micros() as i64;
+        // One seen in the future was seen before the clock was set back: nobody knows when.
+        let is_alive = |at: Timestamp| {
+            taken_at.as_micros().abs_diff(at.as_micros()) <= WORKER_LIVES_FOR.as_micros() as u64
+        };
         let alive = data.workers.values().filter(|(_, at)| is_alive(*at));
         Ok(Catalog {
             taken_at,

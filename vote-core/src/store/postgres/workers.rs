@@ -26,9 +26,10 @@ impl PostgresStore {
     }
 
     pub(super) async fn workers(&self) -> Result<BTreeMap<WorkerId, WorkerRecord>, StoreError> {
+        // One seen in the future was seen before the clock was set back: nobody knows when.
         let query = sqlx::query(
             "SELECT worker, lanes, unreached FROM workers
-             WHERE seen_at >= clock_timestamp() - $1 * interval '1 second'",
+             WHERE abs(extract(epoch FROM clock_timestamp() - seen_at)) <= $1",
         );
         let rows = self.rows(query.bind(WORKER_LIVES_FOR.as_secs_f64())).await?;
         rows.iter().map(record).map(|record| record.map(|record| (record.id, record))).collect()
