@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use vote_core::{
     Keep, Partition, Poll, PollSlug, Polls, Position, Queue, QueueId, Store, StoreReader, Timestamp, Vote,
     VoterKey, audit,
-    conformance::{self, frames, layout},
+    conformance::{self, activate, frames, layout},
     dedup::{Batch, Delivery, stands},
     queue::{Appended, Frame, MemoryQueue},
     store::{Ballot, Decision, Lookup, MemoryStore, QuarantineState, QuarantinedFrame, QueueRecord},
@@ -92,7 +92,7 @@ impl World {
             let id = queue.create(layout(), None).await.unwrap();
             let record = QueueRecord::new(id, "memory:".to_owned(), Timestamp::MIN);
             store.report(&[record]).await.unwrap();
-            queue.register(id).await.unwrap();
+            activate(&queue, id, &[pets().slug, cars().slug]).await.unwrap();
             queues.push((id, queue));
         }
         Self { store, queues, accepted: Vec::new() }
