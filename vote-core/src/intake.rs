@@ -119,10 +119,21 @@ impl Intake {
         intake
     }
 
-    /// As last seen.
+    /// As last seen; shut once the task that watches the queue has ended, which only a bug makes it do.
     #[must_use]
     pub fn state(&self) -> IntakeState {
+        if self.state.has_changed().is_err() {
+            return IntakeState::Shut(
+                "the task that watches the queue ended by itself, which is a bug".to_owned(),
+            );
+        }
         self.state.borrow().clone()
+    }
+
+    /// Waits until the task that watches the queue has ended by itself, so that whoever runs it can end as well.
+    pub async fn ended(&self) {
+        // An error says that the task dropped its end; the condition never holds.
+        let _ = self.state.clone().wait_for(|_| false).await;
     }
 
     /// What votes are to be encoded for.

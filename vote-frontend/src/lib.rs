@@ -83,12 +83,18 @@ pub async fn run(
             interval: LOOK_EVERY,
         },
     );
+    let watched = intake.clone();
     readiness.add(intake.clone(), Arc::clone(&parts.polls), Arc::clone(&parts.clock));
-    let (writer, flusher) = Writer::start(queue, intake, MAX_WAITING, Arc::new(metrics::flushed));
+    let (writer, mut flusher) = Writer::start(queue, intake, MAX_WAITING, Arc::new(metrics::flushed));
     let app = guard(Frontend::new(parts, writer), &options.guards);
     tokio::select! {
         served = serve(listener, app, options.limits, options.connections, shutdown) => served?,
         never = measure(&readiness) => match never {},
+        () = watched.ended() => return Err(io::Error::other("the task that watches the queue ended by itself, which is a bug")),
+        ended = &mut flusher => {
+            let why = ended.err().map(|e| format!(": {e}")).unwrap_or_default();
+            return Err(io::Error::other(format!("the task that writes votes ended by itself, which is a bug{why}")));
+        }
     }
     // The last handle to the writer went with the service, so the flusher ends when it has flushed.
     flusher.await.map_err(io::Error::other)

@@ -33,6 +33,7 @@ use crate::{
     registry::Registry,
     schedule::{self, Next},
     source::Queues,
+    tasks::Tasks,
     trim::Trimmer,
     witness::Witnesses,
 };
@@ -61,6 +62,7 @@ pub(crate) struct LaneParts {
     pub(crate) layout: Layout,
     pub(crate) registry: Registry,
     pub(crate) presence: Presence,
+    pub(crate) tasks: Tasks,
     pub(crate) queues: watch::Receiver<Arc<Queues>>,
     pub(crate) trim_delay: Duration,
     pub(crate) witnesses: Witnesses,
@@ -200,7 +202,7 @@ impl Lane {
                 self.take(done).await?;
             }
             self.start_reads();
-            self.trimmer.run_due(&self.parts.queues.borrow());
+            self.trimmer.run_due(&self.parts.queues.borrow(), &self.parts.tasks);
             let waiting = self.owned.values().filter_map(Owned::waiting);
             let wake = match schedule::next(waiting, Instant::now()) {
                 Next::Commit(partition) => {

@@ -123,6 +123,7 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
         layout,
         registry,
         presence,
+        tasks,
         queues,
         trim_delay: options.trim_delay,
         witnesses,

@@ -12,6 +12,7 @@ use vote_core::{Partition, Position, QueueId};
 use crate::{
     lane::{Trim, by_id},
     source::Queues,
+    tasks::Tasks,
     witness::Witnesses,
 };
 
@@ -95,10 +96,10 @@ impl Trimmer {
     }
 
     /// Trims what is due. Runs beside the lane, and a failure only means that the queue keeps more for longer.
-    pub(crate) fn run_due(&mut self, queues: &Queues) {
+    pub(crate) fn run_due(&mut self, queues: &Queues, tasks: &Tasks) {
         for (queue, partition, position) in self.take_due(Instant::now()) {
             let Some(to) = by_id(queues, queue) else { continue };
-            tokio::spawn(async move {
+            tasks.spawn("a trim", async move {
                 if let Err(e) = to.trim(queue, partition, position).await {
                     tracing::debug!(address = to.address(), %partition, "a queue was not trimmed: {e}");
                 }

@@ -406,3 +406,20 @@ async fn a_queue_that_must_not_take_votes_says_why() {
     other.layout.fingerprint.0 = [0; 8];
     assert!(reason(queue, other).await.contains("another pepper"));
 }
+
+#[tokio::test]
+async fn a_frontend_whose_queue_nobody_watches_any_more_takes_no_votes_and_says_why() {
+    let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::with_ids(Box::new(|| panic!("a bug of the queue"))));
+    let options = IntakeOptions {
+        layout: layout(),
+        polls: Arc::new(Polls::example()),
+        allow_volatile: true,
+        interval: Duration::from_secs(2),
+    };
+    let intake = Intake::start(Arc::clone(&queue), options);
+    tokio::time::timeout(Duration::from_secs(5), intake.ended()).await.expect("the task ends by the panic");
+    assert!(matches!(intake.state(), IntakeState::Shut(why) if why.contains("ended by itself")));
+    let (writer, _flusher) = Writer::start(queue, intake, 10, Arc::new(|_| ()));
+    let refused = writer.cast(vote(1, 0, 1)).await;
+    assert!(matches!(refused, Err(CastError::Shut(_))), "{refused:?}");
+}
