@@ -239,6 +239,7 @@ impl Lane {
         }
         // Asked for in any case: it is the lane's sign of life.
         let mut free = self.store.unowned().await?;
+        self.parts.presence.lane_works(self.number);
         free.retain(|partition| duty.covers(*partition));
         // Each starts elsewhere, so that lanes do not all try the same ones.
         let start = (self.number * 7 + self.epoch as usize) % free.len().max(1);
@@ -457,6 +458,7 @@ impl Lane {
             return Err(e);
         }
         self.distrusted.remove(&partition);
+        self.parts.presence.lane_works(self.number);
         crate::metrics::committed(&plan, votes, started.elapsed());
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.committed(checkpoints.iter().cloned());

@@ -28,17 +28,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A lane that failed is left out until it worked for this long. One that fails again and again would else hold its share
 /// of the partitions, and hardly get on with them.
 const PROBATION: Duration = Duration::from_secs(5);
+/// A lane that waits for the store for longer than this is left out, too: it may wait for 20 s, and others could go on.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// How a lane does.
 #[derive(Debug, Clone, Copy, Default)]
 struct LaneState {
     opened_at: Option<Instant>,
     failed_at: Option<Instant>,
+    /// When the store last did what it was asked.
+    answered_at: Option<Instant>,
 }
 
 impl LaneState {
     fn is_up(&self) -> bool {
         let failed_lately = self.failed_at.is_some_and(|at| at.elapsed() < 2 * PROBATION);
+        if self.answered_at.is_none_or(|at| at.elapsed() > SILENCE) {
+            return false;
+        }
         self.opened_at.is_some_and(|at| !failed_lately || at.elapsed() >= PROBATION)
     }
 }
@@ -82,12 +89,20 @@ impl Presence {
 
     /// A lane has its session with the store.
     pub(crate) fn lane_opened(&self, number: usize) {
-        self.set_lane(number, |lane| lane.opened_at = Some(Instant::now()));
+        let now = Some(Instant::now());
+        self.set_lane(number, |lane| (lane.opened_at, lane.answered_at) = (now, now));
+    }
+
+    /// The store did what a lane asked.
+    pub(crate) fn lane_works(&self, number: usize) {
+        self.set_lane(number, |lane| lane.answered_at = Some(Instant::now()));
     }
 
     /// A lane lost its session with the store.
     pub(crate) fn lane_failed(&self, number: usize) {
-        self.set_lane(number, |lane| *lane = LaneState { opened_at: None, failed_at: Some(Instant::now()) });
+        self.set_lane(number, |lane| {
+            *lane = LaneState { failed_at: Some(Instant::now()), ..LaneState::default() }
+        });
     }
 
     /// What a lane of this worker is to own now.

@@ -158,7 +158,10 @@ impl Checks {
         if audit.verdict == Verdict::Holds {
             let old = journal.acknowledged.iter().filter(|vote| vote.at.elapsed() > KNOWN_AFTER);
             let missing = |vote: &&Acknowledged| {
-                !moment.counts(world, vote) && !truth.may_be_lost_unseen(vote) && !is_given_up(moment, vote)
+                let is_excused = truth.may_be_lost_unseen(vote)
+                    || is_given_up(moment, vote)
+                    || (truth.may_be_lost(vote) && is_forgotten(moment, vote));
+                !is_excused && !moment.counts(world, vote)
             };
             if let Some(vote) = old.clone().find(missing) {
                 self.found(world, "the audit holds, and a vote is missing", || format!("{vote:?}"));
@@ -326,6 +329,12 @@ impl Checks {
 fn is_given_up(moment: &Moment, vote: &Acknowledged) -> bool {
     let queue = moment.books.queues.iter().find(|queue| queue.id == vote.stored.queue);
     queue.is_some_and(|queue| queue.state == QueueState::Retired)
+}
+
+/// Whether the store does not know the queue of a vote: it went back to a moment before it was recorded, without a witness
+/// or a delay of trimming. The handbook says to compare the queues with the nodes then.
+fn is_forgotten(moment: &Moment, vote: &Acknowledged) -> bool {
+    !moment.books.queues.iter().any(|queue| queue.id == vote.stored.queue)
 }
 
 /// What the results service says of a receipt.
