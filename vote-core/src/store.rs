@@ -31,6 +31,7 @@ pub mod sqlite;
 
 pub use books::{Books, QuarantineTotal, SealRecord, Snapshot, TallyRow};
 pub use catalog::{Catalog, MAX_CLOCK_DIFFERENCE, WORKER_LIVES_FOR, WorkerId, WorkerRecord};
+pub(crate) use catalog::{FUTURE, UNKNOWN_AGE};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
@@ -331,7 +332,9 @@ pub trait Store: StoreReader {
     /// Records what was seen of queues, on disk when it returns. Reports of one queue may come in any order from
     /// several workers: see [`QueueRecord::merged`].
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError>;
-    /// Records a sign of life of a worker, at the store's time.
+    /// Records a sign of life of a worker, at the store's time. Where that was set back, it forgets what workers said before,
+    /// and takes queues last seen in the future for queues not seen for a minute, or they would pass for just seen when
+    /// that time comes.
     async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError>;
     /// Writes a queue off, for good. The first reason stays. False if there is no such queue.
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError>;

@@ -58,6 +58,7 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_closing_time_moves_by_command_only: FollowsTheFile,
     a_closed_poll_is_not_rescheduled: ReschedulesClosedPolls,
     workers_that_give_a_sign_of_life_are_listed: ForgetsWorkers,
+    a_queue_seen_in_the_future_is_one_not_seen_lately: KeepsTimesAhead,
     the_catalog_holds_what_is_on_record: LeavesQueuesOutOfTheCatalog,
     the_highest_seal_stays: OverwritesSeals,
     a_queue_that_was_written_off_stays_so: RevivesRetiredQueues,

@@ -12,6 +12,11 @@ use crate::{PollSlug, QueueId, Timestamp};
 /// A worker that gave no sign of life for this long, by the store's clock, is left out of a [`Catalog`].
 pub const WORKER_LIVES_FOR: Duration = Duration::from_secs(6);
 
+/// What was recorded this far ahead of the store's clock was recorded before that was set back.
+pub(crate) const FUTURE: Duration = Duration::from_secs(10);
+/// When something was seen that was recorded before the store's clock was set back: nobody knows, so long ago.
+pub(crate) const UNKNOWN_AGE: Duration = Duration::from_secs(60);
+
 /// A poll is closed by time only if the clocks of worker and store differ by no more than this.
 pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(30);
 

@@ -9,10 +9,11 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Acquired, Ballot, Books, Catalog, Checkpoint, CommitPlan, Decision, Lane, LedgerEntry, LedgerRow, Lookup,
-    MAX_CLOCK_DIFFERENCE, QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal, QuarantinedFrame,
-    QueueRecord, QueueState, RegisteredPoll, ReplayOutcome, Reschedule, SealRecord, Snapshot, Store,
-    StoreError, StoreReader, TallyRow, WORKER_LIVES_FOR, WorkerId, WorkerRecord,
+    Acquired, Ballot, Books, Catalog, Checkpoint, CommitPlan, Decision, FUTURE, Lane, LedgerEntry, LedgerRow,
+    Lookup, MAX_CLOCK_DIFFERENCE, QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal,
+    QuarantinedFrame, QueueRecord, QueueState, RegisteredPoll, ReplayOutcome, Reschedule, SealRecord,
+    Snapshot, Store, StoreError, StoreReader, TallyRow, UNKNOWN_AGE, WORKER_LIVES_FOR, WorkerId,
+    WorkerRecord,
 };
 use crate::{
     Clock, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey, audit,
@@ -580,7 +581,14 @@ impl Store for MemoryStore {
 
     async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
         let now = self.now();
-        self.lock().workers.insert(worker.id, (worker.clone(), now));
+        let limit = now.saturating_add(FUTURE.as_micros() as i64);
+        let long_ago = now.saturating_add(-(UNKNOWN_AGE.as_micros() as i64));
+        let mut data = self.lock();
+        data.workers.retain(|_, (_, seen_at)| *seen_at <= limit);
+        data.workers.insert(worker.id, (worker.clone(), now));
+        for queue in data.queues.values_mut().filter(|queue| queue.seen_at > limit) {
+            queue.seen_at = long_ago;
+        }
         Ok(())
     }
 

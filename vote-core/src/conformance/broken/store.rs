@@ -55,6 +55,7 @@ pub enum StoreFault {
     FollowsTheFile,
     ReschedulesClosedPolls,
     ForgetsWorkers,
+    KeepsTimesAhead,
     LeavesQueuesOutOfTheCatalog,
     OverwritesSeals,
     RevivesRetiredQueues,
@@ -254,7 +255,12 @@ impl Store for BrokenStore {
         self.inner.finish_poll(poll).await
     }
     async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
-        self.inner.beat(worker).await
+        let before = self.inner.queues().await?;
+        self.inner.beat(worker).await?;
+        if self.fault == StoreFault::KeepsTimesAhead {
+            self.inner.report(&before).await?;
+        }
+        Ok(())
     }
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
         self.inner.retire(queue, reason).await

@@ -227,6 +227,22 @@ pub(super) async fn workers_that_give_a_sign_of_life_are_listed(harness: &dyn St
     assert_eq!(workers.into_values().collect::<Vec<_>>(), [worker(1, 0), worker(2, 4)]);
 }
 
+pub(super) async fn a_queue_seen_in_the_future_is_one_not_seen_lately(harness: &dyn StoreHarness) {
+    let store = prepared(harness).await;
+    let future = QueueRecord { seen_at: Timestamp::MAX, ..record(1, QueueState::Active) };
+    store
+        .report(&[future, QueueRecord { id: queue_id(2), ..record(2, QueueState::Active) }])
+        .await
+        .expect("a report");
+    let worker =
+        WorkerRecord { id: WorkerId([1; 16]), lanes: 1, unreached: std::collections::BTreeSet::new() };
+    store.beat(&worker).await.expect("a record");
+    let queues = store.queues().await.expect("queues");
+    let age = SystemClock.now().as_micros() - queues[0].seen_at.as_micros();
+    assert!((50_000_000..70_000_000).contains(&age), "the clock was set back since: {age}");
+    assert_eq!(queues[1].seen_at, record(2, QueueState::Active).seen_at, "the past stays");
+}
+
 pub(super) async fn the_catalog_holds_what_is_on_record(harness: &dyn StoreHarness) {
     let (store, _lane, _votes) = closed(harness).await;
     let before = SystemClock.now();

@@ -7,21 +7,30 @@ use sqlx::{Row, postgres::PgRow};
 use super::{PostgresStore, Uuid, damaged};
 use crate::{
     QueueId,
-    store::{StoreError, WORKER_LIVES_FOR, WorkerId, WorkerRecord},
+    store::{FUTURE, StoreError, UNKNOWN_AGE, WORKER_LIVES_FOR, WorkerId, WorkerRecord},
 };
 
 impl PostgresStore {
     pub(super) async fn record_worker(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
         // Workers get a new identity at every start: those that are long gone are forgotten.
         let query = sqlx::query(
-            "WITH gone AS (DELETE FROM workers WHERE seen_at < clock_timestamp() - interval '10 minutes')
+            "WITH gone AS (
+                 DELETE FROM workers WHERE worker <> $1
+                   AND (seen_at < clock_timestamp() - interval '10 minutes'
+                        OR seen_at > clock_timestamp() + $4 * interval '1 second')
+             ), unknown AS (
+                 UPDATE queues SET seen_at = clock_timestamp() - $5 * interval '1 second'
+                 WHERE seen_at > clock_timestamp() + $4 * interval '1 second'
+             )
              INSERT INTO workers (worker, seen_at, lanes, unreached) VALUES ($1, clock_timestamp(), $2, $3)
              ON CONFLICT (worker) DO UPDATE SET
                  seen_at = excluded.seen_at, lanes = excluded.lanes, unreached = excluded.unreached",
         )
         .bind(Uuid(worker.id.0))
         .bind(i32::try_from(worker.lanes).unwrap_or(i32::MAX))
-        .bind(worker.unreached.iter().map(|queue| Uuid(queue.0)).collect::<Vec<_>>());
+        .bind(worker.unreached.iter().map(|queue| Uuid(queue.0)).collect::<Vec<_>>())
+        .bind(FUTURE.as_secs_f64())
+        .bind(UNKNOWN_AGE.as_secs_f64());
         self.execute(query).await.map(drop)
     }
 

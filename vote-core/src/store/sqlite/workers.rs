@@ -6,7 +6,7 @@ use super::commit::json;
 use crate::{
     QueueId, Timestamp,
     sqlite::{Failure, Transaction},
-    store::{WORKER_LIVES_FOR, WorkerId, WorkerRecord},
+    store::{FUTURE, UNKNOWN_AGE, WORKER_LIVES_FOR, WorkerId, WorkerRecord},
 };
 
 /// Workers get a new identity at every start: those that are long gone are forgotten.
@@ -17,8 +17,12 @@ pub(super) async fn record(
     worker: &WorkerRecord,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let gone = sqlx::query("DELETE FROM workers WHERE seen_at < ?1");
-    tx.run(gone.bind(now.as_micros() - FORGOTTEN_AFTER)).await?;
+    let limit = now.as_micros() + FUTURE.as_micros() as i64;
+    let gone = sqlx::query("DELETE FROM workers WHERE seen_at < ?1 OR seen_at > ?2");
+    tx.run(gone.bind(now.as_micros() - FORGOTTEN_AFTER).bind(limit)).await?;
+    let long_ago = now.as_micros() - UNKNOWN_AGE.as_micros() as i64;
+    let unknown = sqlx::query("UPDATE queues SET seen_at = ?1 WHERE seen_at > ?2");
+    tx.run(unknown.bind(long_ago).bind(limit)).await?;
     let unreached: Vec<QueueId> = worker.unreached.iter().copied().collect();
     let insert = sqlx::query(
         "INSERT OR REPLACE INTO workers (worker, seen_at, lanes, unreached) VALUES (?1, ?2, ?3, ?4)",
