@@ -130,7 +130,8 @@ fn with_an_option_more() -> (World, Process, Polls) {
 fn a_frontend_whose_file_has_an_option_more_refuses_all_votes_for_that_poll() {
     let (world, _worker, _file) = with_an_option_more();
     let frontend = world.frontends[1].public;
-    let voter = cookie(frontend);
+    // Its page of the poll is a refusal, too.
+    let voter = cookie(world.frontends[0].public);
     for option in ["cats", "dogs", "birds"] {
         let answer = vote(frontend, option, &voter);
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

@@ -86,22 +86,22 @@ fn a_poll_that_the_frontends_define_otherwise_is_unavailable() {
 fn frontends_follow_a_closing_time_that_was_moved_in_the_store() {
     let closing = |at: &str| format!("{}closes_at = \"{at}\"\n", pets());
     let world = World::with_polls(1, &closing("2198-01-01T00:00:00Z"));
-    let worker = world.worker("2");
-    world.wait_until_ready();
-    assert_eq!(vote_on(&world, "pets", "cats").status, 202);
-    drop(worker);
-    world.set_polls(&closing(&SystemClock.now().saturating_add(-60_000_000).to_string()));
     let queues = world.redis[0].url();
     // So that it is not closed yet after its closing time.
-    let worker = world.worker_of(&queues, "1", &[("VOTE_CLOSE_GRACE", "3600")]);
+    let _worker = world.worker_of(&queues, "1", &[("VOTE_CLOSE_GRACE", "3600")]);
+    world.wait_until_ready();
+    assert_eq!(vote_on(&world, "pets", "cats").status, 202);
+    let reschedule = |at: &str| {
+        let to = ["polls", "reschedule", "pets", "--closes-at", at, "--reason", "a test"];
+        world.must("vote-worker", &to);
+    };
+    reschedule(&SystemClock.now().saturating_add(-60_000_000).to_string());
     let frontend = world.frontends[0].public;
-    eventually("it takes no more votes", Duration::from_secs(15), || {
+    eventually("it takes no more votes", Duration::from_secs(5), || {
         http_get(frontend, "/polls/pets").text().contains("This poll closed at")
     });
-    world.set_polls(&closing("2199-01-01T00:00:00Z"));
-    drop(worker);
-    let _worker = world.worker("1");
-    eventually("it takes votes again", Duration::from_secs(15), || {
+    reschedule("2199-01-01T00:00:00Z");
+    eventually("it takes votes again", Duration::from_secs(5), || {
         http_get(frontend, "/polls/pets").header("set-cookie").is_some()
     });
     assert_eq!(vote_on(&world, "pets", "dogs").status, 202);
