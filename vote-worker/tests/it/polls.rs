@@ -48,7 +48,7 @@ async fn a_queue_knows_the_polls_of_the_store_before_it_takes_votes_and_those_th
     let tea = "tea".parse().unwrap();
     store.register_poll(&example("tea", Some(Timestamp::MAX))).await.unwrap();
     eventually(&*queue, tea, recorded("tea", Some(Timestamp::MAX))).await;
-    store.register_poll(&example("tea", None)).await.unwrap();
+    store.reschedule_poll(tea, None, "a test").await.unwrap();
     eventually(&*queue, tea, recorded("tea", None)).await;
 
     store.close_poll(tea).await.unwrap();
