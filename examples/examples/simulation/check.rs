@@ -118,8 +118,8 @@ impl Checks {
         journal: &Journal,
     ) -> Result<(), String> {
         let moment = Moment::of(world)?;
-        let is_final = |poll: &&RegisteredPoll| poll.final_at.is_some();
-        moment.books.polls.iter().filter(is_final).for_each(|poll| truth.became_final(poll.slug));
+        let is_closed = |poll: &&RegisteredPoll| poll.closed_at.is_some();
+        moment.books.polls.iter().filter(is_closed).for_each(|poll| truth.became_closed(poll.slug));
         self.note_clear_paths(world);
         self.check_audit(world, truth, journal, &moment);
         self.check_closing(world, truth, &moment);
@@ -159,6 +159,7 @@ impl Checks {
             let old = journal.acknowledged.iter().filter(|vote| vote.at.elapsed() > KNOWN_AFTER);
             let missing = |vote: &&Acknowledged| {
                 let is_excused = truth.may_be_lost_unseen(vote)
+                    || truth.may_be_late(vote)
                     || is_given_up(moment, vote)
                     || (truth.may_be_lost(vote) && is_forgotten(moment, vote));
                 !is_excused && !moment.counts(world, vote)
@@ -230,6 +231,7 @@ impl Checks {
             vote.at.elapsed() >= COUNTED_WITHIN
                 && clear[vote.server] >= COUNTED_WITHIN
                 && !truth.may_be_lost(vote)
+                && !truth.may_be_late(vote)
                 && !moment.counts(world, vote)
         });
         if let Some(vote) = late.copied() {

@@ -72,6 +72,9 @@ fn begin(fault: Fault, world: &World, truth: &mut Truth, old_file: &Polls) {
         Fault::CopyServer { server } => {
             world.servers[SERVERS - 1].copy_from(&world.servers[server]);
             truth.server_was_copied(server);
+            if !world.database.is_up() {
+                truth.server_was_copied_unseen(server, now);
+            }
             truth.server_was_copied(SERVERS - 1);
         }
         Fault::StopDatabase => {

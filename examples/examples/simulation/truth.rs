@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use vote_core::PollSlug;
 
 use crate::{
+    history::DURATION,
     voters::Acknowledged,
     world::{FRONTENDS, SERVERS},
 };
@@ -17,7 +18,7 @@ use crate::{
 /// nobody else can know of votes that no worker saw.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
-/// How often it is looked at whether a poll is final.
+/// How often it is looked at whether a poll is closed.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// What may be lost: votes acknowledged after `after` and until `until`.
@@ -38,8 +39,8 @@ pub(crate) struct Truth {
     disturbed: Vec<(usize, Instant)>,
     closed_by_hand: BTreeSet<PollSlug>,
     owners_changed: Instant,
-    /// When polls were first seen to be final.
-    finals: BTreeMap<PollSlug, Instant>,
+    /// When polls were first seen to be closed.
+    closed: BTreeMap<PollSlug, Instant>,
 }
 
 impl Truth {
@@ -50,7 +51,7 @@ impl Truth {
             disturbed: Vec::new(),
             closed_by_hand: BTreeSet::new(),
             owners_changed: now,
-            finals: BTreeMap::new(),
+            closed: BTreeMap::new(),
         }
     }
 
@@ -63,6 +64,13 @@ impl Truth {
     /// Two servers have one identity.
     pub(crate) fn server_was_copied(&mut self, server: usize) {
         self.diverged.insert(server);
+    }
+
+    /// A server was copied while no worker could compare the two. Where the original ends before one can, nobody knows that
+    /// it went on: its votes are found when it returns, which may be after the poll was final.
+    pub(crate) fn server_was_copied_unseen(&mut self, server: usize, now: Instant) {
+        self.losses.push(Loss { server: Some(server), after: now, until: now + DURATION });
+        self.disturbed.push((server, now));
     }
 
     /// The database came back as it was at a moment. With a delay of trimming that is longer than it lags, or if the
@@ -113,15 +121,15 @@ impl Truth {
         })
     }
 
-    pub(crate) fn became_final(&mut self, poll: PollSlug) {
-        self.finals.entry(poll).or_insert_with(Instant::now);
+    pub(crate) fn became_closed(&mut self, poll: PollSlug) {
+        self.closed.entry(poll).or_insert_with(Instant::now);
     }
 
-    /// Whether a vote may have come after its poll was final: a queue that lost data may have forgotten that it was
-    /// sealed.
+    /// Whether a vote may have come after its poll was closed: a queue that lost data may have forgotten that it was
+    /// sealed. It is counted if the poll is not final by then, and quarantined otherwise.
     pub(crate) fn may_be_late(&self, vote: &Acknowledged) -> bool {
-        let is_final = self.finals.get(&vote.vote.poll).is_some_and(|at| vote.at + LOOKED_AT_EVERY >= *at);
-        is_final && self.may_have_diverged(vote.server)
+        let is_closed = self.closed.get(&vote.vote.poll).is_some_and(|at| vote.at + LOOKED_AT_EVERY >= *at);
+        is_closed && self.may_have_diverged(vote.server)
     }
 
     /// Whether a vote may be lost and nobody but its voter can know.
