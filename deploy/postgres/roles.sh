@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the two roles when the database is made: vote_worker, which makes and fills the tables, and vote_results, which
-# only reads them. The image runs it once, on an empty volume.
+# Creates the two roles when the database is created: vote_worker, which creates and fills the tables, and vote_results,
+# which only reads them. The image runs it once, on an empty volume.
 set -euo pipefail
 psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
 \set worker `cat /run/secrets/postgres_worker_password`

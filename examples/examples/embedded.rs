@@ -1,7 +1,7 @@
 //! The whole pipeline in one process, on SQLite files, with nothing to install.
 //!
-//! `cargo run --release --example embedded`, then vote at <http://127.0.0.1:8080> and see the results at
-//! <http://127.0.0.1:8081>. Every vote that was acknowledged survives `kill -9` and the loss of power.
+//! `cargo run --release -p vote-examples --example embedded`, then vote at <http://127.0.0.1:8080> and see the results at
+//! <http://127.0.0.1:8081>. Every acknowledged vote survives `kill -9` and a power failure.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -10,20 +10,20 @@ use vote_core::Polls;
 use vote_examples::pipeline::Pipeline;
 use vote_service::{BoxError, LogFormat, shutdown, telemetry};
 
-/// The whole voting pipeline in one process: nothing to install, every acknowledged vote on disk.
+/// Runs the whole voting pipeline in one process: nothing to install, every acknowledged vote on disk.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Polls to ask, as in docs/polls.toml; without it: cats or dogs?
+    /// File of polls, in the format of docs/polls.toml [default: one poll, cats or dogs]
     #[arg(long, value_name = "FILE")]
     polls: Option<PathBuf>,
-    /// Where data and secrets are kept
+    /// Folder for data and secrets
     #[arg(long, value_name = "FOLDER", default_value = "vote-data")]
     data: PathBuf,
-    /// Where votes are taken
+    /// Address on which votes are accepted
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where results are shown
+    /// Address on which results are shown
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     results_listen: SocketAddr,
 }

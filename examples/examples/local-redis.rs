@@ -1,6 +1,6 @@
-//! The whole pipeline in one process, on a Redis of yours, with Postgres or SQLite as the store.
+//! The whole pipeline in one process, on your own Redis, with Postgres or SQLite as the store.
 //!
-//! `cargo run --release --example local-redis -- --redis redis://127.0.0.1:6379`
+//! `cargo run --release -p vote-examples --features servers --example local-redis -- --redis redis://127.0.0.1:6379`
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -9,29 +9,29 @@ use vote_core::{Polls, QueueAddress, StoreAddress};
 use vote_examples::pipeline::Pipeline;
 use vote_service::{BoxError, LogFormat, shutdown, telemetry};
 
-/// The whole voting pipeline in one process, on a Redis of yours.
+/// Runs the whole voting pipeline in one process, on your own Redis.
 ///
 /// The Redis must write each vote to disk before it answers: `redis-cli CONFIG SET appendonly yes`, and
-/// `redis-cli CONFIG SET appendfsync always`. Until it does, no votes are taken, and the log says why.
+/// `redis-cli CONFIG SET appendfsync always`. Until it does, no votes are accepted, and the log says why.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// The Redis; keys begin with `vote`
+    /// Address of the Redis; its keys get the prefix `vote`
     #[arg(long, value_name = "URL", default_value = "redis://127.0.0.1:6379")]
     redis: QueueAddress,
-    /// The store: `postgres://USER@HOST/DATABASE` (tables are made in its schema `vote`); without it a SQLite file
+    /// The store: `postgres://USER@HOST/DATABASE` (tables are created in its schema `vote`) [default: a SQLite file]
     #[arg(long, value_name = "URL")]
     store: Option<StoreAddress>,
-    /// Take votes even if the Redis may lose them when power fails
+    /// Accept votes even if the Redis may lose them when power fails
     #[arg(long)]
     allow_volatile_queue: bool,
-    /// Where secrets and the SQLite file are kept
+    /// Folder for secrets and the SQLite file
     #[arg(long, value_name = "FOLDER", default_value = "vote-data")]
     data: PathBuf,
-    /// Where votes are taken
+    /// Address on which votes are accepted
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where results are shown
+    /// Address on which results are shown
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     results_listen: SocketAddr,
 }

@@ -1,4 +1,4 @@
-//! The three services in one process: frontend, worker and results, each by its library's `run`.
+//! The three services in one process: frontend, worker and results, each started by the `run` function of its library.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -7,36 +7,35 @@ use vote_core::{
     Partitions, Pepper, Polls, Queue, QueueAddress, Store, StoreAddress, StoreReader, SystemClock,
 };
 use vote_frontend::{Readiness, cookie::CookieKeys};
-use vote_results::Serving;
 use vote_service::{BoxError, Connections, Guards, Limits, Shutdown};
 use vote_worker::{Health, Source, WorkerError};
 
 use crate::secrets::load_or_make;
 
-/// What the pipeline runs on.
+/// Configuration of a pipeline that runs in one process.
 #[derive(Debug)]
 pub struct Pipeline {
-    /// Where votes are queued.
+    /// Address of the queue.
     pub queue: QueueAddress,
-    /// Where they are counted.
+    /// Address of the store.
     pub store: StoreAddress,
-    /// Where secrets are kept, and files that the addresses name.
+    /// Folder for the secrets; created if it is missing, so that addresses may name files in it.
     pub data: PathBuf,
-    /// The polls.
+    /// Polls to register and to accept votes for.
     pub polls: Polls,
-    /// Where votes are taken.
+    /// Address on which the frontend listens.
     pub vote_at: SocketAddr,
-    /// Where results are shown.
+    /// Address on which the results service listens.
     pub results_at: SocketAddr,
-    /// Go on with a queue or a store that may lose votes when power fails.
+    /// Whether to run with a queue or a store that may lose votes when power fails.
     pub allow_volatile: bool,
 }
 
 impl Pipeline {
-    /// Runs the pipeline until shutdown.
+    /// Runs the three services until shutdown. If one of them ends, the others are shut down as well.
     ///
     /// # Errors
-    /// When an address is in use, or something can't be opened.
+    /// Fails if an address is in use, or if the folder, a secret, the queue or the store can't be opened.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), BoxError> {
         std::fs::create_dir_all(&self.data)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.data.display())))?;
@@ -54,17 +53,19 @@ impl Pipeline {
 
         let frontend = vote_frontend::run(
             vote_listener,
-            Arc::clone(&queue),
             vote_frontend::Parts {
-                polls: Arc::clone(&polls),
-                pepper: pepper.clone(),
-                cookie_keys,
-                receipt_key: receipt_key.clone(),
-                results_url: Some(results_url.clone()),
-                clock: Arc::new(SystemClock),
+                queue: Arc::clone(&queue),
+                site: vote_frontend::Site {
+                    polls: Arc::clone(&polls),
+                    pepper: pepper.clone(),
+                    cookie_keys,
+                    receipt_key: receipt_key.clone(),
+                    results_url: Some(results_url.clone()),
+                    clock: Arc::new(SystemClock),
+                },
+                readiness: Readiness::of(1),
             },
             frontend_options(self.allow_volatile),
-            Readiness::of(1),
             shutdown.clone(),
         );
         let worker =
@@ -78,7 +79,7 @@ impl Pipeline {
                 clock: Arc::new(SystemClock),
                 frontend_url: Some(vote_url.clone()),
             },
-            Serving::default(),
+            vote_results::Options::default(),
             shutdown.clone(),
         );
         println!(
@@ -93,7 +94,7 @@ impl Pipeline {
     }
 }
 
-/// Runs a service, and ends the others when it ends.
+/// Runs a service, and triggers the shutdown of the others when it ends.
 async fn ending(
     shutdown: &Shutdown,
     service: impl Future<Output = Result<(), BoxError>>,

@@ -1,4 +1,4 @@
-//! Secrets for a laptop: made once, kept in files that only their owner can read.
+//! Secrets for local use: generated once, and kept in files that only their owner can read.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 
 use vote_core::Secret;
 
-/// The secret in a file; if there is no such file, it is made with 32 random bytes.
+/// Reads a secret from a file, which is first created with 32 random bytes if it does not exist.
 ///
 /// # Errors
-/// When the file can't be read, or made, or holds no secret; the text names it.
+/// Fails if the file can't be read or created, or does not hold a secret. The error names the file.
 pub fn load_or_make(path: &Path) -> io::Result<Secret> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     let text = match fs::read_to_string(path) {
@@ -32,7 +32,7 @@ fn make(path: &Path) -> io::Result<String> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
     writeln!(file, "{text}")?;
-    // The pepper must be what it was after a power failure, or everybody could vote again.
+    // After a power failure the pepper must be the same, or every voter could vote again.
     file.sync_all()?;
     Ok(text)
 }

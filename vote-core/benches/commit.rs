@@ -1,11 +1,12 @@
-//! How fast a lane commits, against two yardsticks on the same Postgres in the same run: a plain `COPY BINARY` of the
-//! same rows into the same table, and inserts of one row at a time.
+//! Benchmark of a lane's commits, compared with two baselines on the same Postgres in the same run: a plain binary
+//! `COPY` of the same rows into the same table, and inserts of one row at a time.
 //!
 //! `cargo bench -p vote-core --features postgres,conformance --bench commit`
 //!
-//! A lane's time is that of all it does with a batch: decode the frames, look up standing votes, merge, and commit votes,
-//! tally, ledger and positions in one transaction. Prints a line for each round and, last, the medians as JSON.
-#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)] // A benchmark fails by panics.
+//! A lane's time covers all its work on a batch: decode the frames, look up effective ballots, merge, and commit
+//! ballots, tally, ledger and positions in one transaction. Prints a line for each round and, last, the medians as
+//! JSON.
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)] // A benchmark fails by panicking.
 
 use std::{
     collections::BTreeMap,
@@ -16,18 +17,18 @@ use sqlx::{Connection, PgConnection};
 use vote_core::{
     Partition, Partitions, Polls, Position, QueueId, Store, Vote, VoterKey,
     conformance::{layout, one_frame, poll, registered_poll, vote},
-    dedup::{Batch, Delivery},
+    count::{Batch, Checkpoint, Delivery},
     queue::{Entry, Read},
-    store::{Checkpoint, Lookup, PostgresStore},
+    store::{Lookup, PostgresStore},
 };
 use vote_testkit::Postgres;
 
 const ROUNDS: usize = 5;
 const BATCHES: u64 = 40;
 const BATCH: u64 = 20_000;
-/// Votes in a frame: what two frontends make of some ten thousand votes a second.
+/// Votes in a frame: about what two frontends put into one at ten thousand votes a second.
 const FRAME: usize = 32;
-/// How long one row at a time is inserted.
+/// Duration of the inserts of one row at a time.
 const SINGLE: Duration = Duration::from_secs(3);
 
 #[tokio::main(flavor = "current_thread")]
@@ -63,18 +64,19 @@ fn median(mut of: Vec<f64>) -> f64 {
     of[of.len() / 2]
 }
 
-/// New voters of one partition, in the order they came.
+/// Returns votes of new voters of one partition, in the order in which they were cast.
 fn batch(number: u64) -> (Partition, Vec<Vote>) {
     let partition = Partition((number % u64::from(layout().partitions.count())) as u16);
     let start = u128::from_be_bytes(layout().partitions.range(partition).start().0);
     let votes = (0..BATCH).map(|n| {
-        // A counter through an odd factor: every key once, in no order.
+        // A counter times an odd factor gives every key once, in no particular order.
         let spread = u128::from(number * BATCH + n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
         Vote { voter: VoterKey((start | spread >> 10).to_be_bytes()), ..vote(0, (n % 3) as u8, n as i64) }
     });
     (partition, votes.collect())
 }
 
+/// Creates a database with a prepared store; returns its URL, too.
 async fn database(postgres: &Postgres) -> (String, PostgresStore) {
     let url = postgres.database();
     let store = PostgresStore::connect(&url, "vote").unwrap();
@@ -84,7 +86,7 @@ async fn database(postgres: &Postgres) -> (String, PostgresStore) {
     (url, store)
 }
 
-/// The same rows, sorted as a lane sorts them, in transactions of the same size.
+/// Copies the same rows, sorted as a lane sorts them, in transactions of the same size; returns the time it took.
 async fn copy(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> Duration {
     let (url, _store) = database(postgres).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
@@ -121,14 +123,14 @@ fn copy_stream(votes: &[Vote]) -> Vec<u8> {
     bytes
 }
 
-/// What a worker does with them.
+/// Commits the votes as a lane of a worker does; returns the time it took.
 async fn lane(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> Duration {
     let (_, store) = database(postgres).await;
     let queue = QueueId([1; 16]);
-    let mut lane = store.open_lane().await.unwrap();
+    let mut session = store.open_session().await.unwrap();
     let mut versions: BTreeMap<Partition, (u64, Checkpoint)> = BTreeMap::new();
     for partition in layout().partitions.iter() {
-        let version = lane.acquire(partition).await.unwrap().unwrap().version;
+        let version = session.acquire(partition).await.unwrap().unwrap().version;
         versions.insert(partition, (version, Checkpoint::default()));
     }
     let reads: Vec<(Partition, Read)> =
@@ -141,16 +143,18 @@ async fn lane(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> Durati
         *checkpoint = delivery.checkpoint.clone();
         let batch = Batch::decode(partition, Partitions::default(), &polls, vec![delivery], Vec::new());
         assert!(batch.quarantine().is_empty());
-        let mut standing = BTreeMap::new();
+        let mut effective = BTreeMap::new();
         for (poll, voters) in batch.voters() {
-            standing.insert(poll, lane.lookup(partition, poll, &voters, Lookup::Filtered).await.unwrap());
+            let found = session.lookup(partition, poll, &voters, Lookup::Filtered).await.unwrap();
+            effective.insert(poll, found);
         }
-        lane.commit(&batch.plan(*version, &standing)).await.unwrap();
+        session.commit(&batch.plan(*version, &effective)).await.unwrap();
         *version += 1;
     }
     start.elapsed()
 }
 
+/// Returns what a read from a queue with these votes finds.
 fn read(partition: Partition, votes: &[Vote]) -> Read {
     let entry = |(i, votes): (usize, &[Vote])| Entry {
         position: Position::from_bytes(&(i as u64 + 1).to_be_bytes()).unwrap(),
@@ -161,7 +165,7 @@ fn read(partition: Partition, votes: &[Vote]) -> Read {
     Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), at_end: false, accepted: None }
 }
 
-/// Rows a second, each in a transaction of its own.
+/// Inserts rows, each in a transaction of its own; returns how many a second.
 async fn single(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> f64 {
     let (url, _store) = database(postgres).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();

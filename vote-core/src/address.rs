@@ -1,19 +1,19 @@
-//! Where queues and stores are, as one text each, and opening what is there.
+//! Addresses of queues and stores, as one text each, and how to open what is there.
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::{
-    Queue, Store, StoreReader,
+    Queue, Store, StoreReader, backends,
     queue::{MemoryQueue, QueueError},
     store::{MemoryStore, StoreError},
 };
 
-/// Where a queue is: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS), `redis+unix:///path/to/socket`,
-/// `sqlite:FILE`, or `memory:`.
+/// Address of a queue: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS),
+/// `redis+unix:///path/to/socket`, `sqlite:FILE`, or `memory:`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct QueueAddress(Kind);
 
-/// Where a store is: `postgres://user[:password]@host[:port]/database`, `sqlite:FILE`, or `memory:`.
+/// Address of a store: `postgres://user[:password]@host[:port]/database`, `sqlite:FILE`, or `memory:`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreAddress(Kind);
 
@@ -24,7 +24,7 @@ enum Kind {
     Memory,
 }
 
-/// A text that is no address, or one of a kind that this build leaves out.
+/// Error for a text that is not an address. It shows no password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct AddressError(String);
@@ -35,12 +35,10 @@ impl Kind {
             return Ok(Self::Memory);
         }
         if let Some(file) = text.strip_prefix("sqlite:") {
-            // `sqlite:///x` is how others write it.
+            // Other programs write `sqlite:///x`.
             let file = file.strip_prefix("//").unwrap_or(file);
             if file.is_empty() {
-                return Err(AddressError(
-                    "sqlite: needs the name of a file, as in sqlite:votes.db".to_owned(),
-                ));
+                return Err(AddressError("sqlite: needs a file name, as in sqlite:votes.db".to_owned()));
             }
             return Ok(Self::File(PathBuf::from(file)));
         }
@@ -52,12 +50,13 @@ impl Kind {
             |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'+');
         Err(AddressError(match text.split_once("://") {
             Some((scheme, _)) if is_scheme(scheme) => {
-                format!("an address can't begin with {scheme}: expected {expected}")
+                format!("an address can't begin with {scheme}://, expected {expected}")
             }
             _ => format!("not an address: expected {expected}"),
         }))
     }
 
+    /// Returns the address without its password.
     fn shown(&self) -> String {
         match self {
             Self::Memory => "memory:".to_owned(),
@@ -70,7 +69,7 @@ impl Kind {
     }
 }
 
-/// Options may hold a password, too.
+/// Removes the options of an address, since they may hold a password too.
 fn without_options(address: &str) -> &str {
     address.split_once('?').map_or(address, |(address, _)| address)
 }
@@ -95,7 +94,7 @@ impl FromStr for StoreAddress {
 macro_rules! shown {
     ($($name:ident)+) => {$(
         impl fmt::Display for $name {
-            /// Without a password.
+            /// Writes the address without its password.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0.shown())
             }
@@ -110,85 +109,89 @@ macro_rules! shown {
 shown!(QueueAddress StoreAddress);
 
 impl QueueAddress {
-    /// Whether the queue is a server, to which every thread has a connection of its own.
+    /// Returns whether the queue is on a server, to which each thread should have a connection of its own.
     #[must_use]
     pub const fn is_server(&self) -> bool {
         matches!(self.0, Kind::Server(_))
     }
 
-    /// Opens the queue. A server need not be there yet. Keys of a Redis begin with `prefix`.
+    /// Opens the queue. A server need not be reachable yet. On Redis all keys begin with `prefix`.
     ///
     /// # Errors
-    /// When the address can't be used: a part of it is wrong, a file can't be opened, or this build leaves its kind
-    /// out.
+    /// - [`QueueError::Incompatible`]: a part of the address is wrong, a file holds something else, or this build
+    ///   does not support queues of this kind.
+    /// - [`QueueError::Unavailable`]: a file can't be opened now.
     pub async fn open(&self, prefix: &str) -> Result<Arc<dyn Queue>, QueueError> {
-        let _ = prefix;
         match &self.0 {
             Kind::Memory => Ok(Arc::new(MemoryQueue::new())),
-            #[cfg(feature = "redis")]
-            Kind::Server(url) => Ok(Arc::new(crate::queue::RedisQueue::connect(url, prefix)?)),
-            #[cfg(feature = "sqlite")]
-            Kind::File(path) => Ok(Arc::new(crate::queue::SqliteQueue::open(path).await?)),
-            #[allow(unreachable_patterns)]
-            _ => Err(QueueError::Incompatible(format!("{self}: this build has no queues of this kind"))),
+            Kind::Server(url) => backends::queue_server(url, prefix),
+            Kind::File(path) => backends::queue_file(path).await,
+        }
+    }
+
+    /// Opens the queue on a server, without waiting for it. All keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// [`QueueError::Incompatible`]: a part of the address is wrong, it is not that of a server, or this build does not
+    /// support queues on servers.
+    pub fn connect(&self, prefix: &str) -> Result<Arc<dyn Queue>, QueueError> {
+        match &self.0 {
+            Kind::Server(url) => backends::queue_server(url, prefix),
+            Kind::Memory | Kind::File(_) => {
+                Err(QueueError::Incompatible(format!("{self} is not the address of a server")))
+            }
         }
     }
 }
 
 impl StoreAddress {
-    /// Whether the store is a server, whose tables are made by `migrate`; files and memory prepare themselves.
+    /// Returns whether the store is on a server, whose tables [`migrate`](Self::migrate) creates; files and memory
+    /// need no migration.
     #[must_use]
     pub const fn is_server(&self) -> bool {
         matches!(self.0, Kind::Server(_))
     }
 
-    /// Opens the store for a worker. A server need not be there yet. Tables of a Postgres are in `schema`.
+    /// Opens the store for a worker. A server need not be reachable yet. On Postgres all tables are in `schema`.
     ///
     /// # Errors
-    /// As [`QueueAddress::open`].
+    /// - [`StoreError::NotPrepared`]: a part of the address is wrong, a file holds something else, or this build does
+    ///   not support stores of this kind.
+    /// - [`StoreError::Unavailable`]: a file can't be opened now.
     pub async fn open(&self, schema: &str) -> Result<Arc<dyn Store>, StoreError> {
-        let _ = schema;
         match &self.0 {
             Kind::Memory => Ok(Arc::new(MemoryStore::new())),
-            #[cfg(feature = "postgres")]
-            Kind::Server(url) => Ok(Arc::new(crate::store::PostgresStore::connect(url, schema)?)),
-            #[cfg(feature = "sqlite")]
-            Kind::File(path) => Ok(Arc::new(crate::store::SqliteStore::open(path).await?)),
-            #[allow(unreachable_patterns)]
-            _ => Err(StoreError::NotPrepared(format!("{self}: this build has no stores of this kind"))),
+            Kind::Server(url) => Ok(backends::store_server(url, schema)?),
+            Kind::File(path) => Ok(backends::store_file(path).await?),
         }
     }
 
     /// Opens the store for reading only.
     ///
     /// # Errors
-    /// As [`QueueAddress::open`]; also when a file is not there yet.
+    /// Those of [`open`](Self::open); also [`StoreError::NotPrepared`] if a file does not exist yet, and for
+    /// `memory:`, which no other process can read.
     pub async fn open_read_only(&self, schema: &str) -> Result<Arc<dyn StoreReader>, StoreError> {
-        let _ = schema;
         match &self.0 {
             Kind::Memory => Err(StoreError::NotPrepared(
-                "memory: can't be read from another process; run the services in one, as the example `embedded` does"
+                "memory: can't be read from another process; run all services in one, as the example `embedded` does"
                     .to_owned(),
             )),
-            #[cfg(feature = "postgres")]
-            Kind::Server(url) => Ok(Arc::new(crate::store::PostgresStore::connect(url, schema)?)),
-            #[cfg(feature = "sqlite")]
-            Kind::File(path) => Ok(Arc::new(crate::store::SqliteStore::open_read_only(path).await?)),
-            #[allow(unreachable_patterns)]
-            _ => Err(StoreError::NotPrepared(format!("{self}: this build has no stores of this kind"))),
+            Kind::Server(url) => Ok(backends::store_server(url, schema)?),
+            Kind::File(path) => Ok(backends::store_file_read_only(path).await?),
         }
     }
 
-    /// Makes the tables of a server, or brings them up to date; nothing is to be done for files and memory.
+    /// Creates the tables of a server, or migrates them. For files and memory there is nothing to do.
     ///
     /// # Errors
-    /// When the server is not reachable or the user may not make tables.
+    /// - [`StoreError::NotPrepared`]: a part of the address is wrong, or this build does not support stores of this
+    ///   kind.
+    /// - [`StoreError::Unavailable`]: the server is unreachable, or the user may not create tables.
     pub async fn migrate(&self, schema: &str) -> Result<(), StoreError> {
-        let _ = schema;
         match &self.0 {
-            #[cfg(feature = "postgres")]
-            Kind::Server(url) => crate::store::PostgresStore::connect(url, schema)?.migrate().await,
-            _ => Ok(()),
+            Kind::Server(url) => backends::migrate(url, schema).await,
+            Kind::Memory | Kind::File(_) => Ok(()),
         }
     }
 }
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_without_showing_it() {
+    fn an_invalid_address_is_refused_without_being_shown() {
         let e = "http://user:s3cret@host".parse::<QueueAddress>().unwrap_err().to_string();
         assert!(e.contains("redis://") && !e.contains("s3cret"), "{e}");
         let e = "s3cret@host:6379".parse::<QueueAddress>().unwrap_err().to_string();

@@ -1,12 +1,12 @@
-//! Time: microseconds since the Unix epoch, from a clock that a test can replace.
+//! Time: microseconds since the Unix epoch, read from a clock that tests can replace.
 
 use std::{fmt, str::FromStr, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// A moment in microseconds since 1970-01-01 UTC, within the years 2020 to 2199.
+/// Time in microseconds since 1970-01-01 UTC, within the years 2020 to 2199.
 ///
-/// The range is part of the wire format: a time outside it marks a frame as damaged.
+/// The range is part of the wire format: a frame with a time outside of it does not decode.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "i64", try_from = "i64")]
 pub struct Timestamp(i64);
@@ -22,8 +22,10 @@ impl Timestamp {
     /// The last microsecond of the year 2199.
     pub const MAX: Self = Self(7_258_118_399_999_999);
 
+    /// Creates a timestamp from microseconds since 1970-01-01 UTC.
+    ///
     /// # Errors
-    /// When `micros` is outside [`MIN`](Self::MIN) to [`MAX`](Self::MAX).
+    /// Fails if `micros` is outside of [`MIN`](Self::MIN) to [`MAX`](Self::MAX).
     pub fn from_micros(micros: i64) -> Result<Self, TimestampError> {
         if (Self::MIN.0..=Self::MAX.0).contains(&micros) {
             Ok(Self(micros))
@@ -32,13 +34,13 @@ impl Timestamp {
         }
     }
 
-    /// Microseconds since 1970-01-01 UTC.
+    /// Returns the microseconds since 1970-01-01 UTC.
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// This moment and `micros` more, held within the range.
+    /// Returns the time `micros` later, clamped to the range.
     #[must_use]
     pub fn saturating_add(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros).clamp(Self::MIN.0, Self::MAX.0))
@@ -60,16 +62,16 @@ impl TryFrom<i64> for Timestamp {
 
 impl FromStr for Timestamp {
     type Err = String;
-    /// A time as RFC 3339 writes it, such as `2027-02-15T06:00:00Z`.
+    /// Parses a time in the format of RFC 3339, such as `2027-02-15T06:00:00Z`.
     fn from_str(text: &str) -> Result<Self, String> {
         let at: jiff::Timestamp =
-            text.parse().map_err(|e| format!("{text:?} is no time like 2027-02-15T06:00:00Z: {e}"))?;
+            text.parse().map_err(|e| format!("{text:?} is not a time like 2027-02-15T06:00:00Z: {e}"))?;
         Self::from_micros(at.as_microsecond()).map_err(|e| e.to_string())
     }
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339, UTC.
+    /// Writes the time in the format of RFC 3339, in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(at) => fmt::Display::fmt(&at, f),
@@ -84,13 +86,13 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Where the time comes from. Services take one as a part, so that tests decide what time it is.
+/// Source of the current time. Services take it as a parameter, so that tests can set the time.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The time now, held within the range of [`Timestamp`].
+    /// Returns the current time, clamped to the range of [`Timestamp`].
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// Clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -1,7 +1,7 @@
-//! The suites that every queue and every store must pass, for yours too.
+//! Conformance suites, which every queue and every store must pass. They are public, so that you can run them on yours.
 //!
-//! A suite is a list of clauses, each a claim of the trait's contract with a name that states it. The macros make one
-//! test of each; a harness says how to make the thing under test:
+//! A suite is a list of clauses. Each clause tests one rule of the trait's contract, and its name states the rule. The
+//! macros turn each clause into a test; a harness makes the queues or stores to test:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -15,7 +15,7 @@
 //!         Arc::new(MemoryQueue::new())
 //!     }
 //!     async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue> {
-//!         queue // Nothing to reopen: memory has no second handle.
+//!         queue // A queue in memory ends with its handle, so it can't be reopened.
 //!     }
 //! }
 //!
@@ -23,8 +23,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! A suite that can't fail proves nothing. [`broken`] holds a faulty queue and a faulty store for each clause, and
-//! the crate's own tests see each clause fail on the one made for it.
+//! A suite that can't fail proves nothing. So [`broken`] has a queue or a store with a fault for each clause, and this
+//! crate's own tests check that each clause fails on the one made for it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,47 +33,48 @@ use bytes::Bytes;
 
 use crate::{
     Keep, Partition, Partitions, PepperFingerprint, PollDigest, PollSlug, Polls, Queue, QueueId, Store,
-    Timestamp, Vote, VoterKey, frame,
+    Timestamp, Vote, VoterKey,
+    count::{Ballot, RegisteredPoll},
+    frame,
     poll::Voters,
     queue::{Frame, Layout, PollRecord, QueueError},
-    store::{Ballot, RegisteredPoll},
 };
 
 pub mod broken;
 pub mod queue;
 pub mod store;
 
-/// How the suite gets queues to test.
+/// Makes the queues that the suite tests.
 #[async_trait]
 pub trait QueueHarness: Send + Sync {
-    /// A queue that has no box yet and that nobody else uses.
+    /// Returns an address at which no queue was created yet, and which only the caller uses.
     async fn fresh(&self) -> Arc<dyn Queue>;
-    /// The same queue as after a restart of the program that used it, and of the server where that is possible. What
-    /// was acknowledged must be there.
+    /// Returns the same queue as after a restart of the program that used it, and of its server where that is possible.
+    /// Every acknowledged frame must still be in it.
     async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue>;
 }
 
-/// How the suite gets stores to test.
+/// Makes the stores that the suite tests.
 #[async_trait]
 pub trait StoreHarness: Send + Sync {
-    /// A store with its tables and nothing in them, that nobody else uses.
+    /// Returns a store with empty tables, which only the caller uses.
     async fn fresh(&self) -> Arc<dyn Store>;
-    /// The same store as after a restart of the program that used it. What was committed must be there.
+    /// Returns the same store as after a restart of the program that used it. Everything committed must still be in it.
     async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
 }
 
-/// The layout that the suites use.
+/// Returns the layout that the suites use.
 #[must_use]
 pub fn layout() -> Layout {
     Layout { partitions: Partitions::default(), fingerprint: PepperFingerprint([7; 8]) }
 }
 
-/// A vote made up of numbers: `voter` spreads over all partitions, `option` is 0 for cats and 1 for dogs, `at` are
-/// seconds.
+/// Returns a vote made of numbers: `voter` is spread over all partitions, `option` is 0 for cats and 1 for dogs, and
+/// `at` is its time in seconds.
 #[must_use]
 pub fn vote(voter: u64, option: u8, at: i64) -> Vote {
     let mut key = [0; 16];
-    // An odd factor spreads small numbers over the leading bits, and no two of them meet.
+    // An odd factor spreads small numbers over the leading bits, without two of them giving the same key.
     key[..8].copy_from_slice(&voter.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
     Vote {
         poll: poll(),
@@ -83,7 +84,7 @@ pub fn vote(voter: u64, option: u8, at: i64) -> Vote {
     }
 }
 
-/// The poll that the suites use: the example.
+/// Returns the name of the poll that the suites use: that of the example.
 #[must_use]
 pub fn poll() -> PollSlug {
     Polls::example()
@@ -93,29 +94,29 @@ pub fn poll() -> PollSlug {
         .unwrap_or_else(|| unreachable!("the example has a poll"))
 }
 
-/// The digest of a poll of that name with the rules and options of the suites' poll.
+/// Returns the digest of a poll of that name with the rules and options of the suites' poll.
 #[must_use]
 pub fn digest(poll: PollSlug) -> PollDigest {
     let options = ["cats", "dogs"].map(|slug| slug.parse().unwrap_or_else(|_| unreachable!()));
     PollDigest::of(poll, options, Keep::First, Voters::Cookie)
 }
 
-/// What is to be recorded of a poll of that name, which has no closing time.
+/// Returns what a worker records in a queue of a poll of that name without a closing time.
 #[must_use]
 pub fn record(poll: PollSlug) -> PollRecord {
     PollRecord { poll, digest: digest(poll), closes_at: None }
 }
 
-/// Lets a queue take votes for polls of these names, as a worker does.
+/// Records polls of these names in a queue and activates it, as a worker does.
 ///
 /// # Errors
-/// Those of the queue.
+/// Those of [`Queue::record_polls`] and [`Queue::activate`].
 pub async fn activate(queue: &dyn Queue, id: QueueId, polls: &[PollSlug]) -> Result<(), QueueError> {
     queue.record_polls(id, &polls.iter().copied().map(record).collect::<Vec<_>>()).await?;
-    queue.register(id).await
+    queue.activate(id).await
 }
 
-/// Votes as frames, one a partition.
+/// Encodes votes as frames, one for each poll and partition.
 #[must_use]
 pub fn frames(votes: &[Vote]) -> Vec<Frame> {
     let mut groups: BTreeMap<(PollSlug, Partition), Vec<Vote>> = BTreeMap::new();
@@ -125,10 +126,10 @@ pub fn frames(votes: &[Vote]) -> Vec<Frame> {
     groups.into_iter().map(|((poll, partition), votes)| one_frame(poll, partition, &votes)).collect()
 }
 
-/// Votes of one poll as one frame of a partition.
+/// Encodes votes of one poll as one frame of a partition.
 ///
 /// # Panics
-/// When they are of another poll, or more than a frame holds.
+/// If a vote is for another poll, or if a frame can't hold so many.
 #[must_use]
 #[allow(clippy::expect_used)]
 pub fn one_frame(poll: PollSlug, partition: Partition, votes: &[Vote]) -> Frame {
@@ -136,13 +137,13 @@ pub fn one_frame(poll: PollSlug, partition: Partition, votes: &[Vote]) -> Frame 
     Frame { poll, partition, digest: digest(poll), votes: votes.len() as u32, bytes: Bytes::from(bytes) }
 }
 
-/// A vote as the store has it.
+/// Returns the ballot of a vote, which is what the store keeps of it.
 #[must_use]
 pub const fn ballot(vote: &Vote) -> Ballot {
     Ballot { voter: vote.voter, option: vote.option, cast_at: vote.cast_at }
 }
 
-/// The poll of the suites, registered.
+/// Returns the poll of the suites as a store has it once it is registered.
 #[must_use]
 pub fn registered_poll() -> RegisteredPoll {
     Polls::example()
@@ -152,36 +153,36 @@ pub fn registered_poll() -> RegisteredPoll {
         .unwrap_or_else(|| unreachable!("the example has a poll"))
 }
 
-/// Some identity, the same for the same number.
+/// Returns an identity that is the same for the same number.
 #[must_use]
 pub const fn queue_id(number: u8) -> QueueId {
     QueueId([number; 16])
 }
 
-/// Makes a suite's list of clauses, and a macro with one test of each.
+/// Defines the list of a suite's clauses, and a macro that turns each of them into a test.
 macro_rules! suite {
     ($harness:ident, $fault:ident, $macro:ident, $module:ident, { $($clause:ident: $broken:ident),+ $(,)? }) => {
-        /// A clause: its name, and the fault it must notice.
+        /// A clause of the suite. Its name states the rule that it tests.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[allow(non_camel_case_types, missing_docs)]
         pub enum Clause { $($clause),+ }
 
         impl Clause {
-            /// Every clause, each with the fault it must notice.
+            /// Every clause, each with a fault that it must detect.
             pub const ALL: &[(Self, super::broken::$fault)] =
                 &[$((Self::$clause, super::broken::$fault::$broken)),+];
 
-            /// Checks the clause.
+            /// Tests the clause.
             ///
             /// # Panics
-            /// When it does not hold, saying what was expected.
+            /// If the rule is violated; the message tells what was expected.
             pub async fn check(self, harness: &dyn super::$harness) {
                 match self { $(Self::$clause => $clause(harness).await),+ }
             }
         }
 
-        /// Makes one test of each clause of the suite. The harness is an expression, evaluated in each test, and may
-        /// await. Needs tokio with `macros` and `rt-multi-thread`.
+        /// Turns each clause of the suite into a test. The argument is an expression for the harness; it is evaluated
+        /// in each test and may await. Needs tokio with the features `macros` and `rt-multi-thread`.
         #[macro_export]
         macro_rules! $macro {
             ($make:expr) => {

@@ -1,4 +1,4 @@
-//! The wire encoding: a frame carries votes of one poll and one partition.
+//! The wire encoding. A frame carries votes of one poll and one partition.
 //!
 //! ```text
 //! byte 0      version, 1
@@ -8,13 +8,13 @@
 //!               votes     a length, then for each vote:
 //!                           key      16 bytes
 //!                           option   index into options
-//!                           delta    cast_at less the cast_at of the vote before (zigzag)
+//!                           delta    cast_at minus the cast_at of the vote before (zigzag)
 //! last 4      CRC-32 (IEEE), little-endian, over: poll slug, 0, partition as u16 LE, version byte, body
 //! ```
 //!
-//! Options travel by name, so that reordering them in `polls.toml` can't change a vote. The checksum covers poll and
-//! partition, so that a frame can't be read as one of another. The worker quarantines what does not
-//! decode whole, and never drops it.
+//! Options are encoded by name, so that reordering them in `polls.toml` cannot change a vote. The checksum covers poll
+//! and partition, so that a frame cannot be read as one of another poll or partition. The worker quarantines a frame
+//! that does not decode completely, and never drops it.
 
 use bincode::{
     Decode, Encode,
@@ -24,21 +24,21 @@ use bincode::{
 
 use crate::{OptionSlug, Partition, Partitions, PollSlug, Timestamp, Vote, VoterKey};
 
-/// The version this build writes, and the only one there is yet.
+/// Version of the format that this build reads and writes, the only one so far.
 pub const VERSION: u8 = 1;
-/// The most votes in one frame.
+/// Maximum number of votes in one frame.
 pub const MAX_VOTES: usize = 1024;
-/// The most bytes of one frame.
+/// Maximum size of one frame in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
 
 const CHECKSUM: usize = 4;
 
-/// Why votes can't be put into a frame: a mistake of the caller.
+/// Why votes cannot be encoded as a frame: a mistake of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// No votes, or more than [`MAX_VOTES`].
-    #[error("{0} votes do not make a frame: give 1 to {MAX_VOTES}")]
+    #[error("invalid vote count {0}: a frame holds 1 to {MAX_VOTES} votes")]
     Count(usize),
     /// A vote of another poll.
     #[error("a vote of poll {0} in a frame of another poll")]
@@ -46,46 +46,46 @@ pub enum EncodeError {
     /// More options than a poll may have.
     #[error("more than {} options in a frame", crate::poll::OPTIONS.end())]
     Options,
-    /// bincode's own error, which valid votes never cause.
+    /// An error of bincode, which valid votes never cause.
     #[error("the votes could not be encoded")]
     Codec,
 }
 
-/// Why bytes are not a frame. The frame goes to quarantine with this as its reason.
+/// Why bytes are not a valid frame. The worker quarantines the frame for this reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
     /// Too few or too many bytes.
-    #[error("{0} bytes are no frame: it has 6 to {MAX_BYTES}")]
+    #[error("invalid size of {0} bytes: a frame has 6 to {MAX_BYTES}")]
     Size(usize),
-    /// Written by a newer version.
+    /// Written in a newer version of the format.
     #[error(
         "frame version {0} is not known to this build, which reads version {VERSION}; update the workers"
     )]
     Version(u8),
-    /// Damaged, or of another poll or partition.
+    /// Damaged, or a frame of another poll or partition.
     #[error("checksum differs: the frame is damaged, or of another poll or partition")]
     Checksum,
-    /// Not what the format says, though the checksum holds.
+    /// Not in the format of its version, although the checksum matches.
     #[error("malformed: {0}")]
     Malformed(String),
     /// Bytes after the last vote.
     #[error("{0} bytes after the last vote")]
     Trailing(usize),
-    /// Not the number of votes that was accounted for.
-    #[error("{found} votes where {expected} were accounted for")]
+    /// Another number of votes than the queue accounted for.
+    #[error("{found} votes in the frame, but {expected} were accounted for")]
     Count {
-        /// What the queue accounted for.
+        /// Number of votes that the queue accounted for.
         expected: u64,
-        /// What the frame holds.
+        /// Number of votes in the frame.
         found: usize,
     },
-    /// A key of another partition.
+    /// A voter key of another partition.
     #[error("voter {voter} does not belong to partition {partition}")]
     ForeignKey {
-        /// The key.
+        /// The voter key.
         voter: VoterKey,
-        /// Where it was found.
+        /// Partition in which the frame was found.
         partition: Partition,
     },
 }
@@ -104,14 +104,17 @@ struct Row {
     delta: i64,
 }
 
-/// The limit is what makes decoding safe: without one a length prefix alone could ask for all memory.
+/// The limit makes decoding safe: without it, a length prefix alone could request all memory.
 const CODEC: Configuration<LittleEndian, Varint, Limit<MAX_BYTES>> =
     bincode::config::standard().with_limit::<MAX_BYTES>();
 
-/// The votes as a frame. They must all be of `poll`; that they belong into `partition` is the caller's to know.
+/// Encodes votes as a frame.
+///
+/// The caller ensures that the voters belong to `partition`; it is not checked here, but by [`decode`].
 ///
 /// # Errors
-/// See [`EncodeError`].
+/// Fails if there are no votes or more than [`MAX_VOTES`], or if one of them is of another poll than `poll`; see
+/// [`EncodeError`].
 pub fn encode(poll: PollSlug, partition: Partition, votes: &[Vote]) -> Result<Vec<u8>, EncodeError> {
     let Some(first) = votes.first().filter(|_| votes.len() <= MAX_VOTES) else {
         return Err(EncodeError::Count(votes.len()));
@@ -147,10 +150,12 @@ pub fn encode(poll: PollSlug, partition: Partition, votes: &[Vote]) -> Result<Ve
     Ok(bytes)
 }
 
-/// The votes of a frame that was found in `partition` of a queue, as one of `count` votes of `poll`.
+/// Decodes a frame that was found in `partition` of a queue, which accounted for it as `count` votes of `poll`.
+///
+/// Never panics, whatever the bytes are.
 ///
 /// # Errors
-/// When the bytes are not exactly such a frame; never panics, whatever they are.
+/// Fails if the bytes are not exactly such a frame; see [`FrameError`].
 pub fn decode(
     poll: PollSlug,
     partition: Partition,

@@ -1,4 +1,4 @@
-//! A partition is a range of voter keys: all votes of one voter land in the same one.
+//! Partitions: ranges of voter keys. All votes of a voter belong to the same partition.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -6,42 +6,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::VoterKey;
 
-/// How many partitions there are: a power of two from 1 to 1024.
+/// Number of partitions: a power of two from 1 to 1024.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "u16", try_from = "u16")]
 pub struct Partitions(u16);
 
-/// One of the partitions, numbered from 0.
+/// Number of one partition, counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Partition(pub u16);
 
-/// A number of partitions that is not allowed.
+/// An invalid number of partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} partitions: the number must be a power of two from 1 to 1024")]
 pub struct PartitionsError(u16);
 
 impl Partitions {
+    /// Checks a number of partitions.
+    ///
     /// # Errors
-    /// When `count` is not a power of two from 1 to 1024.
+    /// Fails if `count` is not a power of two from 1 to 1024.
     pub fn new(count: u16) -> Result<Self, PartitionsError> {
         if count.is_power_of_two() && count <= 1024 { Ok(Self(count)) } else { Err(PartitionsError(count)) }
     }
 
-    /// How many.
+    /// Returns the number of partitions.
     #[must_use]
     pub const fn count(self) -> u16 {
         self.0
     }
 
-    /// The partition of a voter: the leading bits of the key.
+    /// Returns the partition of a voter, which the leading bits of the key determine.
     #[must_use]
     pub fn of(self, voter: VoterKey) -> Partition {
         let leading = u16::from_be_bytes([voter.0[0], voter.0[1]]);
-        // 2¹⁶ keys' worth of leading bits, divided evenly; one partition takes no bits at all.
+        // Divides the 2¹⁶ values of the leading bits evenly; a single partition needs none of the bits.
         Partition(((u32::from(leading) * u32::from(self.0)) >> 16) as u16)
     }
 
-    /// The first and the last key of a partition.
+    /// Returns the first and the last key of a partition.
     #[must_use]
     pub fn range(self, partition: Partition) -> RangeInclusive<VoterKey> {
         let width = u128::MAX / u128::from(self.0) + u128::from(self.0 != 1);
@@ -51,12 +53,12 @@ impl Partitions {
         VoterKey(first.to_be_bytes())..=VoterKey(last.to_be_bytes())
     }
 
-    /// All partitions in order.
+    /// Iterates over all partitions in order.
     pub fn iter(self) -> impl ExactSizeIterator<Item = Partition> + Clone {
         (0..self.0).map(Partition)
     }
 
-    /// Whether there is such a partition.
+    /// Returns whether there is a partition of that number.
     #[must_use]
     pub const fn contains(self, partition: Partition) -> bool {
         partition.0 < self.0
@@ -64,7 +66,7 @@ impl Partitions {
 }
 
 impl Default for Partitions {
-    /// 16, which suits one to a few dozen nodes; more partitions mean smaller frames, fewer mean less locality.
+    /// 16 partitions, which suits one to a few dozen nodes. More mean smaller frames, fewer mean less locality.
     fn default() -> Self {
         Self(16)
     }

@@ -1,4 +1,4 @@
-//! Poll definitions: what is asked, what can be chosen, when, and which vote of a voter stands.
+//! Poll definitions: question, options, times, and the rule that picks a voter's effective ballot.
 //!
 //! All services read the same `polls.toml`:
 //!
@@ -10,8 +10,8 @@
 //!     options = [{ slug = "cats", label = "Cats" }, { slug = "dogs", label = "Dogs" }]
 //!     opens_at = 2027-02-14T23:30:00Z  # optional: without it the poll is open at once
 //!     closes_at = 2027-02-15T06:00:00Z # optional: without it the poll is closed by hand
-//!     keep = "first"                   # or "last": people may change their vote
-//!     voters = "cookie"                # one vote a browser
+//!     keep = "first"                   # or "last": voters may change their vote
+//!     voters = "cookie"                # one vote per browser
 //!     results = "live"                 # or "after-close"
 //! "#)?;
 //! assert_eq!(polls.iter().count(), 1);
@@ -28,36 +28,36 @@ mod digest;
 
 pub use digest::PollDigest;
 
-/// The fewest and the most options of a poll.
+/// Minimum and maximum number of options of a poll.
 pub const OPTIONS: std::ops::RangeInclusive<usize> = 2..=64;
-/// The most characters of a title or a label.
+/// Maximum number of characters of a title or a label.
 pub const MAX_TEXT: usize = 200;
 
-/// Which of a voter's votes stands.
+/// Rule that picks a voter's effective ballot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
-    /// The earliest: later ones change nothing.
+    /// The earliest ballot is effective: later ones change nothing.
     #[default]
     First,
-    /// The latest: people may change their vote.
+    /// The latest ballot is effective: voters may change their vote.
     Last,
 }
 
-/// How voters are told apart.
+/// How voters are identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Voters {
-    /// By a random id in a signed cookie: one vote a browser.
+    /// By a random id in a signed cookie: one vote per browser.
     #[default]
     Cookie,
 }
 
-/// When results may be shown.
+/// When results may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResultsFrom {
-    /// While votes come in.
+    /// While votes are coming in.
     #[default]
     Live,
     /// Not before the poll is final.
@@ -67,7 +67,7 @@ pub enum ResultsFrom {
 macro_rules! as_str {
     ($($name:ident { $($variant:ident = $text:literal),+ })+) => {$(
         impl $name {
-            /// As written in `polls.toml`.
+            /// Returns the value as written in `polls.toml`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
@@ -87,56 +87,56 @@ as_str! {
     ResultsFrom { Live = "live", AfterClose = "after-close" }
 }
 
-/// Something that can be chosen.
+/// An option of a poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PollOption {
-    /// Its name in votes, addresses and files.
+    /// Name of the option in votes, URLs and files.
     pub slug: OptionSlug,
-    /// Its name for people.
+    /// Name of the option as shown to people.
     pub label: String,
 }
 
-/// One question, as defined in `polls.toml`.
+/// A poll, as defined in `polls.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Poll {
-    /// Its name in votes, addresses and files; never used again for another poll.
+    /// Name of the poll in votes, URLs and files. Never reused for another poll.
     pub slug: PollSlug,
-    /// The question, for people.
+    /// The question, as shown to people.
     pub title: String,
-    /// What can be chosen, in the order shown.
+    /// The options, in the order shown.
     pub options: Vec<PollOption>,
-    /// No votes before this.
+    /// Time before which no votes are accepted; `None` if the poll is open at once.
     pub opens_at: Option<Timestamp>,
-    /// No votes from this moment on.
+    /// Time from which on no votes are accepted; `None` if the poll is closed by hand.
     pub closes_at: Option<Timestamp>,
-    /// Which of a voter's votes stands.
+    /// Rule that picks a voter's effective ballot.
     pub keep: Keep,
-    /// How voters are told apart.
+    /// How voters are identified.
     pub voters: Voters,
-    /// When results may be shown.
+    /// When results may be published.
     pub results: ResultsFrom,
 }
 
-/// Whether a poll takes votes at a moment. Only the frontend asks.
+/// Whether a poll accepts votes at a given time. Only frontends use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Before `opens_at`.
     NotYetOpen,
-    /// Votes are taken.
+    /// Votes are accepted.
     Open,
     /// From `closes_at` on.
     Closed,
 }
 
 impl Poll {
-    /// Whether votes are taken at `now`.
+    /// Returns the phase of the poll at `now`, by the times of this definition.
     #[must_use]
     pub fn phase(&self, now: Timestamp) -> Phase {
         self.phase_until(self.closes_at, now)
     }
 
-    /// Whether votes are taken at `now`, where the poll is known to close at another time than this file says.
+    /// Returns the phase of the poll at `now`, with a closing time that replaces the one of this definition.
     #[must_use]
     pub fn phase_until(&self, closes_at: Option<Timestamp>, now: Timestamp) -> Phase {
         if self.opens_at.is_some_and(|at| now < at) {
@@ -148,18 +148,18 @@ impl Poll {
         }
     }
 
-    /// The option of that name.
+    /// Returns the option with this slug.
     #[must_use]
     pub fn option(&self, slug: &str) -> Option<&PollOption> {
         self.options.iter().find(|option| option.slug.as_str() == slug)
     }
 }
 
-/// All polls of a deployment: at least one, no slug twice.
+/// All polls of a deployment: at least one, each with a unique slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Polls(Vec<Poll>);
 
-/// What is wrong with a file of polls: every problem, each with its poll and field.
+/// Everything that is wrong with a polls file. Each problem names its poll and field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollsError {
     file: String,
@@ -209,11 +209,11 @@ enum RawTime {
 }
 
 impl Polls {
-    /// The polls in the text of a `polls.toml`; `file` is its name for error messages.
+    /// Parses the text of a `polls.toml`. `file` is its name in error messages.
     ///
     /// # Errors
-    /// With every problem found: unknown fields, missing fields, slugs that are none or come twice, too few or too
-    /// many options, times that are none, `closes_at` not after `opens_at`.
+    /// Reports every problem found: unknown or missing fields, invalid or duplicate slugs, too few or too many options,
+    /// invalid times, `closes_at` not after `opens_at`.
     pub fn from_toml(file: &str, text: &str) -> Result<Self, PollsError> {
         let fail = |problems| PollsError { file: file.to_owned(), problems };
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| fail(vec![e.to_string()]))?;
@@ -245,7 +245,7 @@ impl Polls {
         if problems.is_empty() { Ok(Self(polls)) } else { Err(fail(problems)) }
     }
 
-    /// The poll of the examples, used where no file is given: cats or dogs.
+    /// Returns the poll of the examples, cats or dogs, which is used if no file is given.
     #[must_use]
     pub fn example() -> Self {
         let option =
@@ -263,12 +263,12 @@ impl Polls {
         })))
     }
 
-    /// In the order of the file.
+    /// Iterates over the polls in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, Poll> {
         self.0.iter()
     }
 
-    /// The poll of that name.
+    /// Returns the poll with this slug.
     #[must_use]
     pub fn get(&self, slug: &str) -> Option<&Poll> {
         self.0.iter().find(|poll| poll.slug.as_str() == slug)
@@ -283,7 +283,7 @@ impl<'a> IntoIterator for &'a Polls {
     }
 }
 
-/// One `[[poll]]`; what is wrong with it goes to `problems`.
+/// Reads one `[[poll]]` table, and adds what is wrong with it to `problems`.
 fn read_poll(number: usize, entry: toml::Value, problems: &mut Vec<String>) -> Option<Poll> {
     let name = match entry.get("slug").and_then(toml::Value::as_str) {
         Some(slug) => format!("poll {slug:?}"),
@@ -318,7 +318,7 @@ fn read_poll(number: usize, entry: toml::Value, problems: &mut Vec<String>) -> O
         match option.slug.parse::<OptionSlug>() {
             Err(e) => wrong("options.slug", e.to_string()),
             Ok(slug) if options.iter().any(|o| o.slug == slug) => {
-                wrong("options.slug", format!("{slug:?} comes twice"));
+                wrong("options.slug", format!("{slug:?} is used twice"));
             }
             Ok(slug) => options.push(PollOption { slug, label: option.label }),
         }
@@ -336,7 +336,7 @@ fn read_poll(number: usize, entry: toml::Value, problems: &mut Vec<String>) -> O
             wrong(
                 field,
                 format!(
-                    "{text:?}: give a time of the years 2020 to 2199 with its zone, as 2027-02-14T23:30:00Z"
+                    "{text:?}: give a time within the years 2020 to 2199 and its zone, such as 2027-02-14T23:30:00Z"
                 ),
             );
         }
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_what_the_documentation_shows() {
+    fn the_example_is_the_poll_in_the_documentation() {
         let file = r#"
             [[poll]]
             slug = "pets"
@@ -385,19 +385,19 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_documentation_can_be_used() {
+    fn the_polls_file_of_the_documentation_is_valid() {
         let polls = Polls::from_toml("docs/polls.toml", include_str!("../../docs/polls.toml")).unwrap();
         assert_eq!(polls.get("snack").map(|poll| poll.keep), Some(Keep::Last));
     }
 
     #[test]
-    fn the_file_of_the_deployment_can_be_used() {
+    fn the_polls_file_of_the_deployment_is_valid() {
         let polls = Polls::from_toml("polls.toml", include_str!("../../deploy/polls.toml")).unwrap();
         assert_eq!(polls, Polls::example());
     }
 
     #[test]
-    fn an_unknown_field_is_named_with_its_poll() {
+    fn an_unknown_field_is_reported_with_its_poll() {
         let e = error(&format!("[[poll]]\nslug = \"pets\"\ntitle = \"?\"\nopen_at = 1\n{OPTIONS}"));
         assert!(e.contains("polls.toml: poll \"pets\"") && e.contains("open_at"), "{e}");
     }
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn slugs_come_once() {
+    fn a_slug_that_is_used_twice_is_refused() {
         let poll = format!("[[poll]]\nslug = \"pets\"\ntitle = \"?\"\n{OPTIONS}\n");
         assert!(error(&format!("{poll}{poll}")).contains("another poll has this slug"));
     }
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_time_is_refused_since_it_names_no_zone() {
+    fn a_time_without_a_zone_is_refused() {
         let e = error(&format!(
             "[[poll]]\nslug = \"p\"\ntitle = \"?\"\nopens_at = 2027-01-02T00:00:00\n{OPTIONS}"
         ));

@@ -1,25 +1,37 @@
-//! The queue: a ballot box, which is a partitioned log with an identity.
+//! The queue: a partitioned log with an identity, which accepts votes and keeps them until workers have counted them.
 //!
-//! A frontend appends frames to the box of its own node; workers read every box, commit what they read, and only
-//! then trim. Nothing is leased, acknowledged or redelivered by the queue: a reader keeps its own position, in the
+//! A frontend appends frames to the queue of its own node. Workers read every queue, commit what they read, and only
+//! then trim it. The queue leases, acknowledges and redelivers nothing: a reader keeps its own position, in the
 //! store, in the same transaction as what it read.
 //!
-//! The life of a box: [`create`](Queue::create) by its frontend → noted in the store, given the polls of the store by
-//! [`record_polls`](Queue::record_polls), and [`register`](Queue::register)ed by a worker →
-//! [`append`](Queue::append), [`read`](Queue::read), [`trim`](Queue::trim) → [`seal`](Queue::seal) poll by poll. It takes
-//! votes only while registered, so there is no box that nobody knows of; only for polls as the store defines them, so
-//! that no vote is stored that can't be counted; and none for a sealed poll, so nothing is added after the count.
+//! The life cycle of a queue:
 //!
-//! A box that lost data is [replaced](Queue::create): its server gets a box with a new identity, and what is left of
-//! the old one becomes [`Remains`], a log of its own that takes no votes, is read once to its end, and then forgotten.
+//! 1. A frontend [creates](Queue::create) it.
+//! 2. A worker records it in the store, [records](Queue::record_polls) the store's polls in it, and then
+//!    [activates](Queue::activate) it.
+//! 3. The frontend [appends](Queue::append) frames; workers [read](Queue::read) them, and [trim](Queue::trim) what
+//!    they have committed.
+//! 4. Workers [seal](Queue::seal) it for each poll that closes.
+//!
+//! A queue accepts votes
+//!
+//! - only once it is active, so that the store knows every queue that holds votes;
+//! - only for polls as the store defines them, so that no vote is stored that can't be counted;
+//! - never for a sealed poll, so that nothing is added after the count.
+//!
+//! A queue that diverged is [replaced](Queue::create): its address gets a queue with a new identity. The remaining
+//! entries of the old one become a [`ReplacedQueue`], a log with an identity of its own that accepts no votes, is
+//! read once to its end, and is then forgotten.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use crate::{Partition, Partitions, PepperFingerprint, PollDigest, PollSlug, Timestamp};
+use crate::{Partition, Partitions, PepperFingerprint, PollDigest, PollSlug};
 
+mod entry;
+mod error;
 mod forward;
 pub mod memory;
 mod polls;
@@ -28,7 +40,10 @@ mod position;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod status;
 
+pub use entry::{Appended, Entry, Frame, Read, Seal};
+pub use error::{AppendError, QueueError};
 pub use memory::MemoryQueue;
 pub use polls::{PollRecord, PollState, PollStates};
 pub use position::Position;
@@ -36,23 +51,26 @@ pub use position::Position;
 pub use redis::RedisQueue;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteQueue;
+pub use status::{Backlog, QueueClock, QueueStatus, ReplacedQueue, Usage};
 
-/// The version of the layout that the implementations here write.
+/// Version of the layout that the implementations in this crate write.
 pub const LAYOUT_VERSION: u16 = 1;
 
-/// The identity of a ballot box: 128 random bits, so that no two boxes ever share one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Identity of a queue: 128 random bits, so that no two queues ever share one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct QueueId(pub [u8; 16]);
 
 impl QueueId {
-    /// A new identity.
+    /// Generates a new identity.
     ///
     /// # Errors
-    /// When the operating system has no random numbers.
+    /// [`QueueError::Unavailable`] if the operating system has no random numbers.
     pub fn random() -> Result<Self, QueueError> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)
-            .map_err(|e| QueueError::Unavailable(format!("no random numbers: {e}")))?;
+        getrandom::fill(&mut bytes).map_err(|e| {
+            QueueError::Unavailable(format!("the operating system has no random numbers: {e}"))
+        })?;
         Ok(Self(bytes))
     }
 }
@@ -78,258 +96,221 @@ impl FromStr for QueueId {
     }
 }
 
-/// What a frontend and a store must agree on: with another number of partitions or another pepper, votes of one
-/// voter would not meet.
+impl From<QueueId> for String {
+    fn from(id: QueueId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for QueueId {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// Number of partitions and pepper, on which frontends and the store must agree: if they did not, two votes of one
+/// voter could be counted as votes of two voters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// How many partitions.
+    /// Number of partitions.
     pub partitions: Partitions,
-    /// Which pepper.
+    /// Fingerprint of the pepper that voter keys are made with.
     pub fingerprint: PepperFingerprint,
 }
 
-/// How full a queue is. One that is full refuses votes, and takes them again when some were [trimmed](Queue::trim).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Bytes that count against the limit.
-    pub used: u64,
-    /// How many there may be; none where nothing limits them but the machine.
-    pub limit: Option<u64>,
-}
-
-/// What a box says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueStatus {
-    /// Its identity.
-    pub id: QueueId,
-    /// The version of its layout; see [`LAYOUT_VERSION`].
-    pub version: u16,
-    /// What its votes were encoded for.
-    pub layout: Layout,
-    /// Whether a worker has noted it in the store.
-    pub registered: bool,
-    /// Which server, or file, holds the box, for as long as it runs: one that is reached by two addresses says the
-    /// same at both, and a copy of it says something else, and so does a server that was started again.
-    pub server: String,
-    /// Votes ever accepted.
-    pub accepted: BTreeMap<Partition, Counters>,
-    /// Entries stored now, a partition: those not yet read, those not yet trimmed, and the anchor that
-    /// [`trim`](Queue::trim) leaves.
-    pub entries: Vec<u64>,
-    /// What it knows of polls. It takes no votes for one that is not among them.
-    pub polls: PollStates,
-    /// What is left of boxes that were replaced here, and was not trimmed to its end yet.
-    pub remains: Vec<Remains>,
-}
-
-/// What is left of a box that was replaced: a log that takes no votes, under an identity of its own, to be read like a
-/// box and [trimmed](Queue::trim) away.
-///
-/// It has another identity than the box since its entries may have been counted before, under the box's: what is read
-/// here is accounted for beside. They never grow, so the ends that [`unread`](Queue::unread) says stay the same until
-/// they are trimmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Remains {
-    /// The identity of the remains.
-    pub id: QueueId,
-    /// The box that was replaced.
-    pub of: QueueId,
-}
-
-/// What lies behind a position of a partition, counted from the entries that are there.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Unread {
-    /// The last position of the partition, or the one asked for if nothing is behind it.
-    pub end: Position,
-    /// Votes by poll.
-    pub votes: Counters,
-    /// Whether the count reaches the end.
-    pub complete: bool,
-    /// When the first entry behind the position was appended, by the clock of the queue; none if there is none, or if
-    /// queues of this kind do not keep it.
-    pub oldest: Option<Timestamp>,
-}
-
-/// Votes by poll. The name is as the queue holds it, which damage may have made into no slug at all.
+/// Votes by poll. The name of the poll is as stored in the queue; if the data is damaged, it may not be a valid slug.
 pub type Counters = BTreeMap<String, u64>;
 
-/// A poll's name as a queue holds it, as a text that every store can hold: without zero characters, and at most 64
-/// long. For names that are slugs that changes nothing.
+/// Turns the stored name of a poll into a text that every store can hold: no zero characters, and at most 64
+/// characters in all. A valid slug stays as it is.
 #[cfg(feature = "redis")]
 fn poll_name(found: &str) -> String {
     found.chars().take(64).map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// Votes of one poll and one partition, [encoded](crate::frame).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// Their poll.
-    pub poll: PollSlug,
-    /// Their partition.
-    pub partition: Partition,
-    /// The definition of the poll that they were made for.
-    pub digest: PollDigest,
-    /// How many they are.
-    pub votes: u32,
-    /// The encoded votes.
-    pub bytes: Bytes,
-}
-
-/// What became of a frame of a flush that went through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appended {
-    /// On disk, at this position.
-    Stored(Position),
-    /// Not stored: its poll is sealed in this queue.
-    Sealed,
-    /// Not stored: no worker has [recorded](Queue::record_polls) its poll in this queue yet. Try again later.
-    UnknownPoll,
-    /// Not stored: its poll is recorded with another [digest](Frame::digest). Somebody has to change the definition of
-    /// the poll on one side, or to give it another slug.
-    OtherPoll,
-}
-
-/// An entry of the log, as found. Nothing in it is known to be valid; see [`frame::decode`](crate::frame::decode).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it stands.
-    pub position: Position,
-    /// The poll it was accounted under: without zero characters, and at most 64 long, whatever is stored.
-    pub poll: String,
-    /// The number of votes it was accounted as.
-    pub votes: u64,
-    /// The frame.
-    pub frame: Bytes,
-}
-
-/// What a read found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Read {
-    /// In the order of the log.
-    pub entries: Vec<Entry>,
-    /// Whether `entries` reach the end of the log.
-    pub at_end: bool,
-    /// The partition's accepted votes, if `entries` reach the end of the log of a box. They are taken in the same
-    /// atomic step, so they are exact: the votes of all entries that were ever appended, trimmed ones among them, up to
-    /// the last of `entries`. A reader compares them with what it has read. [Remains] have no such count.
-    pub accepted: Option<Counters>,
-}
-
-/// What a box held of a poll when it was sealed in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seal {
-    /// The last position of each partition, [`Position::START`] where nothing was ever stored.
-    pub ends: Vec<Position>,
-    /// Votes accepted for the poll, each partition.
-    pub accepted: Vec<u64>,
-}
-
-/// Why frames were not acknowledged; says whether they are stored.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AppendError {
-    /// Not stored: the box at this address is another one now. Ask for the [status](Queue::status) and encode for
-    /// that box.
-    #[error("the queue has another identity now")]
-    AnotherBox,
-    /// Not stored: no worker has registered the box yet. Wait for one.
-    #[error("no worker has registered the queue yet")]
-    NotRegistered,
-    /// Not stored, for this reason. The caller may try again.
-    #[error("not stored: {0}")]
-    NotStored(String),
-    /// It can't be known whether they are stored, or will be: the reply got lost. Tell the voter to try again; a
-    /// vote stored twice counts once.
-    #[error("it is not known whether it was stored: {0}")]
-    Unknown(String),
-}
-
-/// Why a queue did not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum QueueError {
-    /// The box at this address is another one, or none. Ask for the [status](Queue::status).
-    #[error("the queue has another identity now")]
-    AnotherBox,
-    /// The log no longer holds the entry at the position that was committed last: it lost or rolled back data.
-    /// Nothing more may be booked under this identity.
-    #[error(
-        "the queue no longer holds the entry at position {0}, which was read before: it lost or rolled back data"
-    )]
-    Cut(Position),
-    /// There is no such partition.
-    #[error("the queue has no partition {0}")]
-    NoPartition(Partition),
-    /// Of a kind that can't refuse votes for a poll.
-    #[error("queues of this kind can't be sealed")]
-    CannotSeal,
-    /// What is stored there is not what this version writes.
-    #[error("the queue holds what this version can't read: {0}")]
-    Incompatible(String),
-    /// Not reachable, not answering in time, or failing. Try again later.
-    #[error("the queue is not available: {0}")]
-    Unavailable(String),
-}
-
-impl QueueError {
-    /// Whether the same call may succeed later, with nothing changed by the caller.
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
-}
-
-/// A partitioned log with an identity. See the [module](self) for what it is used for.
+/// A partitioned log with an identity: the contract of every queue. The [module](self) describes its life cycle.
 ///
-/// The contract holds for every implementation and is tested by the conformance suite, `conformance::queue`. Dropping
-/// a future leaves the queue as it was before the call or as it would be after: nothing in between, and for
-/// [`append`](Self::append) the same as [`AppendError::Unknown`].
+/// Every implementation must pass the conformance suite, `conformance::queue`. What holds for all methods:
+///
+/// - **Roles.** A frontend calls `create`, `status`, `append`, `durability_problems` and `usage`. A worker calls
+///   `create` (to replace a queue), `status`, `activate`, `record_polls`, `give_up_poll`, `note_clock`, `read`,
+///   `trim`, `seal` and `backlog`.
+/// - **Identity.** A method with a parameter `id` acts on that queue and no other: it fails with
+///   [`Replaced`](QueueError::Replaced) if the address holds another queue, or none. [`read`](Self::read),
+///   [`trim`](Self::trim) and [`backlog`](Self::backlog) also accept the id of a [`ReplacedQueue`].
+/// - **Errors.** Any method that returns a [`QueueError`] may fail with [`Unavailable`](QueueError::Unavailable): try
+///   again later, with a pause; and with [`Incompatible`](QueueError::Incompatible): do not try again, tell an
+///   operator.
+/// - **Cancellation.** Any future may be dropped at any time. It leaves the queue as it was before the call or as it
+///   would be after, with nothing in between; a request that was already sent may take effect later.
+/// - **Idempotence.** All methods but [`append`](Self::append) are idempotent: after an error or a dropped future,
+///   repeat the call with the same arguments.
+/// - **Durability.** What a method changed before it returned `Ok` survives a restart of the server, unless
+///   [`durability_problems`](Self::durability_problems) names a reason why not.
+/// - **Full queues.** Only `append` fails if the queue has reached its limit. All other methods work, since workers
+///   need them to drain it. (A SQLite file on a full disk can't be written, not even trimmed.)
+/// - **Cost.** A call is one network round trip unless its text says otherwise; on Redis one or two more where a
+///   script has to be loaded, at the first call and after a restart of the server. On SQLite a call is one
+///   transaction, and one that writes waits for the disk. No call waits for votes to arrive.
 #[async_trait]
 pub trait Queue: Send + Sync + fmt::Debug {
-    /// Where the queue is, for logs and reports; no password in it.
+    /// Returns where the queue is, for logs and reports, without a password.
+    ///
+    /// Never fails, and sends nothing.
     fn address(&self) -> String;
 
-    /// Makes a box if there is none, or if there is just the box `replacing`; returns the box that is there then.
+    /// Creates a queue if the address holds none, or only the one named by `replacing`; returns the id of the queue
+    /// that is there afterwards.
     ///
-    /// A new box is empty and not registered. What the replaced one held becomes [`Remains`]. Of several callers at
-    /// once, one makes the box and all get it. The box returned may have another layout than asked for: compare its
-    /// [status](Self::status).
+    /// - A new queue is empty, is not active and knows no polls.
+    /// - The entries of the one that it replaces, if there are any, become a [`ReplacedQueue`].
+    /// - Of several concurrent callers, one creates the queue, and all get its id.
+    /// - The queue returned may be an existing one, with another layout than asked for: compare its
+    ///   [status](Self::status).
+    ///
+    /// # Errors
+    /// - [`Unavailable`](QueueError::Unavailable): try again with the same `replacing`, which creates no second
+    ///   queue. Also if the operating system has no random numbers.
+    /// - [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Scales with the number of partitions if a queue is replaced; entries are not copied.
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError>;
 
-    /// What the box says of itself; none if there is no box yet. It reads no entries, so that a frontend can do
-    /// without the right to.
+    /// Returns the state of the queue, or `None` if the address holds no queue yet.
+    ///
+    /// It reads no entries, so that a frontend can do without the right to.
+    ///
+    /// # Errors
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Scales with the number of partitions times the polls that have votes there, and with the polls that the queue
+    /// knows; on SQLite also with the stored entries, which it counts.
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError>;
 
-    /// Notes in the box that the store knows it, from when on it takes votes. Call it only after the store has it on
-    /// disk. Registering twice changes nothing.
-    async fn register(&self, id: QueueId) -> Result<(), QueueError>;
+    /// Activates the queue: from then on it accepts votes.
+    ///
+    /// Call it only after the store has the queue on disk, and after the store's open polls were
+    /// [recorded](Self::record_polls) and its closed polls [sealed](Self::seal) in the queue. Activating an active
+    /// queue changes nothing.
+    ///
+    /// # Errors
+    /// - [`Replaced`](QueueError::Replaced): get the [status](Self::status), and start over with the queue that is
+    ///   there.
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Constant.
+    async fn activate(&self, id: QueueId) -> Result<(), QueueError>;
 
-    /// Records what the store knows of polls, from when on the box takes votes for them; all in one atomic step.
+    /// Records the store's definitions of polls, all in one atomic step: from then on the queue accepts votes for
+    /// them.
     ///
-    /// The first digest of a poll stays: a later call with another one changes nothing of that poll, and its answer
-    /// names it. The closing time is the one recorded last. A sealed poll stays sealed. Works before the box is
-    /// [registered](Self::register), and when the queue is full. Record no poll that the store has closed.
+    /// Returns the polls that it did not record, in the order given: those that the queue holds with another digest,
+    /// and those whose digest it gave up last. Nothing of these polls was changed.
     ///
-    /// Returns the polls that the box holds with another digest, in the order given.
+    /// - The first digest of a poll stays until it is [given up](Self::give_up_poll).
+    /// - The closing time is the one recorded last.
+    /// - A sealed poll stays sealed, and is not among the polls returned.
+    /// - It works before the queue is [activated](Self::activate).
+    /// - Record no poll that the store has closed: the queue would accept votes for it.
+    ///
+    /// # Errors
+    /// No poll was recorded, or all were, if the reply was lost.
+    ///
+    /// - [`Replaced`](QueueError::Replaced): get the [status](Self::status), and start over with the queue that is
+    ///   there.
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Scales with `polls`; on SQLite also with the polls that the queue knows.
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError>;
 
-    /// Stores frames: `Ok` means that each is either on disk at its position or refused for its
-    /// [poll](Appended), answers in the order of the frames. A refused frame keeps no other from being stored.
+    /// Gives up the definition of a poll with this digest, in one atomic step: from then on the queue accepts no
+    /// votes for it, and does not record it again until it has recorded another definition of the poll.
     ///
-    /// In one atomic step it checks identity, registration, and of each frame whether its poll is recorded with its
-    /// digest and not sealed; adds each frame at the end of its partition; and adds its votes to the accepted ones of
-    /// (partition, poll). An error other than [`Unknown`](AppendError::Unknown) means that no frame is stored.
+    /// - `Ok(true)`: the queue accepts no votes for this definition. If another definition is recorded, it stays.
+    /// - `Ok(false)`: nothing was changed, because the poll is sealed, or because the queue has accepted votes for
+    ///   this definition.
+    ///
+    /// # Errors
+    /// - [`Replaced`](QueueError::Replaced): get the [status](Self::status), and start over with the queue that is
+    ///   there.
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Scales with the number of partitions; on SQLite also with the polls that the queue knows.
+    async fn give_up_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest)
+    -> Result<bool, QueueError>;
+
+    /// Records by how many microseconds the queue's [clock](QueueClock) is ahead of the store's, for the queue's
+    /// frontend.
+    ///
+    /// The value of the latest call is in the [status](Self::status).
+    ///
+    /// # Errors
+    /// - [`Replaced`](QueueError::Replaced): get the [status](Self::status), and start over with the queue that is
+    ///   there.
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Constant.
+    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError>;
+
+    /// Appends frames, each at the end of its partition, and returns the outcome of each in the order of the frames.
+    ///
+    /// `Ok` means that each frame is either on disk at its position or refused for its [poll](Appended). A refused
+    /// frame keeps no other from being stored.
+    ///
+    /// In one atomic step the queue
+    ///
+    /// - checks its identity, whether it is active, and for each frame whether its poll is recorded with its digest
+    ///   and not sealed;
+    /// - adds each frame that it accepts at the end of its partition;
+    /// - adds the frame's votes to the accepted ones of (partition, poll).
+    ///
+    /// # Errors
+    /// An error other than `Unknown` means that no frame is stored, and that none will be.
+    ///
+    /// - [`Replaced`](AppendError::Replaced): get the [status](Self::status), and encode the votes for the queue that
+    ///   is there.
+    /// - [`NotActivated`](AppendError::NotActivated): wait for a worker, and try again.
+    /// - [`NotStored`](AppendError::NotStored): the queue is full or fails, or has no such partition. Try again
+    ///   later.
+    /// - [`Unknown`](AppendError::Unknown): the frames are stored, or not, or will be later. Do not acknowledge them;
+    ///   tell the voters to try again.
+    ///
+    /// # Cancellation and idempotence
+    /// A dropped future leaves the outcome unknown, like [`Unknown`](AppendError::Unknown). A repeated call stores
+    /// the frames a second time; a vote stored twice counts once.
+    ///
+    /// # Cost
+    /// One wait for the disk, whatever the number of frames: group votes, as [`Writer`](crate::writer::Writer) does.
+    /// Scales with the frames and their bytes; on SQLite also with the polls that the queue knows.
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError>;
 
-    /// Up to `limit` entries of a partition after a position, of the box or of [`Remains`]; removes nothing.
+    /// Reads up to `limit` entries of a partition after a position, from the queue or from a [`ReplacedQueue`].
+    /// Removes nothing.
     ///
-    /// The entry at the position must still be there (except for [`Position::START`]) and [be the
-    /// same](Position::is_of), or the box is [cut](QueueError::Cut). Of remains it need not.
+    /// - It may return fewer entries than `limit`; [`Read::at_end`] tells whether there are more.
+    /// - The entry at the position, the anchor, must still be there and [be the same](Position::is_of), or the queue
+    ///   has diverged. [`Position::START`] has no anchor, and for a replaced queue none is needed.
+    /// - A read from the start does not show by itself that the first entries were lost. But a read that reaches the
+    ///   end returns the [count](Read::accepted) of all votes up to there, taken in the same atomic step: a reader
+    ///   that adds up what it read since its last such count finds that entries are missing if the sum is less.
     ///
-    /// From the start there is no such entry, so a box that lost its first entries does not show it here. But a read
-    /// that reaches the end comes with the [count](Read::accepted) of all votes up to there, taken in the same atomic
-    /// step: a reader that adds up what it read since its last such count finds that entries are missing if the sum
-    /// is less.
+    /// # Errors
+    /// - [`Diverged`](QueueError::Diverged): count nothing more under this id, and [replace](Self::create) the queue.
+    /// - [`Replaced`](QueueError::Replaced): get the [status](Self::status). A replaced queue that was trimmed to its
+    ///   end is gone.
+    /// - [`NoPartition`](QueueError::NoPartition): use the [layout](QueueStatus::layout) of the queue.
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Scales with the entries returned and their bytes; on Redis also with the number of partitions times the polls
+    /// that have votes there.
     async fn read(
         &self,
         id: QueueId,
@@ -338,26 +319,77 @@ pub trait Queue: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Read, QueueError>;
 
-    /// Allows the queue to forget entries of a partition before a position; it keeps the entry at the position, the
-    /// anchor of the next read. Only a hint: what was trimmed is not read again, but it may also stay. Works when
-    /// the queue is full. Of remains no anchor is kept: they are gone when each partition was trimmed to its end.
+    /// Allows the queue to forget the entries of a partition before a position.
     ///
-    /// Where the entry at the position is not there, nothing is trimmed: the queue is not in the state that was read, so
-    /// what is before the position may never have been.
+    /// Call it only after the entries are committed in the store. It is only a hint: what was trimmed is not read
+    /// again, but it may also stay.
+    ///
+    /// - Of a queue, the entry at the position stays: it is the anchor of the next read.
+    /// - Of a [`ReplacedQueue`] no anchor is kept. It is forgotten once each partition was trimmed to its end.
+    /// - If a queue no longer has the entry at the position, nothing is trimmed: the queue is not in the state that
+    ///   was read, so what is before the position may never have been read.
+    ///
+    /// # Errors
+    /// - [`Replaced`](QueueError::Replaced): nothing is left to trim under this id.
+    /// - [`NoPartition`](QueueError::NoPartition): use the [layout](QueueStatus::layout) of the queue.
+    ///   Implementations may return `Ok` instead, since there is nothing to trim.
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Scales with the entries removed; for a replaced queue on Redis also with the number of partitions.
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError>;
 
-    /// Refuses votes for a poll from now on, whether it was recorded or not, and says what there is of it. Sealing twice
-    /// changes nothing and says the same, so far as ends of partitions that only other polls moved are concerned.
+    /// Seals a poll, whether it was recorded or not: from then on the queue refuses votes for it. Returns what the
+    /// queue holds of it.
+    ///
+    /// It can't be undone. A repeated call returns the same `accepted`; `ends` may have advanced where frames of
+    /// other polls were appended.
+    ///
+    /// # Errors
+    /// - [`Replaced`](QueueError::Replaced): get the [status](Self::status), and seal the queue that is there. A
+    ///   [`ReplacedQueue`] accepts no votes, so it is not sealed.
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Scales with the number of partitions; on SQLite with that number times the polls that have votes there.
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError>;
 
-    /// What lies behind these positions of the box, or of remains, one for each partition: the ends, and the votes of
-    /// up to `limit` entries a partition. A position need not be that of an entry that is still there.
-    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError>;
+    /// Counts the backlog behind positions of the queue, or of a [`ReplacedQueue`], one position for each partition;
+    /// returns one answer for each.
+    ///
+    /// - A position need not be that of an entry that is still there.
+    /// - The votes of up to `limit` entries of each partition are counted. The end is known however small the limit.
+    ///
+    /// # Errors
+    /// - [`Replaced`](QueueError::Replaced): get the [status](Self::status). A replaced queue that was trimmed to its
+    ///   end is gone.
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// The server reads up to `limit` entries of each partition, and answers with the last entry of each.
+    async fn backlog(
+        &self,
+        id: QueueId,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<Backlog>, QueueError>;
 
-    /// What keeps the queue from being durable, each in words that say what to change; empty when an acknowledged
-    /// frame survives the loss of power.
-    async fn check(&self) -> Result<Vec<String>, QueueError>;
+    /// Returns what keeps the queue from being durable, each as a text that says what to change; empty if an
+    /// acknowledged frame survives a power failure.
+    ///
+    /// # Errors
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// On Redis nine round trips; ask now and then, not for each vote.
+    async fn durability_problems(&self) -> Result<Vec<String>, QueueError>;
 
-    /// How full the queue is; nothing where it does not tell.
-    async fn room(&self) -> Result<Option<Room>, QueueError>;
+    /// Returns the memory that the queue uses and its limit, or `None` if queues of this kind do not report it.
+    ///
+    /// # Errors
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Constant.
+    async fn usage(&self) -> Result<Option<Usage>, QueueError>;
 }

@@ -1,17 +1,17 @@
-//! Secrets: 32 bytes or more, given as hex, never printed.
+//! Secrets: at least 32 bytes, given as hex, never printed.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The fewest bytes a secret may have.
+/// Minimum number of bytes of a secret.
 pub const MIN_SECRET: usize = 32;
 
-/// Secret bytes; `Debug` shows none of them, and they are wiped when dropped.
+/// Secret bytes. `Debug` does not show them, and they are wiped from memory on drop.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// Why a secret can't be used. The message never shows the secret.
+/// Why a secret cannot be used. The message never shows the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
@@ -24,20 +24,26 @@ pub enum SecretError {
 }
 
 impl Secret {
+    /// Creates a secret from bytes.
+    ///
     /// # Errors
-    /// With fewer than 32 bytes.
+    /// Fails if there are fewer than 32 bytes.
     pub fn new(bytes: Vec<u8>) -> Result<Self, SecretError> {
         let bytes = Zeroizing::new(bytes);
         if bytes.len() < MIN_SECRET { Err(SecretError::TooShort(bytes.len())) } else { Ok(Self(bytes)) }
     }
 
+    /// Parses a secret from hex digits.
+    ///
+    /// White space around them is ignored, such as the line break at the end of a file.
+    ///
     /// # Errors
-    /// When `text` is not hex or holds fewer than 32 bytes. White space around it (a file's last line end) is ignored.
+    /// Fails if `text` is not hex or has fewer than 32 bytes.
     pub fn from_hex(text: &str) -> Result<Self, SecretError> {
         Self::new(hex::decode(text.trim()).map_err(|_| SecretError::NotHex)?)
     }
 
-    /// The bytes, for a cryptographic function.
+    /// Returns the bytes, for use in a cryptographic function.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -55,13 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_never_printed() {
+    fn a_secret_is_never_printed() {
         let secret = Secret::from_hex(&"ab".repeat(32)).unwrap();
         assert!(!format!("{secret:?}").contains("ab"));
     }
 
     #[test]
-    fn must_be_long_and_hex() {
+    fn a_secret_is_hex_and_long_enough() {
         assert_eq!(Secret::from_hex("abcd").unwrap_err(), SecretError::TooShort(2));
         assert_eq!(Secret::from_hex("xyz").unwrap_err(), SecretError::NotHex);
     }

@@ -1,20 +1,20 @@
-//! Names of polls and options: 1 to 32 characters of `a-z`, `0-9` and `-`.
+//! Slugs, the names of polls and options: 1 to 32 characters of `a-z`, `0-9` and `-`.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The most characters a slug may have.
+/// Maximum number of characters of a slug.
 pub const MAX_SLUG: usize = 32;
 
-/// Why a text is not a slug.
+/// A text that is not a slug.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a slug: use 1 to 32 characters of a-z, 0-9 and '-'")]
 pub struct SlugError {
     text: String,
 }
 
-/// The bytes of a slug, in place: copying one allocates nothing, which counts when there are millions.
+/// Bytes of a slug, stored inline: copying one does not allocate, which matters when there are millions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Inline {
     bytes: [u8; MAX_SLUG],
@@ -26,7 +26,7 @@ impl Inline {
         let ok = (1..=MAX_SLUG).contains(&text.len())
             && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         if !ok {
-            // A hostile text may be long; an error message need not be.
+            // The text may come from an attacker and be long; the error message is shortened.
             return Err(SlugError { text: text.chars().take(64).collect() });
         }
         let mut bytes = [0; MAX_SLUG];
@@ -34,9 +34,13 @@ impl Inline {
         Ok(Self { bytes, len: text.len() as u8 })
     }
 
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
     fn as_str(&self) -> &str {
-        // Only ASCII gets past `parse`.
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+        // Never the default: `parse` accepts ASCII only.
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -48,7 +52,7 @@ macro_rules! slug {
         pub struct $name(Inline);
 
         impl $name {
-            /// The slug as text.
+            /// Returns the slug as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
@@ -75,10 +79,10 @@ macro_rules! slug {
             }
         }
 
-        // By text, not by padded bytes: the order is part of the merge rules.
+        // The order of the text, which is the order of its bytes. It is part of the merge rule.
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-                self.as_str().cmp(other.as_str())
+                self.0.as_bytes().cmp(other.0.as_bytes())
             }
         }
 
@@ -103,11 +107,11 @@ macro_rules! slug {
 }
 
 slug! {
-    /// The name of a poll, as in its address: `pets` in `/polls/pets`.
+    /// Name of a poll, as in its URL: `pets` in `/polls/pets`.
     PollSlug
 }
 slug! {
-    /// The name of an option of a poll, as in a vote: `cats`.
+    /// Name of an option of a poll, as in a vote: `cats`.
     OptionSlug
 }
 
@@ -116,21 +120,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_what_the_rule_allows() {
+    fn valid_slugs_are_accepted() {
         for ok in ["a", "cats", "0-9", &"x".repeat(32)] {
             assert_eq!(ok.parse::<PollSlug>().unwrap().as_str(), ok);
         }
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn other_texts_are_refused() {
         for bad in ["", "Cats", "a b", "ä", "a/b", &"x".repeat(33)] {
             assert!(bad.parse::<PollSlug>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
-    fn orders_by_text() {
+    fn slugs_are_ordered_by_text() {
         let (short, long): (OptionSlug, OptionSlug) = ("b".parse().unwrap(), "aa".parse().unwrap());
         assert!(long < short);
     }

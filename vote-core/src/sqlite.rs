@@ -1,15 +1,17 @@
-//! SQLite files: opening them, and transactions that can't be left open.
+//! SQLite files: how they are opened, and transactions that can't be left open.
 //!
 //! A future may be dropped at any await, also between `BEGIN` and `COMMIT`. A connection on which that happens must
-//! not be used again: its next user would write into a transaction that is not its own, and commit the half of
-//! another (transact-rs/sqlx#4385 is this trap in a pool). So a [`Transaction`] owns its connection, and gives it
-//! back only after its `COMMIT` succeeded. Whatever else happens, an error or a dropped future, drops the connection
-//! too; closing it rolls back what was not committed. A statement or a `COMMIT` that SQLite is executing at that
-//! moment is finished first, so all of a transaction is there or nothing of it.
+//! not be used again: its next user would write into a transaction that is not its own, and would commit half of
+//! another one (transact-rs/sqlx#4385 is this trap in a pool). So a [`Transaction`] owns its connection, and returns
+//! it only after its `COMMIT` succeeded. An error or a dropped future drops the connection too; closing it rolls back
+//! what was not committed. SQLite first finishes a statement or a `COMMIT` that it is executing at that moment, so a
+//! transaction is applied as a whole or not at all.
 //!
-//! The other way would be a task that owns the connection and takes commands by a channel. It saves the new connection,
-//! about 1 ms, that a dropped future costs here; but it has to be ended and awaited, works off commands that nobody
-//! waits for any more, and has to throw the connection away on an error all the same.
+//! The alternative would be a task that owns the connection and receives commands through a channel. It would save
+//! the new connection, about 1 ms, that a dropped future costs here. But it has to be stopped and awaited, executes
+//! commands whose callers are gone, and has to drop the connection on an error all the same.
+
+mod transaction;
 
 use std::{
     fmt,
@@ -19,70 +21,70 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, FromRow, SqlSafeStr, Sqlite, SqliteConnection,
+    ConnectOptions, Connection, SqlSafeStr, SqliteConnection,
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
-    query::{Query, QueryAs},
-    sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteQueryResult, SqliteRow,
-        SqliteSynchronous,
-    },
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
-/// How long a statement waits for another process, or for a connection that is being closed.
+pub(crate) use transaction::{Failure, Transaction};
+
+/// Time for which a statement waits for another process, or for a connection that is being closed.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many read at once.
+/// Number of concurrent readers.
 const READERS: usize = 4;
-/// Rows on their way from SQLite's thread to a task: a look-up has thousands.
+/// Number of rows buffered between SQLite's thread and a task: a look-up returns thousands.
 const ROW_BUFFER: usize = 1024;
-/// Which migrations were applied. Ours has a name of its own, since an embedder may use the file for more.
+/// Table of the applied migrations. It is not the default one of sqlx, since an embedding application may keep its
+/// own tables in the file.
 const MIGRATIONS_TABLE: &str = "_vote_migrations";
 
-/// What a file holds.
+/// Tables that a file must have.
 #[derive(Debug)]
 pub(crate) struct Schema {
-    /// In a word: queue or store.
+    /// What the file is, in a word for texts: queue or store.
     pub(crate) of: &'static str,
-    /// Number, name and SQL, in order. What was released is never changed.
+    /// Number, name and SQL of each migration, in order. A released migration is never changed.
     pub(crate) migrations: &'static [(i64, &'static str, &'static str)],
 }
 
 /// An open file.
 #[derive(Debug)]
 pub(crate) struct Files {
-    /// With symbolic links resolved, so that it is the same for everybody.
+    /// Path with symbolic links resolved, so that it is the same in every process.
     pub(crate) path: Arc<Path>,
-    /// What tells this file from every other one on this machine: the path, and where there are such, the numbers of
-    /// the device and of the file, which a copy at the same path does not have. All who have it open find the same.
+    /// Identity of this file on this machine: the path and, on Unix, the numbers of the device and the inode, which a
+    /// copy at the same path does not share. It is the same in every process that has the file open.
     pub(crate) identity: String,
-    /// One connection: SQLite has one writer at a time, and waiting here is fair and costs no polling.
+    /// One connection: SQLite has one writer at a time, and waiting for the connection is fair and needs no polling.
     pub(crate) writer: Connections,
-    /// These never wait for the writer, nor it for them.
+    /// Connections that never wait for the writer, nor the writer for them.
     pub(crate) readers: Connections,
 }
 
 /// Why a file could not be opened. Each text names the file and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// There is nothing to read yet.
+    /// There is nothing to read yet; a worker has to be started first.
     #[error("{0}")]
     Missing(String),
-    /// It holds something else.
+    /// The file holds something else, is damaged, or is of a newer version.
     #[error("{0}")]
     Foreign(String),
-    /// It may work later.
+    /// It failed in a way that may pass.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Schema {
-    /// Opens a file, making it and its folder where they are missing, and brings its tables up to date.
+    /// Opens a file for reading and writing. Creates it and its folder where they are missing, and migrates its
+    /// tables.
     pub(crate) async fn open(&self, path: &Path) -> Result<Files, OpenError> {
         let path = absolute(path)?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| {
                 OpenError::Failed(format!(
-                    "can't make the folder of the SQLite file {}: {e}; make it, and let this user write in it",
+                    "can't create the folder of the SQLite file {}: {e}; create it, and let this user write in it",
                     path.display()
                 ))
             })?;
@@ -91,16 +93,18 @@ impl Schema {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            // macOS answers a plain fsync before the data is on the medium. Elsewhere it means nothing.
+            // On macOS a plain fsync returns before the data is on the medium. Elsewhere the setting has no effect.
             .pragma("fullfsync", "ON")
-            // A partition of a store with tens of millions of votes stays in memory between two batches; in KiB.
+            // 64 MiB (a negative value is in KiB), so that a partition of a store with tens of millions of votes
+            // stays in memory between two batches.
             .pragma("cache_size", "-65536");
         let mut connection = connect(&options).await.map_err(|e| self.cannot_open(&path, e))?;
         self.migrate(&mut connection).await.map_err(|e| self.cannot_migrate(&path, e))?;
-        // Not by opening it: closing a file drops all locks that this process holds on it, SQLite's too.
+        // From the path, not by opening the file: closing it would drop all locks that this process holds on it, also
+        // SQLite's.
         let path: Arc<Path> = path.canonicalize().unwrap_or(path).into();
         let identity = identity(&path).map_err(|e| {
-            OpenError::Failed(format!("can't tell the SQLite file {} from others: {e}", path.display()))
+            OpenError::Failed(format!("can't read the metadata of the SQLite file {}: {e}", path.display()))
         })?;
         let writer = Connections::new(&path, options, "BEGIN IMMEDIATE", 1);
         writer.keep(connection);
@@ -108,12 +112,12 @@ impl Schema {
         Ok(Files { path, identity, writer, readers })
     }
 
-    /// Opens a file that another process makes and writes.
+    /// Opens a file for reading only; another process creates and writes it.
     pub(crate) async fn open_read_only(&self, path: &Path) -> Result<(Arc<Path>, Connections), OpenError> {
         let path = absolute(path)?;
         if !path.exists() {
             return Err(OpenError::Missing(format!(
-                "there is no SQLite {} at {} yet: start the worker first, which makes it, and give both the same path",
+                "there is no SQLite {} at {} yet: start the worker, which creates it, with the same path",
                 self.of,
                 path.display()
             )));
@@ -136,16 +140,16 @@ impl Schema {
         migrator
     }
 
-    /// All in one transaction that holds the write lock from its start, since two processes may open a new file at
-    /// once and sqlx has no migration lock for SQLite.
+    /// Applies the missing migrations. It does so in one transaction that holds the write lock from its start, since
+    /// two processes may open a new file at once and sqlx has no migration lock for SQLite.
     async fn migrate(&self, connection: &mut SqliteConnection) -> Result<(), MigrateError> {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        // Not `run`, whose future is not Send: sqlx has this one for that.
+        // The future of `run` is not Send; sqlx provides `run_direct` for that.
         self.migrator().run_direct(None, &mut *transaction, false).await?;
         Ok(transaction.commit().await?)
     }
 
-    /// Whether the file has the tables that this version reads.
+    /// Fails unless the file has exactly the tables that this version reads.
     async fn check(&self, path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
         let table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
             .bind(MIGRATIONS_TABLE);
@@ -184,12 +188,12 @@ impl Schema {
         let path = path.display();
         match result_code(&error) {
             Some(NOT_A_DATABASE | CORRUPT) => OpenError::Foreign(format!(
-                "{path} is no SQLite file, or a damaged one ({error}): give the {} another path",
+                "{path} is not a SQLite file, or is damaged ({error}): give the {} another path, or restore the file",
                 self.of
             )),
             _ => OpenError::Failed(format!(
-                "can't open the SQLite {} at {path}: {error}; its folder has to be there, on a local disk, and this \
-                 user has to be able to write in it",
+                "can't open the SQLite {} at {path}: {error}; its folder must exist, on a local disk with free space, \
+                 and this user must be able to write in it",
                 self.of
             )),
         }
@@ -198,13 +202,14 @@ impl Schema {
     fn cannot_migrate(&self, path: &Path, error: MigrateError) -> OpenError {
         match error {
             MigrateError::Execute(error) => self.cannot_open(path, error),
-            // Tables of another program are in the way, or else, for example, the disk is full.
+            // A plain SQL error means that tables of another program are in the way; any other, for example, that the
+            // disk is full.
             MigrateError::ExecuteMigration(error, _) if result_code(&error) != Some(ERROR) => {
                 self.cannot_open(path, error)
             }
             error => OpenError::Foreign(format!(
-                "{} is not a {} that this version can use ({error}): queue and store need a file each, and a file of a \
-                 newer version needs that version",
+                "{} is not a {} that this version can use ({error}): give queue and store a file each, and \
+                 use a file of a newer version with that version",
                 path.display(),
                 self.of
             )),
@@ -212,13 +217,13 @@ impl Schema {
     }
 }
 
-/// SQLite takes `:memory:` and `file:…` for something else than a path, but not when they are absolute.
+/// Makes a path absolute, since SQLite takes a relative `:memory:` or `file:…` for something other than a path.
 fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
     std::path::absolute(path)
-        .map_err(|e| OpenError::Failed(format!("{:?} is no path for a SQLite file: {e}", path.display())))
+        .map_err(|e| OpenError::Failed(format!("{:?} is not a path for a SQLite file: {e}", path.display())))
 }
 
-/// Without opening the file, for the reason given in [`Schema::open`].
+/// Returns the [identity](Files::identity) of a file, without opening it, for the reason given in [`Schema::open`].
 fn identity(path: &Path) -> std::io::Result<String> {
     let found = std::fs::metadata(path)?;
     #[cfg(unix)]
@@ -242,8 +247,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .row_buffer_size(ROW_BUFFER)
 }
 
-/// Turning a new file to WAL takes a lock that SQLite does not wait for, however long its busy timeout: it says at once
-/// that another connection is doing the same.
+/// Connects to a file, and retries while it is busy: switching a new file to WAL takes a lock for which SQLite does
+/// not wait, however long its busy timeout, so it fails at once if another connection is doing the same.
 async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
     let started = Instant::now();
     loop {
@@ -261,13 +266,13 @@ const BUSY: i32 = 5;
 const CORRUPT: i32 = 11;
 const NOT_A_DATABASE: i32 = 26;
 
-/// The primary result code of SQLite, if the error is one of SQLite's.
+/// Returns the primary result code of SQLite, if the error is one of SQLite's.
 fn result_code(error: &sqlx::Error) -> Option<i32> {
     let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(extended & 0xff)
 }
 
-/// Connections of one kind to one file, lent for a transaction each.
+/// A pool of connections of one kind to one file. Each connection is lent for one transaction.
 pub(crate) struct Connections {
     path: Arc<Path>,
     options: SqliteConnectOptions,
@@ -296,7 +301,7 @@ impl Connections {
         }
     }
 
-    /// Begins a transaction, waiting for a connection if all are lent.
+    /// Begins a transaction; waits for a connection if all are lent.
     pub(crate) async fn begin(&self) -> Result<Transaction<'_>, Failure> {
         let failed = |error| Failure { path: Arc::clone(&self.path), error };
         let permit = self.permits.acquire().await.map_err(|_| failed(sqlx::Error::PoolClosed))?;
@@ -309,10 +314,10 @@ impl Connections {
         Ok(Transaction { connection, path: Arc::clone(&self.path), home: Some((self, permit)) })
     }
 
-    /// Begins a transaction on a connection of its own, which is closed with it: it may stay open for long, and none of
-    /// those that are lent is missing meanwhile, or can come back with it open.
+    /// Begins a transaction on a connection of its own, which is closed with it: such a transaction may stay open for
+    /// long without taking a connection from the pool, and can't be left open on one that goes back to it.
     ///
-    /// What it sees is of the moment of its first statement, not of this one.
+    /// It sees the file as of its first statement, not as of this call.
     pub(crate) async fn begin_apart(&self) -> Result<Transaction<'static>, Failure> {
         let failed = |error| Failure { path: Arc::clone(&self.path), error };
         let mut connection = connect(&self.options).await.map_err(failed)?;
@@ -320,7 +325,7 @@ impl Connections {
         Ok(Transaction { connection, path: Arc::clone(&self.path), home: None })
     }
 
-    /// What keeps a commit from surviving the loss of power, in words that say what to change.
+    /// Returns what keeps a commit from surviving a power failure, each as a text that says what to change.
     pub(crate) async fn check(&self) -> Result<Vec<String>, Failure> {
         let mut tx = self.begin().await?;
         let pragmas = sqlx::query_as(
@@ -338,7 +343,8 @@ impl Connections {
             ));
         }
         if synchronous < 2 {
-            problems.push(format!("synchronous of {path} is {synchronous}, less than 2 (FULL): set it back"));
+            problems
+                .push(format!("synchronous of {path} is {synchronous}, less than 2 (FULL): set it to FULL"));
         }
         Ok(problems)
     }
@@ -348,94 +354,8 @@ impl Connections {
     }
 }
 
-/// A transaction that owns its connection until it [committed](Self::commit). Dropping it otherwise closes the
-/// connection, which rolls back; see the [module](self).
-pub(crate) struct Transaction<'a> {
-    connection: SqliteConnection,
-    path: Arc<Path>,
-    /// Where the connection was lent, and goes back to. None if it is its own.
-    home: Option<(&'a Connections, SemaphorePermit<'a>)>,
-}
-
-impl fmt::Debug for Transaction<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-impl Transaction<'_> {
-    /// Ends the transaction. An error leaves open what became of it.
-    pub(crate) async fn commit(mut self) -> Result<(), Failure> {
-        self.run(sqlx::query("COMMIT")).await?;
-        if let Some((home, _permit)) = self.home {
-            home.keep(self.connection);
-        }
-        Ok(())
-    }
-
-    /// Runs a statement that returns nothing.
-    pub(crate) async fn run(
-        &mut self,
-        query: Query<'_, Sqlite, SqliteArguments>,
-    ) -> Result<SqliteQueryResult, Failure> {
-        query.execute(&mut self.connection).await.map_err(|error| self.failed(error))
-    }
-
-    /// The rows of a statement.
-    pub(crate) async fn all<T>(
-        &mut self,
-        query: QueryAs<'_, Sqlite, T, SqliteArguments>,
-    ) -> Result<Vec<T>, Failure>
-    where
-        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
-        query.fetch_all(&mut self.connection).await.map_err(|error| self.failed(error))
-    }
-
-    /// The first row of a statement, if there is one.
-    pub(crate) async fn one<T>(
-        &mut self,
-        query: QueryAs<'_, Sqlite, T, SqliteArguments>,
-    ) -> Result<Option<T>, Failure>
-    where
-        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
-        query.fetch_optional(&mut self.connection).await.map_err(|error| self.failed(error))
-    }
-
-    /// The file holds what can't have been written.
-    pub(crate) fn damaged(&self, what: impl fmt::Display) -> Failure {
-        self.failed(sqlx::Error::Decode(what.to_string().into()))
-    }
-
-    fn failed(&self, error: sqlx::Error) -> Failure {
-        Failure { path: Arc::clone(&self.path), error }
-    }
-}
-
-/// What SQLite failed with, and on which file. It has no source: the error of sqlx is no part of our interface.
-#[derive(Debug, thiserror::Error)]
-#[error("SQLite file {}: {error}", path.display())]
-pub(crate) struct Failure {
-    path: Arc<Path>,
-    error: sqlx::Error,
-}
-
-impl Failure {
-    /// A row with the same key was there.
-    pub(crate) fn is_duplicate(&self) -> bool {
-        self.error.as_database_error().is_some_and(|e| e.is_unique_violation())
-    }
-
-    /// What is stored is not what could have been written, or no SQLite file at all: waiting does not help.
-    pub(crate) fn is_damage(&self) -> bool {
-        matches!(&self.error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
-            || matches!(result_code(&self.error), Some(CORRUPT | NOT_A_DATABASE))
-    }
-}
-
-/// SQLite's integers are signed. No count gets near the limit; one that a damaged entry claims is held there, where
-/// it breaks the audit but not the reading.
+/// Returns a count as a signed integer of SQLite. No real count gets near the limit; one that a damaged entry claims
+/// is capped there, so that the audit fails but reading goes on.
 pub(crate) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

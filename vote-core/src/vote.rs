@@ -1,16 +1,16 @@
-//! The vote: what one voter chose in one poll, and when.
+//! The vote: what a voter chose in a poll, and when.
 
 use crate::{OptionSlug, PollSlug, Timestamp, VoterKey};
 
-/// A vote that was accepted at a frontend. Which vote of a voter stands is decided in [`dedup`](crate::dedup).
+/// A vote that a frontend accepted. [`merge`](fn@crate::count::merge) decides which vote of a voter is effective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Vote {
-    /// The poll voted in.
+    /// The poll.
     pub poll: PollSlug,
-    /// Who voted, as a key that cannot be traced back without the pepper.
+    /// Key of the voter, which cannot be traced back without the pepper.
     pub voter: VoterKey,
-    /// The option chosen.
+    /// The chosen option.
     pub option: OptionSlug,
-    /// When the frontend accepted it.
+    /// Time at which the frontend accepted it, by the frontend's clock.
     pub cast_at: Timestamp,
 }

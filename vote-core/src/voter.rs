@@ -1,4 +1,4 @@
-//! Who voted, without knowing who: a keyed hash of the voter's id.
+//! Voter keys: keyed hashes of voter ids, which identify voters without revealing them.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use crate::{
     secret::{Secret, SecretError},
 };
 
-/// A voter in one poll: the first 16 bytes of HMAC-SHA256(pepper, poll ‖ 0 ‖ voter id).
+/// Key of a voter in one poll: the first 16 bytes of HMAC-SHA256(pepper, poll ‖ 0 ‖ voter id).
 ///
-/// Keys of two polls can't be linked, and the id can't be found from the key without the pepper. At 100 million
-/// voters the chance that any two share a key is about 10⁻²³ (birthday bound on 128 bits).
+/// Without the pepper, keys of two polls cannot be linked, and the id cannot be found from the key. With 100 million
+/// voters, the probability that any two share a key is about 10⁻²³ (birthday bound for 128 bits).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VoterKey(pub [u8; 16]);
 
 impl VoterKey {
-    /// The bytes; their order is the order of partitions and of the store's primary key.
+    /// Returns the bytes. Their order is the order of partitions and of the store's primary key.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -38,33 +38,39 @@ impl fmt::Debug for VoterKey {
     }
 }
 
-/// The secret that turns voter ids into keys. It stays the same for the life of its polls: with another one every
-/// voter would be new and could vote again.
+/// Secret that turns voter ids into voter keys.
+///
+/// It must stay the same for the life of its polls: with another one, every voter would be a new voter and could vote
+/// again.
 #[derive(Debug, Clone)]
 pub struct Pepper(Secret);
 
-/// Tells two peppers apart without telling what they are: written into each queue and into the store, so that a
-/// frontend with another pepper is noticed before its votes are counted.
+/// Fingerprint of a pepper, which distinguishes peppers without revealing them.
+///
+/// It is stored in each queue and in the store, so that a frontend with another pepper is detected before its votes are
+/// counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PepperFingerprint(pub [u8; 8]);
 
 impl Pepper {
+    /// Creates a pepper from secret bytes.
+    ///
     /// # Errors
-    /// With fewer than 32 bytes.
+    /// Fails if there are fewer than 32 bytes.
     pub fn new(bytes: Vec<u8>) -> Result<Self, SecretError> {
         Secret::new(bytes).map(Self)
     }
 
-    /// The key of a voter in a poll.
+    /// Computes the key of a voter in a poll.
     #[must_use]
     pub fn voter_key(&self, poll: PollSlug, voter_id: &[u8]) -> VoterKey {
         VoterKey(self.hash(&[poll.as_str().as_bytes(), &[0], voter_id]))
     }
 
-    /// What may be known of the pepper.
+    /// Computes the fingerprint, which does not reveal the pepper.
     #[must_use]
     pub fn fingerprint(&self) -> PepperFingerprint {
-        // An upper-case letter is in no slug, so this is the hash of no voter.
+        // No slug has an upper-case letter, so no voter key is the hash of this text.
         let hash = self.hash(&[b"Pepper fingerprint"]);
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&hash[..8]);
@@ -72,7 +78,7 @@ impl Pepper {
     }
 
     fn hash(&self, parts: &[&[u8]]) -> [u8; 16] {
-        // HMAC takes a key of any length, so the error never occurs; a wrong fallback would be a wrong key.
+        // HMAC accepts keys of any length, so the error cannot occur. Any fallback would produce wrong voter keys.
         #[allow(clippy::expect_used)]
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose()).expect("HMAC takes keys of any length");
         for part in parts {
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_tell_peppers_apart() {
+    fn different_peppers_have_different_fingerprints() {
         assert_eq!(pepper(7).fingerprint(), pepper(7).fingerprint());
         assert_ne!(pepper(7).fingerprint(), pepper(8).fingerprint());
     }

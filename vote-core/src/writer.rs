@@ -1,7 +1,7 @@
-//! Group commit: while one flush is on its way to the disk, the next one collects.
+//! Group commit: votes that arrive while one flush is written to disk form the next flush.
 //!
-//! Each vote is answered when its own frame is on disk. There is no timer: an idle queue answers at once, a busy one
-//! gets larger frames. One [`Writer`] has one flush in flight; a server with a thread per core has one for each.
+//! Each vote is answered when its own frame is on disk. There is no timer: an idle writer flushes at once, a busy one
+//! makes larger frames. A [`Writer`] has one flush in flight; a server with a thread per core has a writer for each.
 
 use std::{
     collections::BTreeMap,
@@ -18,66 +18,67 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
-    Partition, PollSlug, Position, Queue, QueueId, Vote, frame,
-    intake::{Intake, IntakeState},
+    Partition, PollSlug, Position, Queue, QueueId, Vote,
+    admission::{Admission, AdmissionState},
+    frame,
     queue::{AppendError, Appended, Frame},
 };
 
-/// The most votes in one flush.
+/// Maximum number of votes in one flush.
 const MAX_FLUSH: usize = 8192;
 
-/// Where an accepted vote is.
+/// Location of an accepted vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
-    /// The box.
+    /// The queue that holds it.
     pub queue: QueueId,
-    /// The voter's partition.
+    /// Partition of the voter.
     pub partition: Partition,
-    /// The frame's position, shared with the other votes of the frame.
+    /// Position of its frame, which it shares with the other votes of the frame.
     pub position: Position,
 }
 
-/// Why a vote was not accepted. Except for [`Sealed`](Self::Sealed), the voter should try again later.
+/// Why a vote was not acknowledged. Unless the poll is [`Sealed`](Self::Sealed), the voter should try again later.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CastError {
-    /// The poll takes no more votes; final.
+    /// The poll is closed, for good. Not stored.
     #[error("the poll is closed")]
     Sealed,
     /// No worker has recorded the poll in the queue yet. Not stored.
     #[error("the queue does not know the poll yet")]
     UnknownPoll,
-    /// The queue has another definition of the poll than the vote was made for. Not stored.
+    /// The queue has another definition of the poll than the one the vote was cast for. Not stored.
     #[error("the queue has another definition of the poll")]
-    OtherPoll,
-    /// Too many votes are waiting for the disk. Not stored.
+    DifferentDefinition,
+    /// The writer already holds as many waiting votes as it may. Not stored.
     #[error("too many votes are waiting")]
     Overloaded,
-    /// The queue takes no votes now. Not stored.
+    /// The queue does not accept votes at present, for this reason. Not stored.
     #[error("{0}")]
-    Shut(String),
-    /// The queue refused or failed. Not stored.
+    Closed(String),
+    /// The queue refused the vote, or failed. Not stored.
     #[error("{0}")]
     NotStored(String),
-    /// It may or may not be stored; the voter may safely repeat the vote.
+    /// The vote may or may not be stored. The voter may safely repeat it: a vote stored twice counts once.
     #[error("{0}")]
     Unknown(String),
 }
 
-/// What a flush was like, for metrics.
+/// Measurements of one flush, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct Flush {
-    /// Votes in it.
+    /// Number of votes.
     pub votes: usize,
-    /// Frames they were put into.
+    /// Number of frames that hold them.
     pub frames: usize,
-    /// From sending to the answer.
+    /// Time from sending the frames to the answer.
     pub took: Duration,
-    /// Whether it was answered, and not by an error.
+    /// Whether the queue answered without an error.
     pub ok: bool,
 }
 
-/// Called after each flush.
+/// Callback that runs after each flush.
 pub type OnFlush = Arc<dyn Fn(Flush) + Send + Sync>;
 
 struct Job {
@@ -85,11 +86,11 @@ struct Job {
     reply: oneshot::Sender<Result<Stored, CastError>>,
 }
 
-/// A handle to a group-commit writer; clones share it.
+/// Handle to a group-commit writer. Clones share the writer.
 #[derive(Clone)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
-    intake: Intake,
+    admission: Admission,
 }
 
 impl fmt::Debug for Writer {
@@ -99,32 +100,36 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Starts a writer that holds up to `capacity` votes waiting. Must be called within a tokio runtime. The task
-    /// ends after the last handle is dropped and everything was flushed.
+    /// Starts a writer in which up to `capacity` votes can wait. Must be called within a tokio runtime.
+    ///
+    /// The task ends after the last handle was dropped and all waiting votes were flushed.
     #[must_use]
     pub fn start(
         queue: Arc<dyn Queue>,
-        intake: Intake,
+        admission: Admission,
         capacity: usize,
         on_flush: OnFlush,
     ) -> (Self, JoinHandle<()>) {
         let (jobs, inbox) = mpsc::channel(capacity);
-        let flusher = Flusher { queue, intake: intake.clone(), on_flush };
-        (Self { jobs, intake }, tokio::spawn(flusher.run(inbox)))
+        let flusher = Flusher { queue, admission: admission.clone(), on_flush };
+        (Self { jobs, admission }, tokio::spawn(flusher.run(inbox)))
     }
 
-    /// What is known of the queue: whether there is any use in [casting](Self::cast) a vote.
+    /// Returns the admission of the queue, which tells whether a vote can be [cast](Self::cast) at present.
     #[must_use]
-    pub const fn intake(&self) -> &Intake {
-        &self.intake
+    pub const fn admission(&self) -> &Admission {
+        &self.admission
     }
 
-    /// Stores a vote: `Ok` means that it is on disk.
+    /// Stores a vote. `Ok` means that it is on disk.
     ///
-    /// Dropping the future neither stores nor takes back: the vote may be stored, as with [`CastError::Unknown`].
+    /// - Cancellation: dropping the future does not take the vote back. It may be stored, as with
+    ///   [`CastError::Unknown`].
+    /// - Idempotence: a vote that is cast again, at any frontend, counts once.
     ///
     /// # Errors
-    /// See [`CastError`].
+    /// Each variant of [`CastError`] says whether the vote is stored. All but [`Sealed`](CastError::Sealed) are worth
+    /// another attempt later. [`Overloaded`](CastError::Overloaded) is returned at once, without waiting.
     pub async fn cast(&self, vote: Vote) -> Result<Stored, CastError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job { vote, reply }).map_err(|e| match e {
@@ -137,7 +142,7 @@ impl Writer {
 
 struct Flusher {
     queue: Arc<dyn Queue>,
-    intake: Intake,
+    admission: Admission,
     on_flush: OnFlush,
 }
 
@@ -145,9 +150,9 @@ impl Flusher {
     async fn run(self, mut inbox: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(MAX_FLUSH);
         while inbox.recv_many(&mut jobs, MAX_FLUSH).await > 0 {
-            match self.intake.state() {
-                IntakeState::Open(id) => self.flush(id, jobs.drain(..)).await,
-                IntakeState::Shut(reason) => answer_all(jobs.drain(..), &CastError::Shut(reason)),
+            match self.admission.state() {
+                AdmissionState::Open(id) => self.flush(id, jobs.drain(..)).await,
+                AdmissionState::Closed(reason) => answer_all(jobs.drain(..), &CastError::Closed(reason)),
             }
         }
     }
@@ -164,9 +169,9 @@ impl Flusher {
         let result = self.queue.append(id, &frames).instrument(span).await;
         (self.on_flush)(Flush { votes, frames: frames.len(), took: started.elapsed(), ok: result.is_ok() });
         let result = match result {
-            // Only a reply that speaks of each frame acknowledges them.
+            // Only a reply with one result per frame acknowledges them.
             Ok(appended) if appended.len() != frames.len() => Err(CastError::Unknown(format!(
-                "the queue answered for {} frames of {}",
+                "the queue answered for {} of {} frames",
                 appended.len(),
                 frames.len()
             ))),
@@ -178,7 +183,7 @@ impl Flusher {
                 for ((frame, jobs), appended) in groups.into_iter().zip(appended) {
                     let answer = self.answer(id, &frame, appended);
                     for job in jobs {
-                        // A voter that went away is not an error: the vote is stored all the same.
+                        // A voter who has disconnected is not an error: the vote is stored all the same.
                         drop(job.reply.send(answer.clone()));
                     }
                 }
@@ -187,45 +192,45 @@ impl Flusher {
         }
     }
 
-    /// What the voters of a frame are told, which is also what is known of its poll from then on.
+    /// Returns the answer to the voters of a frame, and tells the admission what it shows about the poll.
     fn answer(&self, id: QueueId, frame: &Frame, appended: Appended) -> Result<Stored, CastError> {
         let error = match appended {
             Appended::Stored(position) => {
-                self.intake.acknowledged(id, frame);
+                self.admission.acknowledged(id, frame);
                 return Ok(Stored { queue: id, partition: frame.partition, position });
             }
             Appended::Sealed => CastError::Sealed,
             Appended::UnknownPoll => CastError::UnknownPoll,
-            Appended::OtherPoll => CastError::OtherPoll,
+            Appended::DifferentDefinition => CastError::DifferentDefinition,
         };
-        self.intake.refused(frame.poll, appended);
+        self.admission.refused(frame.poll, appended);
         Err(error)
     }
 
     fn refused(&self, error: AppendError) -> CastError {
-        // Whatever it was, the server may be another one than before, or set otherwise.
-        self.intake.look_again();
+        // Whatever failed, the server may have been replaced or reconfigured.
+        self.admission.check_now();
         match error {
-            AppendError::AnotherBox | AppendError::NotRegistered => CastError::Shut(error.to_string()),
+            AppendError::Replaced | AppendError::NotActivated => CastError::Closed(error.to_string()),
             AppendError::NotStored(reason) => CastError::NotStored(reason),
             AppendError::Unknown(reason) => {
-                tracing::warn!(queue = %self.queue.address(), "a flush has no known outcome: {reason}");
+                tracing::warn!(queue = %self.queue.address(), "the outcome of a flush is unknown: {reason}");
                 CastError::Unknown(reason)
             }
         }
     }
 
-    /// The votes as frames, each with the jobs it answers.
+    /// Encodes the votes as frames, each with the jobs it answers. Answers those that cannot be encoded.
     fn frames(&self, jobs: impl Iterator<Item = Job>) -> Vec<(Frame, Vec<Job>)> {
-        let partitions = self.intake.layout().partitions;
+        let partitions = self.admission.layout().partitions;
         let mut groups: BTreeMap<(PollSlug, Partition), Vec<Job>> = BTreeMap::new();
         for job in jobs {
             groups.entry((job.vote.poll, partitions.of(job.vote.voter))).or_default().push(job);
         }
         let mut frames = Vec::with_capacity(groups.len());
         for ((poll, partition), mut jobs) in groups {
-            let Some(digest) = self.intake.digest(poll) else {
-                let error = format!("poll {poll} is none of those that votes are taken for here");
+            let Some(digest) = self.admission.digest(poll) else {
+                let error = format!("poll {poll} is not among the polls of this frontend");
                 answer_all(jobs.into_iter(), &CastError::NotStored(error));
                 continue;
             };

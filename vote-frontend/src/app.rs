@@ -1,5 +1,8 @@
 //! The routes, as a tower service that can be mounted in any server.
 
+mod problems;
+mod route;
+
 use std::{
     convert::Infallible,
     future::Future,
@@ -15,7 +18,7 @@ use tower::Service;
 use tracing::Instrument;
 use vote_core::{
     Clock, Pepper, Poll, Polls, Timestamp, Vote,
-    intake::{IntakeState, PollAdmission},
+    admission::{AdmissionState, PollAdmission},
     poll::Phase,
     writer::{CastError, Stored, Writer},
 };
@@ -26,37 +29,34 @@ use vote_service::{
 };
 
 use crate::{
-    ballot::{Format, MAX_BODY},
+    ballot::{self, Format, MAX_BODY},
     cookie::CookieKeys,
     identity::Identity,
     metrics,
     pages::{self, Pages},
 };
+use problems::{differs, not_allowed, not_found, not_ready, not_stored, unavailable};
+use route::{Route, route};
 
-/// What a voter is asked to wait before trying again, in seconds.
-const RETRY_AFTER: u32 = 1;
-/// The same where the queue has to learn of a poll first, which takes a worker some seconds.
-const POLL_RETRY_AFTER: u32 = 5;
-
-/// What the frontend works with.
+/// What the routes need besides the queue: polls, keys, links and a clock.
 #[derive(Debug, Clone)]
-pub struct Parts {
-    /// The polls that are asked.
+pub struct Site {
+    /// The polls to serve.
     pub polls: Arc<Polls>,
-    /// Turns voters into keys.
+    /// Secret that turns voter ids into voter keys.
     pub pepper: Pepper,
-    /// Signs voters' cookies.
+    /// Keys that sign and verify voters' cookies.
     pub cookie_keys: CookieKeys,
-    /// Seals receipts.
+    /// Key that encrypts receipts.
     pub receipt_key: ReceiptKey,
-    /// Where the results are, for links; without a slash at the end.
+    /// Base URL of the results site, for links; without a trailing slash.
     pub results_url: Option<String>,
-    /// What the time is.
+    /// Source of the current time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// The frontend as a tower service: routes, without the [guard layers](vote_service::layers) that
-/// [`run`](crate::run) puts around it.
+/// The frontend as a tower service: the routes, without the [guard layers](vote_service::layers) that
+/// [`run`](crate::run) adds.
 #[derive(Debug, Clone)]
 pub struct Frontend {
     inner: Arc<Inner>,
@@ -64,15 +64,15 @@ pub struct Frontend {
 
 #[derive(Debug)]
 struct Inner {
-    parts: Parts,
+    site: Site,
     pages: Pages,
     writer: Writer,
 }
 
-/// Why a request is not answered with what it asked for.
+/// Error response to a vote request.
 struct Refusal {
     problem: Problem,
-    /// Set it all the same: it holds the time of the vote that may be stored.
+    /// Voter whose cookie is set despite the error: it holds the time of a vote that may have been stored.
     voter: Option<Identity>,
     json: bool,
 }
@@ -84,11 +84,12 @@ struct Accepted<'a> {
 }
 
 impl Frontend {
-    /// A frontend that hands its votes to `writer`, the intake of which was started with the same polls.
+    /// Creates a frontend that passes votes to `writer`, whose [`Admission`](vote_core::admission::Admission) must have
+    /// been started with the same polls.
     #[must_use]
-    pub fn new(parts: Parts, writer: Writer) -> Self {
-        let pages = Pages::new(&parts.polls);
-        Self { inner: Arc::new(Inner { parts, pages, writer }) }
+    pub fn new(site: Site, writer: Writer) -> Self {
+        let pages = Pages::new(&site.polls);
+        Self { inner: Arc::new(Inner { site, pages, writer }) }
     }
 }
 
@@ -122,38 +123,6 @@ where
     }
 }
 
-/// What an address is.
-enum Route<'a> {
-    Home,
-    Poll(&'a str),
-    Votes(&'a str),
-    Receipt(&'a str),
-}
-
-impl Route<'_> {
-    /// What it is called in traces, where neither polls nor receipts belong.
-    const fn pattern(&self) -> &'static str {
-        match self {
-            Self::Home => "/",
-            Self::Poll(_) => "/polls/{poll}",
-            Self::Votes(_) => "/polls/{poll}/votes",
-            Self::Receipt(_) => "/receipts/{receipt}",
-        }
-    }
-}
-
-fn route(path: &str) -> Option<Route<'_>> {
-    let mut parts = path.strip_prefix('/')?.split('/');
-    let route = match (parts.next()?, parts.next(), parts.next()) {
-        ("", None, None) => Route::Home,
-        ("polls", Some(poll), None) => Route::Poll(poll),
-        ("polls", Some(poll), Some("votes")) => Route::Votes(poll),
-        ("receipts", Some(receipt), None) => Route::Receipt(receipt),
-        _ => return None,
-    };
-    parts.next().is_none().then_some(route)
-}
-
 impl Inner {
     async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where
@@ -185,24 +154,24 @@ impl Inner {
     }
 
     fn home<B>(&self, request: &Request<B>) -> Result<Response<Body>, Problem> {
-        let mut polls = self.parts.polls.iter();
+        let mut polls = self.site.polls.iter();
         match (polls.next(), polls.next()) {
             (Some(only), None) => self.poll(only.slug.as_str(), request),
             _ => Ok(respond::html(StatusCode::OK, self.pages.list())),
         }
     }
 
-    /// What can be done with a poll: its time decides, unless it was closed before.
+    /// Returns the phase of a poll, by its times; a poll that its queue has sealed is closed.
     fn phase(&self, poll: &Poll, now: Timestamp) -> Phase {
-        self.writer.intake().phase(poll, now)
+        self.writer.admission().phase(poll, now)
     }
 
-    /// Votes for an open poll are refused where the queue does not have it as it is defined here. Where the queue takes
-    /// no votes at all, that comes first.
+    /// Fails if the queue does not have the poll as it is defined here. Succeeds if the queue accepts no votes at
+    /// all: the writer reports that, and it takes precedence.
     fn admit(&self, poll: &Poll) -> Result<(), Problem> {
-        let intake = self.writer.intake();
-        match intake.admission(poll.slug) {
-            _ if matches!(intake.state(), IntakeState::Shut(_)) => Ok(()),
+        let admission = self.writer.admission();
+        match admission.poll_admission(poll.slug) {
+            _ if matches!(admission.state(), AdmissionState::Closed(_)) => Ok(()),
             Some(PollAdmission::Unknown) => Err(not_ready()),
             Some(PollAdmission::Differs { .. }) => Err(differs()),
             _ => Ok(()),
@@ -211,35 +180,37 @@ impl Inner {
 
     fn poll<B>(&self, slug: &str, request: &Request<B>) -> Result<Response<Body>, Problem> {
         let poll = self.find(slug)?;
-        let now = self.parts.clock.now();
+        let now = self.site.clock.now();
         let phase = self.phase(poll, now);
         if phase == Phase::Open {
             self.admit(poll)?;
         }
-        let closes_at = self.writer.intake().closes_at(poll);
+        let closes_at = self.writer.admission().closes_at(poll);
         let response = respond::html(StatusCode::OK, self.pages.poll(poll, phase, closes_at, now));
-        if self.parts.cookie_keys.read(request.headers()).is_some() || phase == Phase::Closed {
+        if self.site.cookie_keys.read(request.headers()).is_some() || phase == Phase::Closed {
             return Ok(response);
         }
         let voter = Identity::random().map_err(|e| {
-            tracing::error!("no random numbers: {e}");
+            tracing::error!(
+                "no voter id can be created, the operating system provides no random numbers: {e}"
+            );
             unavailable("no-random-numbers", "Please try again.")
         })?;
         Ok(self.with_cookie(response, Some(&voter)))
     }
 
     fn receipt(&self, token: &str) -> Result<Response<Body>, Problem> {
-        let opened = self.parts.receipt_key.open(token);
+        let opened = self.site.receipt_key.open(token);
         let poll =
-            opened.and_then(|receipt| self.parts.polls.get(receipt.poll.as_str())).ok_or_else(|| {
+            opened.and_then(|receipt| self.site.polls.get(receipt.poll.as_str())).ok_or_else(|| {
                 Problem::new(
                     StatusCode::NOT_FOUND,
                     "unknown-receipt",
                     "This is not a receipt",
-                    "No vote accepted here has it. Was its address copied as a whole?",
+                    "No vote was accepted here with this receipt. Please check that you copied the whole address.",
                 )
             })?;
-        Ok(respond::html(StatusCode::OK, pages::receipt(poll, token, self.parts.results_url.as_deref())))
+        Ok(respond::html(StatusCode::OK, pages::receipt(poll, token, self.site.results_url.as_deref())))
     }
 
     async fn vote<B>(&self, slug: &str, request: Request<B>) -> Result<Response<Body>, Refusal>
@@ -253,22 +224,28 @@ impl Inner {
         let poll = self.find(slug).map_err(refuse)?;
         let format = Format::of(&head.headers).map_err(refuse)?;
         let body = read_body(body, MAX_BODY).await.map_err(|e| refuse(e.into()))?;
-        let option = format.option(poll, &body).map_err(refuse)?;
-        let now = self.parts.clock.now();
+        let chosen = format.chosen(poll, &body).map_err(refuse)?;
+        let now = self.site.clock.now();
         let phase = self.phase(poll, now);
         if phase != Phase::Open {
-            return Err(refuse(self.shut(poll, phase, now)));
+            return Err(refuse(self.not_open(poll, phase, now)));
         }
         self.admit(poll).map_err(refuse)?;
-        let Some(mut voter) = self.parts.cookie_keys.read(&head.headers) else {
-            return self.ask_again(poll, format, json);
+        // Only now: while the queue may define the poll differently, the options of the file are not authoritative.
+        let option =
+            ballot::option(poll, &chosen).map_err(|unknown| match self.writer.admission().state() {
+                AdmissionState::Closed(_) => refuse(not_stored()),
+                _ => refuse(unknown),
+            })?;
+        let Some(mut voter) = self.site.cookie_keys.read(&head.headers) else {
+            return self.request_again(poll, format, json);
         };
         let cast_at = voter.cast(now);
-        let vote = Vote { poll: poll.slug, voter: voter.key(&self.parts.pepper, poll.slug), option, cast_at };
+        let vote = Vote { poll: poll.slug, voter: voter.key(&self.site.pepper, poll.slug), option, cast_at };
         match self.writer.cast(vote).await {
             Ok(stored) => {
                 metrics::accepted();
-                let receipt = self.parts.receipt_key.seal(&receipt_of(&vote, stored));
+                let receipt = self.site.receipt_key.seal(&receipt_of(&vote, stored));
                 let response = match format {
                     Format::Form => respond::see_other(&format!("/receipts/{receipt}")),
                     Format::Json => {
@@ -282,13 +259,13 @@ impl Inner {
         }
     }
 
-    /// A vote without a valid cookie counts nothing. The answer sets one.
-    fn ask_again(&self, poll: &Poll, format: Format, json: bool) -> Result<Response<Body>, Refusal> {
+    /// Answers a vote that came without a valid cookie: it is not counted, and the response sets a cookie.
+    fn request_again(&self, poll: &Poll, format: Format, json: bool) -> Result<Response<Body>, Refusal> {
         let problem = Problem::new(
             StatusCode::UNAUTHORIZED,
             "no-cookie",
             "The vote was not counted",
-            "The request had no valid voter cookie. This answer sets one: send the vote again with it.",
+            "The request had no valid voter cookie. This response sets one: send the vote again with it.",
         );
         let voter = Identity::random().map_err(|_| Refusal {
             problem: unavailable("no-random-numbers", "Please try again."),
@@ -304,50 +281,51 @@ impl Inner {
     }
 
     fn find(&self, slug: &str) -> Result<&Poll, Problem> {
-        self.parts.polls.get(slug).ok_or_else(|| {
+        self.site.polls.get(slug).ok_or_else(|| {
             Problem::new(
                 StatusCode::NOT_FOUND,
                 "unknown-poll",
-                "There is no such poll",
-                "Was its address copied as a whole?",
+                "Poll not found",
+                "Please check that you copied the whole address.",
             )
         })
     }
 
     fn with_cookie(&self, mut response: Response<Body>, voter: Option<&Identity>) -> Response<Body> {
-        if let Some(cookie) = voter.and_then(|voter| self.parts.cookie_keys.set(voter)) {
+        if let Some(cookie) = voter.and_then(|voter| self.site.cookie_keys.set(voter)) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
-            // A cookie is for one voter: no cache may hand it to another.
+            // The cookie belongs to one voter, so no cache may serve it to another.
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         response
     }
 
-    /// What the voter is told, which is not how things are wired: the reason goes to the log.
+    /// Returns the error for the voter. The internal reason goes to the log only.
     fn not_accepted(&self, poll: &Poll, error: &CastError, now: Timestamp) -> Problem {
         match error {
-            CastError::Sealed => self.shut(poll, Phase::Closed, now),
+            CastError::Sealed => self.not_open(poll, Phase::Closed, now),
             CastError::UnknownPoll => not_ready(),
-            CastError::OtherPoll => differs(),
+            CastError::DifferentDefinition => differs(),
             CastError::Overloaded => {
-                unavailable("overloaded", "Very many people are voting. Please try again.")
+                unavailable("overloaded", "Too many people are voting right now. Please try again.")
             }
             CastError::Unknown(_) => unavailable(
                 "unknown-outcome",
-                "Your vote may or may not have been stored. Please vote again: it counts once.",
+                "Your vote may or may not have been stored. Please vote again: it will be counted only once.",
             ),
-            CastError::Shut(reason) | CastError::NotStored(reason) => {
-                tracing::debug!("a vote was not stored: {reason}");
-                unavailable("not-stored", "Your vote was not stored. Please try again.")
+            CastError::Closed(reason) | CastError::NotStored(reason) => {
+                tracing::debug!("vote not stored: {reason}");
+                not_stored()
             }
             _ => unavailable("not-stored", "Please try again."),
         }
     }
 
-    fn shut(&self, poll: &Poll, phase: Phase, now: Timestamp) -> Problem {
+    /// Returns the error for a vote for a poll that is not open.
+    fn not_open(&self, poll: &Poll, phase: Phase, now: Timestamp) -> Problem {
         let code = if phase == Phase::NotYetOpen { "poll-not-open" } else { "poll-closed" };
-        let detail = pages::shut(poll, phase, self.writer.intake().closes_at(poll), now);
-        Problem::new(StatusCode::FORBIDDEN, code, "No votes are taken", detail)
+        let detail = pages::shut(poll, phase, self.writer.admission().closes_at(poll), now);
+        Problem::new(StatusCode::FORBIDDEN, code, "This poll is not open", detail)
     }
 }
 
@@ -361,37 +339,4 @@ fn receipt_of(vote: &Vote, stored: Stored) -> Receipt {
         cast_at: vote.cast_at,
         option: vote.option,
     }
-}
-
-/// Why there are no votes for a poll that the queue does not know yet.
-fn not_ready() -> Problem {
-    unavailable("poll-not-ready", "This poll takes no votes yet. Please try again in a moment.")
-        .retry_after(POLL_RETRY_AFTER)
-}
-
-/// Why there are no votes for a poll of which the queue has another definition.
-fn differs() -> Problem {
-    unavailable("poll-differs", "This poll takes no votes here at the moment. Please try again later.")
-        .retry_after(POLL_RETRY_AFTER)
-}
-
-fn unavailable(code: &'static str, detail: &'static str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, "Not now", detail).retry_after(RETRY_AFTER)
-}
-
-fn not_found() -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "not-found",
-        "There is nothing here",
-        "Was the address copied as a whole?",
-    )
-}
-
-fn not_allowed(json: bool, allow: &'static str) -> Response<Body> {
-    let detail = format!("This address takes {allow}.");
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not like this", detail);
-    let mut response = respond::problem(json, problem);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    response
 }

@@ -1,4 +1,4 @@
-//! What a voter sends: the option, as a form or as JSON.
+//! Body of a vote request: the chosen option, as a form or as JSON.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -6,10 +6,10 @@ use serde::Deserialize;
 use vote_core::{OptionSlug, Poll};
 use vote_service::Problem;
 
-/// The most bytes of a body. A vote has about 20.
+/// Maximum size of a body in bytes. A vote has about 20.
 pub(crate) const MAX_BODY: usize = 1024;
 
-/// How a vote is sent, and so how it is answered.
+/// Format of a vote request, which also decides the format of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Form,
@@ -23,7 +23,7 @@ struct JsonBallot {
 }
 
 impl Format {
-    /// By the content type.
+    /// Returns the format that the content type names.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let value =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -36,43 +36,47 @@ impl Format {
             Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-content-type",
-                "This is not a vote",
+                "Unsupported content type",
                 "Send application/x-www-form-urlencoded or application/json.",
             ))
         }
     }
 
-    /// The option chosen, which must be one of the poll.
-    pub(crate) fn option(self, poll: &Poll, body: &Bytes) -> Result<OptionSlug, Problem> {
+    /// Returns the name of the chosen option, which the poll may not have.
+    pub(crate) fn chosen(self, poll: &Poll, body: &Bytes) -> Result<String, Problem> {
         let malformed = |detail: String| {
             Problem::new(StatusCode::BAD_REQUEST, "malformed-body", "The vote could not be read", detail)
         };
-        let chosen = match self {
+        match self {
             Self::Json => {
                 let ballot: JsonBallot = serde_json::from_slice(body).map_err(|e| {
                     malformed(format!("Send JSON like {{\"option\": \"{}\"}}: {e}.", first_option(poll)))
                 })?;
-                ballot.option
+                Ok(ballot.option)
             }
             Self::Form => {
                 let mut options = form_urlencoded::parse(body).filter(|(name, _)| name == "option");
                 match (options.next(), options.next()) {
-                    (Some((_, option)), None) => option.into_owned(),
-                    (None, _) => return Err(malformed("Choose one of the options.".to_owned())),
-                    (Some(_), Some(_)) => return Err(malformed("Choose one option only.".to_owned())),
+                    (Some((_, option)), None) => Ok(option.into_owned()),
+                    (None, _) => Err(malformed("Choose one of the options.".to_owned())),
+                    (Some(_), Some(_)) => Err(malformed("Choose one option only.".to_owned())),
                 }
             }
-        };
-        poll.option(&chosen).map(|option| option.slug).ok_or_else(|| {
-            let options: Vec<&str> = poll.options.iter().map(|option| option.slug.as_str()).collect();
-            Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unknown-option",
-                "There is no such option",
-                format!("This poll has: {}.", options.join(", ")),
-            )
-        })
+        }
     }
+}
+
+/// Returns the poll's option with this name.
+pub(crate) fn option(poll: &Poll, chosen: &str) -> Result<OptionSlug, Problem> {
+    poll.option(chosen).map(|option| option.slug).ok_or_else(|| {
+        let options: Vec<&str> = poll.options.iter().map(|option| option.slug.as_str()).collect();
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unknown-option",
+            "Unknown option",
+            format!("The options of this poll are: {}.", options.join(", ")),
+        )
+    })
 }
 
 fn first_option(poll: &Poll) -> &str {
@@ -85,37 +89,39 @@ mod tests {
 
     use super::*;
 
-    fn option(format: Format, body: &'static str) -> Result<String, (u16, &'static str)> {
+    fn read(format: Format, body: &'static str) -> Result<String, (u16, &'static str)> {
         let polls = Polls::example();
-        let read = format.option(polls.get("pets").unwrap(), &Bytes::from_static(body.as_bytes()));
+        let poll = polls.get("pets").unwrap();
+        let chosen = format.chosen(poll, &Bytes::from_static(body.as_bytes()));
+        let read = chosen.and_then(|chosen| option(poll, &chosen));
         read.map(String::from).map_err(|problem| (problem.status.as_u16(), problem.code))
     }
 
     #[test]
     fn both_formats_are_read() {
-        assert_eq!(option(Format::Json, r#"{"option": "cats"}"#), Ok("cats".to_owned()));
-        assert_eq!(option(Format::Form, "option=dogs"), Ok("dogs".to_owned()));
-        assert_eq!(option(Format::Form, "x=1&option=%64ogs"), Ok("dogs".to_owned()));
+        assert_eq!(read(Format::Json, r#"{"option": "cats"}"#), Ok("cats".to_owned()));
+        assert_eq!(read(Format::Form, "option=dogs"), Ok("dogs".to_owned()));
+        assert_eq!(read(Format::Form, "x=1&option=%64ogs"), Ok("dogs".to_owned()));
     }
 
     #[test]
-    fn what_is_no_vote_is_refused() {
+    fn malformed_bodies_are_refused() {
         for body in ["", "[]", r#"{"option": 1}"#, r#"{"option": "cats", "x": 1}"#, "option=cats", "{"] {
-            assert_eq!(option(Format::Json, body), Err((400, "malformed-body")), "{body}");
+            assert_eq!(read(Format::Json, body), Err((400, "malformed-body")), "{body}");
         }
         for body in ["", "options=cats", "option=cats&option=dogs"] {
-            assert_eq!(option(Format::Form, body), Err((400, "malformed-body")), "{body}");
+            assert_eq!(read(Format::Form, body), Err((400, "malformed-body")), "{body}");
         }
     }
 
     #[test]
-    fn an_option_that_the_poll_does_not_have_is_refused() {
-        assert_eq!(option(Format::Json, r#"{"option": "birds"}"#), Err((422, "unknown-option")));
-        assert_eq!(option(Format::Form, "option=Cats"), Err((422, "unknown-option")));
+    fn unknown_options_are_refused() {
+        assert_eq!(read(Format::Json, r#"{"option": "birds"}"#), Err((422, "unknown-option")));
+        assert_eq!(read(Format::Form, "option=Cats"), Err((422, "unknown-option")));
     }
 
     #[test]
-    fn the_content_type_decides() {
+    fn the_content_type_selects_the_format() {
         let format = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, value.parse().unwrap());

@@ -1,4 +1,4 @@
-//! The frontend's settings. The only place that reads the environment.
+//! The frontend's configuration. No other module reads the environment.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,7 +12,7 @@ use vote_service::{
 
 use crate::cookie::CookieKeys;
 
-/// The settings that the frontend has.
+/// The settings of the frontend.
 const SETTINGS: &[&Setting] = &[
     &settings::QUEUE,
     &settings::LISTEN,
@@ -35,64 +35,67 @@ const SETTINGS: &[&Setting] = &[
     &settings::OTLP_RATIO,
 ];
 
-/// Everything the frontend is told.
+/// The configuration of the frontend.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the queue is.
+    /// Address of the queue.
     pub queue: QueueAddress,
-    /// Where votes are taken.
+    /// Address to serve the public routes on.
     pub listen: SocketAddr,
-    /// Where health and metrics are served.
+    /// Address to serve health and metrics on.
     pub admin_listen: SocketAddr,
-    /// The polls.
+    /// The polls to serve.
     pub polls: Arc<Polls>,
-    /// Turns voters into keys.
+    /// Secret that turns voter ids into voter keys.
     pub pepper: Pepper,
-    /// Signs cookies.
+    /// Keys that sign and verify cookies.
     pub cookie_keys: CookieKeys,
-    /// Seals receipts.
+    /// Key that encrypts receipts.
     pub receipt_key: ReceiptKey,
-    /// How many partitions the store has.
+    /// Number of partitions, which must equal that of the store.
     pub partitions: Partitions,
-    /// Where results are shown.
+    /// Base URL of the results site, for links.
     pub results_url: Option<String>,
-    /// How many threads.
+    /// Number of threads that serve requests.
     pub threads: usize,
-    /// How many connections at once.
+    /// Maximum number of open connections.
     pub max_connections: usize,
-    /// What keys of a Redis begin with.
+    /// Prefix of all keys in Redis.
     pub queue_prefix: String,
-    /// Take votes even if the queue may lose them.
+    /// Accept votes even if the queue may lose them.
     pub allow_volatile: bool,
-    /// How long requests in flight get at shutdown.
+    /// Time that requests in flight have to finish at shutdown.
     pub drain: std::time::Duration,
-    /// What is logged.
+    /// Filter of log messages.
     pub log: String,
-    /// How it is logged.
+    /// Format of log messages.
     pub log_format: LogFormat,
-    /// Where traces are sent, if anywhere.
+    /// Collector that traces are sent to, if any.
     pub traces: Option<Collector>,
 }
 
-/// An address that pages can link to.
+/// Parses the base URL of a site that pages link to.
 fn url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.contains(['"', '<', '>', ' ']) => {
             Ok(text.trim_end_matches('/').to_owned())
         }
-        _ => Err("give an address that starts with http:// or https://".to_owned()),
+        _ => {
+            Err("expected a URL that starts with http:// or https://, without spaces, quotes or <>"
+                .to_owned())
+        }
     }
 }
 
-/// The command line as given, and the settings of command line and environment.
+/// Parses the command line, and the settings in it and in the environment.
 ///
 /// # Errors
-/// For `--help`, `--version` and what can't be understood.
+/// Returns what to print and the exit code for `--help`, `--version` and invalid arguments.
 pub fn parse() -> Result<Parsed, CliExit> {
     Cli::new(
         "vote-frontend",
-        "Takes votes over HTTP and queues them, each acknowledged when it is on disk.",
+        "Accepts votes over HTTP, appends them to a queue, and acknowledges each once it is on disk.",
         SETTINGS,
     )
     .default_value(&settings::LISTEN, "127.0.0.1:8080")
@@ -101,10 +104,10 @@ pub fn parse() -> Result<Parsed, CliExit> {
 }
 
 impl Config {
-    /// The configuration of these settings.
+    /// Builds the configuration from the settings.
     ///
     /// # Errors
-    /// With everything that is wrong, each with the setting it is about.
+    /// Reports every invalid or missing setting by name.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let queue = settings.required(&settings::QUEUE, str::parse::<QueueAddress>);
         let listen = settings.required(&settings::LISTEN, str::parse);
@@ -128,7 +131,7 @@ impl Config {
         let config = || {
             let queue = queue?;
             Some(Self {
-                // A file or memory is one for the process; only a server has a connection for each thread.
+                // A queue in a file or in memory is opened once a process; only a server gets a connection per thread.
                 threads: if queue.is_server() { threads } else { 1 },
                 queue,
                 listen: listen?,

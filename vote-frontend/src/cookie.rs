@@ -1,11 +1,13 @@
-//! The voter's cookie: a random id, signed, so that nobody can make up voters by the million without asking for each.
+//! The voter's cookie: a random id with a signature, so that a client can't make up voters by the million but has to
+//! request a cookie for each.
 //!
 //! ```text
 //! vote-voter=1.<key id>.<id and latest cast_at>.<MAC>
 //! ```
 //!
-//! The version; 4 bytes that tell by which key it is signed, as hex; 16 bytes of id and 8 of the latest `cast_at`
-//! (microseconds, big-endian, 0 for none), and the first 16 bytes of HMAC-SHA256 over all before, both as base64url.
+//! The fields are the format version; the id of the signing key (4 bytes, hex); 16 bytes of voter id and 8 bytes of the
+//! latest `cast_at` (microseconds, big-endian, 0 for none), base64url; and the first 16 bytes of HMAC-SHA256 over
+//! everything before them, base64url.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -15,11 +17,12 @@ use vote_core::{Secret, Timestamp};
 
 use crate::identity::Identity;
 
-/// How long a browser keeps it: longer than any poll is open.
+/// How long a browser keeps the cookie: longer than any poll is open.
 const MAX_AGE_SECONDS: u32 = 365 * 24 * 3600;
+/// Bytes of the truncated MAC.
 const MAC: usize = 16;
 
-/// The keys that sign cookies: the first signs, all verify, so that they can be rotated.
+/// The keys for cookies: the first signs, all verify, so that keys can be rotated.
 #[derive(Debug, Clone)]
 pub struct CookieKeys {
     keys: Vec<Key>,
@@ -55,8 +58,8 @@ impl Key {
 }
 
 impl CookieKeys {
-    /// These keys; none if there is not one. With `tls` the cookie is sent over TLS only, and its name makes browsers
-    /// refuse one that a neighbouring site set.
+    /// Creates a set of keys; `None` if `secrets` is empty. With `tls`, browsers send the cookie over TLS only, and its
+    /// prefix `__Host-` makes them reject one that a neighbouring site has set.
     #[must_use]
     pub fn new(secrets: &[Secret], tls: bool) -> Option<Self> {
         let keys: Vec<Key> = secrets.iter().filter_map(Key::new).collect();
@@ -64,7 +67,7 @@ impl CookieKeys {
         (!keys.is_empty()).then_some(Self { keys, name, secure: tls })
     }
 
-    /// The voter of a request; none without a cookie, or with one that was not signed here or was changed.
+    /// Returns the voter of a request; `None` without a cookie, or if it was altered or signed with another key.
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> Option<Identity> {
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -72,7 +75,7 @@ impl CookieKeys {
             let (name, value) = pair.trim().split_once('=')?;
             (name == self.name).then_some(value)
         });
-        // A browser may send several of one name, of other paths; ours is the one that is signed.
+        // A browser may send several cookies of this name, set for other paths; ours is the one that verifies.
         values.filter_map(|value| self.verify(value)).next()
     }
 
@@ -92,7 +95,7 @@ impl CookieKeys {
         Some(Identity::known(*id, Timestamp::from_micros(latest).ok()))
     }
 
-    /// The header that gives the voter their cookie.
+    /// Returns the value of the `Set-Cookie` header for a voter.
     #[must_use]
     pub fn set(&self, voter: &Identity) -> Option<HeaderValue> {
         let key = self.keys.first()?;
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_is_read_back_among_other_cookies() {
+    fn a_cookie_is_read_back_among_others() {
         let mut voter = Identity::random().unwrap();
         assert_eq!(read(&keys(&[1]), &format!("a=b; {}; c=d", pair(&keys(&[1]), &voter))), Some(voter));
         voter.cast(Timestamp::MIN);
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn no_character_can_be_changed() {
+    fn any_changed_bit_invalidates_the_cookie() {
         let cookie = pair(&keys(&[1]), &Identity::random().unwrap());
         let start = cookie.find('=').unwrap() + 1;
         for i in start..cookie.len() {
@@ -161,7 +164,7 @@ mod tests {
         let voter = Identity::random().unwrap();
         let old = pair(&keys(&[1]), &voter);
         assert_eq!(read(&keys(&[2, 1]), &old), Some(voter), "the old key still verifies");
-        assert_eq!(read(&keys(&[1]), &pair(&keys(&[2, 1]), &voter)), None, "the first one signs");
+        assert_eq!(read(&keys(&[1]), &pair(&keys(&[2, 1]), &voter)), None, "the first key signs");
         assert_eq!(read(&keys(&[2]), &old), None);
     }
 
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_not_shown() {
+    fn debug_output_hides_the_keys() {
         assert!(!format!("{:?}", keys(&[1])).contains("01010101"));
     }
 }

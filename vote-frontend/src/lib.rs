@@ -1,13 +1,13 @@
-//! The frontend: takes votes over HTTP and queues them, each acknowledged when it is on disk.
+//! The frontend: accepts votes over HTTP, appends them to a queue, and acknowledges each once it is on disk.
 //!
-//! [`run`] serves on a listener; [`Frontend`] is the tower service itself, to be mounted in another server. The binary
-//! `vote-frontend` runs it once for each core, all on one port.
+//! [`run`] serves a listener; [`Frontend`] is the bare tower service, for use in another server. The binary
+//! `vote-frontend` calls [`run`] once per core, with all listeners on one port.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use vote_core::{
     Partitions, Queue,
-    intake::{Intake, IntakeOptions},
+    admission::{Admission, AdmissionOptions},
     queue::Layout,
     writer::Writer,
 };
@@ -22,80 +22,97 @@ pub mod metrics;
 mod pages;
 mod readiness;
 
-pub use app::{Frontend, Parts};
+pub use app::{Frontend, Site};
 pub use readiness::Readiness;
 
-/// How often the queue is looked at: whether it is there, durable and registered.
+/// Interval at which admission checks whether the queue is reachable, durable and active.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often it is measured whether votes are taken: somewhat more often than anybody asks.
+/// Interval at which the metrics on admission are updated: shorter than the usual interval between scrapes.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-/// The most votes of one flusher that wait for the disk: about a quarter of a second's worth.
+/// Maximum number of votes of one flusher that wait for the disk: about a quarter of a second's worth.
 const MAX_WAITING: usize = 16_384;
 
-/// How the frontend works.
+/// What the frontend is built from.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The queue that votes are appended to.
+    pub queue: Arc<dyn Queue>,
+    /// Polls, keys, links and the clock.
+    pub site: Site,
+    /// Readiness of the process, for the admin routes. Frontends of one process share it.
+    pub readiness: Readiness,
+}
+
+/// Settings of [`run`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many partitions: as many as the store has.
+    /// Number of partitions, which must equal that of the store.
     pub partitions: Partitions,
-    /// Take votes even if the queue may lose them. For a laptop.
+    /// Accept votes even if the queue may lose them. For a laptop.
     pub allow_volatile: bool,
     /// Limits of the HTTP server.
     pub limits: Limits,
-    /// The connections of the process.
+    /// Limit on open connections, shared by all frontends of the process.
     pub connections: Connections,
-    /// The requests in flight of the process.
+    /// Limits on requests in flight, shared by all frontends of the process.
     pub guards: Guards,
 }
 
-/// Keeps the metrics that say whether votes are taken, and for how many more there is room.
+/// Updates the metrics on admission, on the queue's memory and on the clock, until dropped.
 async fn measure(readiness: &Readiness) -> Infallible {
     loop {
         metrics::taking_votes(readiness.ready().is_ok());
         for (poll, unavailable) in readiness.polls() {
             metrics::poll_unavailable(poll, unavailable);
         }
-        if let Some(room) = readiness.room() {
-            metrics::room(room);
+        if let Some(usage) = readiness.usage() {
+            metrics::usage(usage);
+        }
+        if let Some(ahead) = readiness.clock_ahead_by() {
+            metrics::clock_difference(ahead);
+            readiness.warn_of_clock(ahead);
         }
         tokio::time::sleep(MEASURE_EVERY).await;
     }
 }
 
-/// Serves the frontend on a listener until shutdown, and then until all votes are answered.
+/// Serves the frontend on a listener until shutdown, then until all votes in flight are answered.
 ///
 /// # Errors
-/// When the listener fails for good.
+/// Fails if the listener fails for good, or if one of the frontend's tasks ends by itself, which is a bug.
 pub async fn run(
     listener: tokio::net::TcpListener,
-    queue: Arc<dyn Queue>,
     parts: Parts,
     options: Options,
-    readiness: Readiness,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let layout = Layout { partitions: options.partitions, fingerprint: parts.pepper.fingerprint() };
-    let intake = Intake::start(
+    let Parts { queue, site, readiness } = parts;
+    let layout = Layout { partitions: options.partitions, fingerprint: site.pepper.fingerprint() };
+    let admission = Admission::start(
         Arc::clone(&queue),
-        IntakeOptions {
+        AdmissionOptions {
             layout,
-            polls: Arc::clone(&parts.polls),
+            polls: Arc::clone(&site.polls),
             allow_volatile: options.allow_volatile,
             interval: LOOK_EVERY,
         },
     );
-    let watched = intake.clone();
-    readiness.add(intake.clone(), Arc::clone(&parts.polls), Arc::clone(&parts.clock));
-    let (writer, mut flusher) = Writer::start(queue, intake, MAX_WAITING, Arc::new(metrics::flushed));
-    let app = guard(Frontend::new(parts, writer), &options.guards);
+    let watched = admission.clone();
+    readiness.add(admission.clone(), Arc::clone(&site.polls), Arc::clone(&site.clock));
+    let (writer, mut flusher) = Writer::start(queue, admission, MAX_WAITING, Arc::new(metrics::flushed));
+    let app = guard(Frontend::new(site, writer), &options.guards);
     tokio::select! {
         served = serve(listener, app, options.limits, options.connections, shutdown) => served?,
         never = measure(&readiness) => match never {},
-        () = watched.ended() => return Err(io::Error::other("the task that watches the queue ended by itself, which is a bug")),
+        () = watched.ended() => {
+            return Err(io::Error::other("the task that watches the queue ended by itself, which is a bug: report it"));
+        }
         ended = &mut flusher => {
-            let why = ended.err().map(|e| format!(": {e}")).unwrap_or_default();
-            return Err(io::Error::other(format!("the task that writes votes ended by itself, which is a bug{why}")));
+            let why = ended.err().map(|e| format!(" ({e})")).unwrap_or_default();
+            let text = format!("the task that writes votes ended by itself, which is a bug: report it{why}");
+            return Err(io::Error::other(text));
         }
     }
-    // The last handle to the writer went with the service, so the flusher ends when it has flushed.
+    // The service held the last handle to the writer, so the flusher ends after its last flush.
     flusher.await.map_err(io::Error::other)
 }

@@ -1,10 +1,10 @@
-//! `vote-frontend`: wires Redis into the frontend, one thread for each core.
+//! `vote-frontend`: runs the frontend on a queue, with one thread per core.
 
 use std::{fmt::Display, process::ExitCode, sync::Arc};
 
 use vote_core::SystemClock;
 use vote_frontend::{
-    Options, Parts, Readiness,
+    Options, Parts, Readiness, Site,
     config::{self, Config},
 };
 use vote_service::{
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     };
     let format = parsed.settings.log_format();
     let fail = |error: &dyn Display, code: u8| {
-        telemetry::say_why_it_ends("vote-frontend", format, error);
+        telemetry::log_fatal("vote-frontend", format, error);
         ExitCode::from(code)
     };
     let config = match Config::from_settings(parsed.settings) {
@@ -57,7 +57,7 @@ fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
         connections: Connections::new(config.max_connections),
         guards: Guards::default(),
     };
-    let parts = Parts {
+    let site = Site {
         polls: Arc::clone(&config.polls),
         pepper: config.pepper.clone(),
         cookie_keys: config.cookie_keys.clone(),
@@ -65,13 +65,13 @@ fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
         results_url: config.results_url.clone(),
         clock: Arc::new(SystemClock),
     };
-    // All listen before one takes votes, so that an address in use is an error at once.
+    // Bind all listeners before any thread accepts votes, so that an address in use fails at once.
     let listeners = (0..config.threads)
         .map(|_| listen::listen(config.listen, config.threads > 1).map(|listener| Some(listener).into()))
         .collect::<Result<Vec<std::sync::Mutex<_>>, _>>()?;
     let admin_listener = std::sync::Mutex::new(Some(listen::listen(config.admin_listen, false)?));
     tracing::info!(
-        "taking votes on http://{} with {} thread(s), admin routes on {}",
+        "accepting votes on http://{} with {} thread(s), admin routes on {}",
         config.listen,
         config.threads,
         config.admin_listen
@@ -81,13 +81,13 @@ fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
     let stop = shutdown.clone();
     threads::run_per_core(config.threads, shutdown, move |thread| {
         let (shared, queue, prefix) = (Arc::clone(&shared), queue.clone(), prefix.clone());
-        let (parts, options, readiness, shutdown) =
-            (parts.clone(), options.clone(), readiness.clone(), stop.clone());
+        let (site, options, readiness, shutdown) =
+            (site.clone(), options.clone(), readiness.clone(), stop.clone());
         async move {
             let take = |slot: &std::sync::Mutex<Option<std::net::TcpListener>>| slot.lock().ok()?.take();
             if let Some(listener) = take(&shared.1) {
                 let (listener, ready) = (tokio::net::TcpListener::from_std(listener)?, readiness.clone());
-                // The admin routes answer while requests in flight are finished, and end with this thread's runtime.
+                // The admin routes keep answering while requests in flight finish, and end with this thread's runtime.
                 let stopping = shutdown.clone();
                 let ready = move || {
                     if stopping.is_requested() { Err("shutting down".to_owned()) } else { ready.ready() }
@@ -96,10 +96,11 @@ fn run(config: &Config, shutdown: &Shutdown) -> Result<(), BoxError> {
                 let admin = admin::Admin::new(ready).with_remarks(move || remarks.remarks());
                 tokio::spawn(admin::serve_as(listener, admin, Shutdown::new()));
             }
-            let listener = take(&shared.0[thread]).ok_or("a thread was started twice")?;
+            let listener =
+                take(&shared.0[thread]).ok_or("a thread was started twice, which is a bug: report it")?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let queue = queue.open(&prefix).await?;
-            vote_frontend::run(listener, queue, parts, options, readiness, shutdown).await?;
+            let parts = Parts { queue: queue.open(&prefix).await?, site, readiness };
+            vote_frontend::run(listener, parts, options, shutdown).await?;
             Ok::<(), BoxError>(())
         }
     })?;

@@ -1,10 +1,10 @@
-//! The frontend's metrics: names, units and meaning in one table.
+//! The frontend's metrics: names, units and help texts in one table.
 
 use metrics::{counter, gauge, histogram};
-use vote_core::{PollSlug, queue::Room, writer::Flush};
+use vote_core::{PollSlug, queue::Usage, writer::Flush};
 use vote_service::metrics::Metric;
 
-/// Why votes are refused: the codes of the problems that voters are told.
+/// Reasons for refused votes: the codes of the problems in the responses to voters.
 const REASONS: &[&str] = &[
     "body-too-large",
     "body-too-slow",
@@ -25,27 +25,32 @@ const REASONS: &[&str] = &[
 ];
 
 const ACCEPTED: Metric =
-    Metric::counter("vote_frontend_accepted_total", "Votes acknowledged: on disk in the queue");
+    Metric::counter("vote_frontend_accepted_total", "Votes acknowledged, each on disk in the queue");
 const REFUSED: Metric =
     Metric::counter("vote_frontend_refused_total", "Votes not acknowledged, by reason").by("reason", REASONS);
 const TAKING_VOTES: Metric = Metric::gauge(
     "vote_frontend_taking_votes",
-    "Whether votes are taken: the queue is there, durable and registered, and has one of the open polls, 1 or 0",
+    "1 if votes are accepted: the queue is reachable, durable and active, and knows at least one of the open polls, if \
+     there are any; else 0",
 );
 const POLL_UNAVAILABLE: Metric = Metric::gauge(
     "vote_frontend_poll_unavailable",
-    "Whether votes for a poll are refused since the queue does not know it, or has another definition of it, 1 or 0",
+    "1 if votes for the poll are refused because the queue does not know it or has another definition of it; else 0",
+);
+const CLOCK_DIFFERENCE: Metric = Metric::gauge(
+    "vote_frontend_clock_difference_seconds",
+    "How far this frontend's clock is ahead of the store's, computed from what workers record in the queue",
 );
 const QUEUE_USED: Metric = Metric::gauge(
     "vote_frontend_queue_used_bytes",
-    "Memory of the queue that counts against its limit: when it is full, votes are refused",
+    "Memory of the queue that counts towards its limit; at the limit, votes are refused",
 );
 const QUEUE_LIMIT: Metric =
-    Metric::gauge("vote_frontend_queue_limit_bytes", "How much there may be; infinite where nothing is set");
+    Metric::gauge("vote_frontend_queue_limit_bytes", "Memory limit of the queue; infinite if none is set");
 const FLUSH_ERRORS: Metric =
     Metric::counter("vote_frontend_flush_errors_total", "Flushes that the queue did not acknowledge");
 const FLUSH_SECONDS: Metric =
-    Metric::histogram("vote_frontend_flush_seconds", "From sending a flush to its answer");
+    Metric::histogram("vote_frontend_flush_seconds", "Time from sending a flush to its reply");
 const FLUSH_VOTES: Metric = Metric::histogram("vote_frontend_flush_votes", "Votes in a flush");
 const FLUSH_FRAMES: Metric = Metric::histogram("vote_frontend_flush_frames", "Frames in a flush");
 
@@ -54,6 +59,7 @@ const TABLE: &[Metric] = &[
     REFUSED,
     TAKING_VOTES,
     POLL_UNAVAILABLE,
+    CLOCK_DIFFERENCE,
     QUEUE_USED,
     QUEUE_LIMIT,
     FLUSH_ERRORS,
@@ -62,7 +68,7 @@ const TABLE: &[Metric] = &[
     FLUSH_FRAMES,
 ];
 
-/// Says what the metrics mean, for `/metrics`, and starts those that count. Call it after the recorder is installed.
+/// Registers the metrics with their help texts, and sets counters to 0. Call it after the recorder is installed.
 pub fn describe() {
     vote_service::metrics::describe(TABLE);
     taking_votes(false);
@@ -73,7 +79,7 @@ pub(crate) fn accepted() {
 }
 
 pub(crate) fn refused(reason: &'static str) {
-    debug_assert!(REASONS.contains(&reason), "{reason} is missing in the list of reasons");
+    debug_assert!(REASONS.contains(&reason), "reason {reason} is missing from REASONS");
     counter!(REFUSED.name, "reason" => reason).increment(1);
 }
 
@@ -85,9 +91,13 @@ pub(crate) fn poll_unavailable(poll: PollSlug, unavailable: bool) {
     gauge!(POLL_UNAVAILABLE.name, "poll" => poll.to_string()).set(f64::from(u8::from(unavailable)));
 }
 
-pub(crate) fn room(room: Room) {
-    gauge!(QUEUE_USED.name).set(room.used as f64);
-    gauge!(QUEUE_LIMIT.name).set(room.limit.map_or(f64::INFINITY, |limit| limit as f64));
+pub(crate) fn clock_difference(ahead: i64) {
+    gauge!(CLOCK_DIFFERENCE.name).set(ahead as f64 / 1e6);
+}
+
+pub(crate) fn usage(usage: Usage) {
+    gauge!(QUEUE_USED.name).set(usage.used as f64);
+    gauge!(QUEUE_LIMIT.name).set(usage.limit.map_or(f64::INFINITY, |limit| limit as f64));
 }
 
 pub(crate) fn flushed(flush: Flush) {

@@ -1,4 +1,4 @@
-//! What a voter sees. Plain HTML that works without a script.
+//! HTML pages for voters. They work without scripts.
 
 use std::{collections::HashMap, fmt::Write};
 
@@ -7,7 +7,7 @@ use vote_service::respond::escape_html;
 
 const STYLE: &str = include_str!("style.css");
 
-/// Pages made once: they are what most requests get.
+/// Pages rendered once, since most requests are for them.
 #[derive(Debug)]
 pub(crate) struct Pages {
     polls: HashMap<PollSlug, String>,
@@ -33,7 +33,7 @@ impl Pages {
         self.list.clone()
     }
 
-    /// The poll, to vote in; or why that can't be done now.
+    /// Returns the voting form of a poll, or the reason why the poll is not open.
     pub(crate) fn poll(
         &self,
         poll: &Poll,
@@ -51,15 +51,15 @@ impl Pages {
     }
 }
 
-/// The poll, for a browser that sent a vote without a cookie, and has one now.
+/// Returns the voting form for a browser that sent a vote without a cookie, and gets one with this page.
 pub(crate) fn vote_again(poll: &Poll) -> String {
     let note = "<p class=note role=alert>Your vote was <strong>not counted</strong>: your browser did not send the \
-                cookie that tells voters apart. It has one now, so please vote again. If you see this again, allow \
-                cookies for this site.</p>";
+                cookie that tells voters apart. It has one now, so please vote again. If you see this message again, \
+                allow cookies for this site.</p>";
     page(&poll.title, &form(poll, note))
 }
 
-/// Why a poll takes no votes now.
+/// Returns the sentence that tells a voter why a poll is not open.
 pub(crate) fn shut(poll: &Poll, phase: Phase, closes_at: Option<Timestamp>, now: Timestamp) -> String {
     match (phase, poll.opens_at, closes_at) {
         (Phase::NotYetOpen, Some(at), _) => format!("This poll opens at {at}."),
@@ -67,11 +67,11 @@ pub(crate) fn shut(poll: &Poll, phase: Phase, closes_at: Option<Timestamp>, now:
             format!("This poll closed at {at}. Thank you for your interest.")
         }
         (Phase::Closed, ..) => "This poll is closed. Thank you for your interest.".to_owned(),
-        _ => "This poll takes no votes now.".to_owned(),
+        _ => "This poll does not accept votes at the moment.".to_owned(),
     }
 }
 
-/// What a voter gets for a vote.
+/// Returns the receipt page of an accepted vote.
 pub(crate) fn receipt(poll: &Poll, receipt: &str, results_url: Option<&str>) -> String {
     let title = escape_html(&poll.title);
     let mut body = format!(
@@ -81,13 +81,13 @@ pub(crate) fn receipt(poll: &Poll, receipt: &str, results_url: Option<&str>) -> 
         let (url, slug) = (escape_html(url), poll.slug);
         let _ = write!(
             body,
-            "<p><a href=\"{url}/receipts/{receipt}\">See whether it is counted</a><br>\
+            "<p><a href=\"{url}/receipts/{receipt}\">Check whether it has been counted</a><br>\
              <a href=\"{url}/polls/{slug}\">See the results</a></p>"
         );
     }
     let _ = write!(
         body,
-        "<p class=small>Keep the address of this page: it is your receipt. It shows neither who you are nor what you \
+        "<p class=small>Keep the address of this page: it is your receipt. It reveals neither who you are nor what you \
          chose.</p>"
     );
     page("Your vote is in", &body)
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_wrote_is_escaped() {
+    fn text_from_the_file_of_polls_is_escaped() {
         let file = r#"
             [[poll]]
             slug = "p"

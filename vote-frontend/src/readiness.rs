@@ -1,72 +1,85 @@
-//! Whether the frontends of a process take votes, and for which polls they do not.
+//! Readiness of a process: whether its frontends accept votes, and for which polls they do not.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use vote_core::{
     Clock, PollSlug, Polls,
-    intake::{Intake, IntakeState, PollAdmission},
+    admission::{Admission, AdmissionState, PollAdmission},
     poll::Phase,
-    queue::Room,
+    queue::Usage,
 };
 
-/// Whether all of a process' frontends take votes, for the admin routes. Clones are the same.
+/// Readiness of all frontends of a process, for the admin routes. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     expected: usize,
     frontends: Arc<Mutex<Vec<Watched>>>,
+    /// Whether the last log message on the clock said that it is wrong.
+    warned: Arc<AtomicBool>,
 }
 
-/// One frontend.
+/// Difference between this clock and the store's above which a warning is due.
+const WARN_AT: Duration = Duration::from_secs(2);
+
+/// One frontend of the process.
 #[derive(Debug)]
 struct Watched {
-    intake: Intake,
+    admission: Admission,
     polls: Arc<Polls>,
     clock: Arc<dyn Clock>,
 }
 
 impl Readiness {
-    /// Of so many frontends, which are one a thread.
+    /// Creates the readiness of a process with this number of frontends, one per thread.
     #[must_use]
     pub fn of(frontends: usize) -> Self {
-        Self { expected: frontends, frontends: Arc::default() }
+        Self { expected: frontends, frontends: Arc::default(), warned: Arc::default() }
     }
 
-    pub(crate) fn add(&self, intake: Intake, polls: Arc<Polls>, clock: Arc<dyn Clock>) {
-        self.lock().push(Watched { intake, polls, clock });
+    pub(crate) fn add(&self, admission: Admission, polls: Arc<Polls>, clock: Arc<dyn Clock>) {
+        self.lock().push(Watched { admission, polls, clock });
     }
 
-    /// `Ok` when all take votes, be it not for every poll: see [`remarks`](Self::remarks).
+    /// Succeeds if all frontends accept votes, even if not for every poll: see [`remarks`](Self::remarks).
     ///
     /// # Errors
-    /// Why one does not, or that it takes votes for none of the polls that are open now.
+    /// Returns the reason why a frontend accepts no votes at all, or none for any of the polls that are open now.
     pub fn ready(&self) -> Result<(), String> {
         let frontends = self.lock();
         if frontends.len() < self.expected {
             return Err("starting".to_owned());
         }
         for frontend in &*frontends {
-            if let IntakeState::Shut(reason) = frontend.intake.state() {
+            if let AdmissionState::Closed(reason) = frontend.admission.state() {
                 return Err(reason);
             }
         }
-        match frontends.iter().find_map(Watched::takes_none) {
-            Some(refused) => Err(format!("votes are taken for none of the open polls: {refused}")),
+        match frontends.iter().find_map(Watched::accepts_none) {
+            Some(refused) => Err(format!("no votes are accepted for any open poll: {refused}")),
             None => Ok(()),
         }
     }
 
-    /// For which polls no votes are taken, and why; none if there are no such polls.
+    /// Returns what is wrong although votes are accepted: polls for which they are not, and a clock that differs from
+    /// the store's by more than 2 s. `None` if nothing is wrong.
     #[must_use]
     pub fn remarks(&self) -> Option<String> {
         let refused: BTreeMap<_, _> = self.lock().iter().flat_map(Watched::refused).collect();
-        (!refused.is_empty()).then(|| format!("no votes are taken for {}", Refused(&refused)))
+        let polls = (!refused.is_empty()).then(|| format!("no votes are accepted for {}", Refused(&refused)));
+        let clock = self.clock_ahead_by().filter(is_wrong).map(clock_text);
+        let remarks: Vec<_> = polls.into_iter().chain(clock).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 
-    /// Each poll, and whether one of the frontends refuses votes for it since its queue does not have it as the file
+    /// Returns for each poll whether a frontend refuses votes for it because the queue does not have it as the file
     /// defines it.
     pub(crate) fn polls(&self) -> BTreeMap<PollSlug, bool> {
         let mut polls = BTreeMap::new();
@@ -79,9 +92,24 @@ impl Readiness {
         polls
     }
 
-    /// How full the queue is, which is the same one for all.
-    pub(crate) fn room(&self) -> Option<Room> {
-        self.lock().iter().find_map(|frontend| frontend.intake.room())
+    /// Returns by how many microseconds this process's clock is ahead of the store's, if known.
+    pub(crate) fn clock_ahead_by(&self) -> Option<i64> {
+        self.lock().iter().find_map(|frontend| frontend.admission.clock_ahead_by(&*frontend.clock))
+    }
+
+    /// Logs when the clock becomes wrong, and when it is right again.
+    pub(crate) fn warn_of_clock(&self, ahead: i64) {
+        let wrong = is_wrong(&ahead);
+        match (self.warned.swap(wrong, Ordering::Relaxed), wrong) {
+            (false, true) => tracing::warn!("{}", clock_text(ahead)),
+            (true, false) => tracing::info!("this frontend's clock agrees with the store's clock again"),
+            _ => {}
+        }
+    }
+
+    /// Returns the memory usage of the queue, which all frontends share.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.lock().iter().find_map(|frontend| frontend.admission.usage())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Watched>> {
@@ -89,22 +117,34 @@ impl Readiness {
     }
 }
 
+fn is_wrong(ahead: &i64) -> bool {
+    Duration::from_micros(ahead.unsigned_abs()) > WARN_AT
+}
+
+fn clock_text(ahead: i64) -> String {
+    format!(
+        "this frontend's clock differs from the store's by {:.1} s: votes get wrong timestamps, and polls open and \
+         close at the wrong time; synchronise the clock of this machine",
+        ahead as f64 / 1e6
+    )
+}
+
 impl Watched {
-    /// The polls that are not closed and that the queue does not have as the file defines them.
+    /// Returns the polls that are not closed and that the queue does not have as the file defines them.
     fn refused(&self) -> BTreeMap<PollSlug, PollAdmission> {
         let now = self.clock.now();
-        let not_closed = self.polls.iter().filter(|poll| self.intake.phase(poll, now) != Phase::Closed);
+        let not_closed = self.polls.iter().filter(|poll| self.admission.phase(poll, now) != Phase::Closed);
         let refused = not_closed.filter_map(|poll| {
-            let admission = self.intake.admission(poll.slug)?;
-            (admission != PollAdmission::Taken).then_some((poll.slug, admission))
+            let admission = self.admission.poll_admission(poll.slug)?;
+            (admission != PollAdmission::Accepted).then_some((poll.slug, admission))
         });
         refused.collect()
     }
 
-    /// The open polls, if there are some and votes are taken for none of them.
-    fn takes_none(&self) -> Option<String> {
+    /// Returns the open polls with the reasons, if there are any and votes are accepted for none of them.
+    fn accepts_none(&self) -> Option<String> {
         let now = self.clock.now();
-        let open = self.polls.iter().filter(|poll| self.intake.phase(poll, now) == Phase::Open);
+        let open = self.polls.iter().filter(|poll| self.admission.phase(poll, now) == Phase::Open);
         let refused = self.refused();
         let mut open = open.peekable();
         open.peek()?;
@@ -112,7 +152,7 @@ impl Watched {
     }
 }
 
-/// Polls, each with why votes for it are refused.
+/// Formats polls, each with the reason why votes for it are refused.
 struct Refused<'a>(&'a BTreeMap<PollSlug, PollAdmission>);
 
 impl fmt::Display for Refused<'_> {
@@ -122,7 +162,10 @@ impl fmt::Display for Refused<'_> {
             write!(f, "{comma}poll {poll} ")?;
             match admission {
                 PollAdmission::Differs { file, queue } => {
-                    write!(f, "(the file defines it otherwise, digest {file}, than the queue, {queue})")?;
+                    write!(
+                        f,
+                        "(the frontend's file and the queue define it differently: digests {file} and {queue})"
+                    )?;
                 }
                 _ => write!(f, "(no worker has recorded it in the queue yet)")?,
             }

@@ -1,4 +1,4 @@
-//! The routes, as a tower service that can be mounted in any server.
+//! The public routes, as a tower service that any server can mount.
 
 use std::{
     convert::Infallible,
@@ -30,15 +30,15 @@ use crate::{
     state::{Stale, State, View},
 };
 
-/// The public routes of the results service. Clones share what they know and their limits.
+/// The public routes of the results service. Clones share their state and their limits.
 #[derive(Debug, Clone)]
 pub struct Results {
     shared: Arc<Shared>,
     streams: Arc<Streams>,
 }
 
-/// What is shown comes from `latest`, that is from [`PublicFigures`](crate::PublicFigures); the store itself is out of
-/// reach but for looking up a receipt.
+/// State shared by all requests. Routes show what is in `latest`, which is made of
+/// [`PublicFigures`](crate::PublicFigures); they reach the store only to look up a receipt.
 #[derive(Debug)]
 struct Shared {
     polls: Arc<Polls>,
@@ -49,13 +49,13 @@ struct Shared {
     live_js: Cached,
 }
 
-/// Whether errors are better told in JSON: the path names a format, or the headers ask for it.
+/// Whether errors are sent as JSON: if the path names that format or the headers ask for it.
 fn wants_json(route: Route, headers: &HeaderMap) -> bool {
     matches!(route, Route::StatusJson | Route::PollJson) || respond::wants_json(headers)
 }
 
 impl Results {
-    /// The routes, showing what a poller found last.
+    /// Creates the routes, which show the latest state that a poller published.
     #[must_use]
     pub fn new(parts: Parts, latest: Latest) -> Self {
         let live_js = Cached::new(pages::LIVE_JS);
@@ -65,8 +65,9 @@ impl Results {
         Self { shared: Arc::new(shared), streams: Arc::new(Streams::new(events::MAX_STREAMS)) }
     }
 
-    /// Allows that many [event streams](crate::events) at a time, over all clones made from here on;
-    /// [`MAX_STREAMS`](events::MAX_STREAMS) unless set. Each holds a connection, so it should be fewer than those.
+    /// Sets the maximum number of concurrent [event streams](crate::events), shared by all clones made from now on; the
+    /// default is [`MAX_STREAMS`](events::MAX_STREAMS). Each stream holds a connection, so choose a lower number than
+    /// that of connections.
     #[must_use]
     pub fn max_event_streams(self, max: usize) -> Self {
         Self { streams: Arc::new(Streams::new(max)), ..self }
@@ -100,7 +101,7 @@ impl<B> Service<Request<B>> for Results {
     }
 }
 
-/// For HEAD: what GET would say, its length too, but nothing of it.
+/// Removes the body for HEAD, and keeps the headers that GET would send, including the length.
 fn without_body(response: &mut Response<Body>) {
     let length = response.body().size_hint().exact();
     if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
@@ -120,7 +121,10 @@ impl Results {
 
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Body> {
         let Some((route, parameter)) = Route::of(path) else {
-            return respond::problem(respond::wants_json(headers), not_found("Nothing is at this address."));
+            return respond::problem(
+                respond::wants_json(headers),
+                not_found("There is no page at this address."),
+            );
         };
         let answer = match (route, method) {
             (_, method) if !matches!(*method, Method::GET | Method::HEAD) => Err(wrong_method()),
@@ -134,7 +138,7 @@ impl Results {
                 Ok(view.json.respond(headers, "application/json", caching::RESULTS))
             }),
             (Route::PollCsv, _) => self.poll(parameter, |_, view, _| csv(view, headers)),
-            // A stream that nobody reads would take the place of one that somebody does.
+            // HEAD must not take a stream permit: the stream would never be read.
             (Route::PollEvents, &Method::HEAD) => self.poll(parameter, |_, _, _| Ok(events::head())),
             (Route::PollEvents, _) => {
                 self.poll(parameter, |poll, _, _| self.streams.open(poll.slug, self.latest().subscribe()))
@@ -157,7 +161,7 @@ impl Results {
     }
 
     fn live_js(&self, headers: &HeaderMap) -> Response<Body> {
-        // Short, since its name says nothing of its version.
+        // A short lifetime, since the file name carries no version.
         let cache = HeaderValue::from_static("public, max-age=60");
         self.shared.live_js.respond(headers, "text/javascript; charset=utf-8", cache)
     }
@@ -169,13 +173,13 @@ impl Results {
         })
     }
 
-    /// An answer of a poll, if the file has it and it was read.
+    /// Answers with the view of a poll, if the file has the poll and the store has been read.
     fn poll(
         &self,
         slug: &str,
         answer: impl FnOnce(&Definition, &View, Option<&Stale>) -> Result<Response<Body>, Problem>,
     ) -> Result<Response<Body>, Problem> {
-        let poll = self.polls().get(slug).ok_or_else(|| not_found("There is no such poll here."))?;
+        let poll = self.polls().get(slug).ok_or_else(|| not_found("There is no such poll on this site."))?;
         let state = self.latest().state();
         let view = state.view(slug).ok_or_else(|| not_read_yet(&state))?;
         answer(poll, view, state.stale.as_ref())
@@ -220,8 +224,9 @@ impl Results {
 
 fn csv(view: &View, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
     let Some(csv) = &view.csv else {
-        let detail = "The results of this poll are published when it is closed and every vote is counted.";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "withheld", "Not yet", detail));
+        let detail =
+            "The results of this poll will be published once it has closed and every vote has been counted.";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "withheld", "Not published yet", detail));
     };
     let mut response = csv.respond(headers, "text/csv; charset=utf-8; header=present", caching::RESULTS);
     if let Ok(name) = HeaderValue::try_from(format!("attachment; filename=\"{}.csv\"", view.snapshot.poll)) {
@@ -240,14 +245,14 @@ fn not_found(detail: &'static str) -> Problem {
 }
 
 fn wrong_method() -> Problem {
-    let detail = "Results can only be read: use GET or HEAD. Votes are taken elsewhere.";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not possible here", detail)
+    let detail = "Results are read-only: use GET or HEAD. Votes are cast on the voting site.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
 }
 
 fn not_read_yet(state: &State) -> Problem {
     let reason = match &state.stale {
         Some(stale) => stale.reason.clone(),
-        None => "The service has just been started.".to_owned(),
+        None => "The service has just started and has not read the store yet.".to_owned(),
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "No results yet", reason).retry_after(2)
 }

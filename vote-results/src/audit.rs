@@ -1,36 +1,36 @@
-//! `vote-results audit`: whether every accepted vote is accounted for. What it compares is in [`vote_core::audit`].
+//! `vote-results audit`: checks that every accepted vote is accounted for. The checks: [`vote_core::count::audit`].
 
 use std::fmt::Write;
 
 use vote_core::{
     PollSlug, StoreReader,
-    audit::{self, Audit, PollAudit, PollState, Verdict},
+    count::audit::{self, Audit, PollAudit, PollState, Verdict},
     store::StoreError,
 };
 
-/// What the program exits with when the store can't be read (`EX_UNAVAILABLE` of sysexits.h): neither good nor bad news.
+/// Exit code if the store can't be read (`EX_UNAVAILABLE` of sysexits.h): it says nothing about the votes.
 pub const EX_UNAVAILABLE: u8 = 69;
 
-/// Audits the store as of one moment of its own clock, its votes counted row by row.
+/// Audits one snapshot of the store, including a count of all ballots row by row; `only` restricts it to one poll.
 ///
 /// # Errors
-/// When the store can't be read, or has no such poll.
+/// Fails if the store can't be read or does not have the poll.
 pub async fn audit(store: &dyn StoreReader, only: Option<PollSlug>) -> Result<Audit, StoreError> {
-    let books = store.snapshot().await?.books(true).await?;
+    let accounts = store.snapshot().await?.accounts(true).await?;
     if let Some(poll) = only
-        && !books.polls.iter().any(|known| known.slug == poll)
+        && !accounts.polls.iter().any(|known| known.slug == poll)
     {
-        return Err(StoreError::NotPrepared(format!("there is no poll {poll} in the store")));
+        return Err(StoreError::NotPrepared(format!("the store has no poll {poll}")));
     }
-    Ok(audit::audit(&books, only))
+    Ok(audit::audit(&accounts, only))
 }
 
-/// For people: a table for each poll, then what is wrong and what is still to come.
+/// Formats an audit for people: a table per poll, then all problems and everything outstanding.
 #[must_use]
 pub fn table(audit: &Audit) -> String {
     let mut text = String::new();
     for poll in &audit.polls {
-        // Writing to a string does not fail.
+        // Writing to a String can't fail.
         let _ = write_poll(&mut text, poll);
     }
     let _ = verdict(&mut text, audit);
@@ -44,17 +44,18 @@ const COLUMNS: [&str; 9] = [
     "quarantined",
     "queued",
     "reread",
-    "of them new",
-    "set aside",
+    "reread new",
+    "reread quarantined",
     "reported",
 ];
 
 fn write_poll(text: &mut String, poll: &PollAudit) -> std::fmt::Result {
     let state = match poll.state {
         PollState::Open => "open",
+        PollState::Withdrawn => "withdrawn, to be replaced by another definition",
         PollState::Closed => "closed, not final yet",
         PollState::Final => "final",
-        PollState::Unregistered => "not registered: its votes are set aside until it is",
+        PollState::Unregistered => "not registered: its votes are quarantined until it is",
     };
     writeln!(text, "Poll {} ({state})", poll.poll.escape_debug())?;
     for moved in &poll.reschedules {
@@ -75,18 +76,19 @@ fn write_poll(text: &mut String, poll: &PollAudit) -> std::fmt::Result {
         }
         write!(text, "  {:>12}  {queued:>12}", f.quarantined)?;
         write!(text, "  {:>12}  {:>12}", f.reread, f.reread_new)?;
-        write!(text, "  {:>12}  {:>12}", f.reread_quarantined, queue.reported)?;
+        write!(text, "  {:>18}  {:>12}", f.reread_quarantined, queue.reported)?;
         let complete = if queue.complete { ", sealed and read to the seal" } else { "" };
         let reason = if queue.reason.is_empty() { String::new() } else { format!(": {}", queue.reason) };
-        writeln!(text, "  {} at {}, seen {}{complete}{reason}", queue.state, queue.address, queue.seen_at)?;
+        let state = queue.state.as_str();
+        writeln!(text, "  {state} at {}, last seen {}{complete}{reason}", queue.address, queue.seen_at)?;
     }
     let f = &poll.total;
     let reported: u64 = poll.queues.iter().map(|queue| queue.reported).sum();
-    write!(text, "  {:<32}  {:>12}  {:>12}  {:>12}", "together", f.accepted, f.new_voters, f.superseded)?;
+    write!(text, "  {:<32}  {:>12}  {:>12}  {:>12}", "all queues", f.accepted, f.new_voters, f.superseded)?;
     write!(text, "  {:>12}  {:>12}  {:>12}", f.quarantined, f.queued, f.reread)?;
-    writeln!(text, "  {:>12}  {:>12}  {reported:>12}", f.reread_new, f.reread_quarantined)?;
-    let rows = poll.rows.map_or_else(|| "not counted".to_owned(), |rows| rows.to_string());
-    writeln!(text, "  standing votes: {rows} rows, {} by the tally\n", poll.tally)
+    writeln!(text, "  {:>12}  {:>18}  {reported:>12}", f.reread_new, f.reread_quarantined)?;
+    let rows = poll.rows.map_or_else(|| "rows not counted".to_owned(), |rows| format!("{rows} rows"));
+    writeln!(text, "  effective ballots: {} in the tally, {rows}\n", poll.tally)
 }
 
 fn verdict(text: &mut String, audit: &Audit) -> std::fmt::Result {
@@ -98,16 +100,16 @@ fn verdict(text: &mut String, audit: &Audit) -> std::fmt::Result {
     }
     let meaning = match audit.verdict {
         Verdict::Holds => {
-            "every accepted vote is accounted for, and none waited when its queue was last seen"
+            "every accepted vote is accounted for, and no queue had a backlog when it was last seen"
         }
         Verdict::NotDrained => {
-            "every vote that was read is accounted for; not all are read, or not all is known"
+            "every vote read so far is accounted for, but votes are outstanding or a queue was not heard of"
         }
-        Verdict::Broken => "the books do not add up, or votes were lost",
+        Verdict::Broken => "accounting errors, or lost votes",
     };
     writeln!(
         text,
-        "The audit of {} {}: {meaning}.",
+        "The audit as of {} {}: {meaning}.",
         audit.taken_at,
         match audit.verdict {
             Verdict::Holds => "holds",

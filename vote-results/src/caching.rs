@@ -1,4 +1,4 @@
-//! Bytes with a name for their content (`ETag`), so that who has them need not get them again.
+//! Response bodies with an entity tag (`ETag`), so that a client can revalidate its copy instead of fetching it again.
 
 use bytes::Bytes;
 use http::{
@@ -8,12 +8,12 @@ use http::{
 use sha2::{Digest, Sha256};
 use vote_service::{Body, body};
 
-/// Results may be a second old: that is how often they are read, so a cache in front takes nothing from anybody.
+/// `Cache-Control` of results. The store is read once a second, so a cache in front adds at most one more.
 pub(crate) const RESULTS: HeaderValue = HeaderValue::from_static("public, max-age=1");
-/// What only one person may see, or what may be otherwise the next moment.
+/// `Cache-Control` of responses for one person only, and of responses that may change at any moment.
 pub(crate) const NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Bytes and their strong entity tag, the same on every process that has the same bytes.
+/// Bytes and their strong entity tag. The tag is derived from the bytes, so all processes agree on it.
 #[derive(Debug, Clone)]
 pub struct Cached {
     bytes: Bytes,
@@ -41,7 +41,7 @@ impl Cached {
         &self.bytes
     }
 
-    /// The bytes, or "not modified" (304) for who has them.
+    /// Responds with the bytes, or with 304 (Not Modified) if the client already has them.
     pub(crate) fn respond(
         &self,
         request: &HeaderMap,
@@ -62,7 +62,7 @@ impl Cached {
         response
     }
 
-    /// RFC 9110, section 13.1.2: compared weakly, and `*` stands for anything.
+    /// Whether `If-None-Match` names the tag. RFC 9110, section 13.1.2: tags are compared weakly, and `*` matches any.
     fn is_known(&self, request: &HeaderMap) -> bool {
         request.get_all(IF_NONE_MATCH).iter().any(|value| {
             value
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_bytes_does_not_get_them_again() {
+    fn a_matching_tag_is_answered_with_not_modified() {
         let cached = Cached::new("cats");
         let tag = cached.etag.to_str().unwrap().to_owned();
         for known in
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_others_gets_them() {
+    fn any_other_tag_is_answered_with_the_bytes() {
         let cached = Cached::new("cats");
         let other = Cached::new("dogs").etag.to_str().unwrap().to_owned();
         for unknown in [&[][..], &[other.as_str()], &["\"\""]] {

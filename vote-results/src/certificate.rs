@@ -1,19 +1,23 @@
-//! `vote-results certify` and `verify`: the outcome of a poll as a folder that proves itself, without a database.
+//! `vote-results certify` and `verify`: the result of a poll as a folder that can be verified without a database.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | [`ballots.csv`](files::BALLOTS) | every standing ballot, sorted by voter key |
-//! | [`certificate.html`](files::PAGE) | the same as the next for people, to be printed |
-//! | [`certificate.json`](files::CERTIFICATE) | the [`Certificate`]: poll, result, audit, and the SHA-256 of the two above |
-//! | [`certificate.sig`](files::SIGNATURE) | the Ed25519 signature of that file, which thus covers all three |
-//! | [`public-key.pem`](files::PUBLIC_KEY) | a copy of the key to check it with, which nobody should trust unseen |
+//! | [`ballots.csv`](files::BALLOTS) | all effective ballots, sorted by voter key |
+//! | [`certificate.html`](files::PAGE) | the content of `certificate.json` for people, to be printed |
+//! | [`certificate.json`](files::CERTIFICATE) | the [`Certificate`]: poll, result, audit, SHA-256 of both files above |
+//! | [`certificate.sig`](files::SIGNATURE) | the Ed25519 signature of `certificate.json`, which thus covers all three |
+//! | [`public-key.pem`](files::PUBLIC_KEY) | a copy of the public key, to be compared with one from a trusted source |
 //!
-//! [`certify`](certify()) reads the store as of one moment and writes the folder; [`verify`](verify()) counts the
-//! ballots again and compares every sum. What both are made of is pure: [`ballots`] over any reader and writer,
-//! [`verdict`], [`check`], [`page`]. How to use and check a certificate: `docs/certificate.md`.
+//! [`certify`](certify()) reads one snapshot of the store and writes the folder; [`verify`](verify()) recounts the
+//! ballots and checks every sum. The building blocks are pure: [`ballots`], over any reader and writer, [`verdict`],
+//! [`check`] and [`page`]. How to use and check a certificate: `docs/certificate.md`.
 
 use serde::{Deserialize, Serialize};
-use vote_core::{Keep, OptionSlug, PollOption, PollSlug, audit::Audit, poll::Voters};
+use vote_core::{
+    Keep, OptionSlug, PollOption, PollSlug,
+    count::audit::{Audit, Finding},
+    poll::Voters,
+};
 
 pub mod ballots;
 pub mod certify;
@@ -29,68 +33,68 @@ pub mod verify;
 
 pub use certify::{Build, CertifyError, Request, certify};
 pub use key::{KeyError, PrivateKey, PublicKey};
-pub use verify::{Wrong, verify};
+pub use verify::{VerifyError, verify};
 
-/// The version of the format that this version of the program writes and reads. Whatever is added to, or taken from,
-/// [`Certificate`] or what it holds is a new version.
-pub const FORMAT: u32 = 2;
+/// Version of the format that this version of the program writes and reads. Any field that is added to or removed from
+/// [`Certificate`] or its parts requires a new version, and so does any new code of a [`Finding`].
+pub const FORMAT: u32 = 3;
 
-/// The most bytes a `certificate.json` may have: room for ten thousand queues.
+/// Maximum size of `certificate.json` in bytes: enough for ten thousand queues.
 pub const MAX_CERTIFICATE: usize = 8 << 20;
 
-/// The names of the files.
+/// Names of the files.
 pub mod files {
-    /// The ballots.
+    /// The list of ballots.
     pub const BALLOTS: &str = "ballots.csv";
     /// The certificate for programs.
     pub const CERTIFICATE: &str = "certificate.json";
     /// The certificate for people.
     pub const PAGE: &str = "certificate.html";
-    /// The signature.
+    /// The signature of the certificate for programs.
     pub const SIGNATURE: &str = "certificate.sig";
-    /// The key to check it with.
+    /// The public key that verifies the signature.
     pub const PUBLIC_KEY: &str = "public-key.pem";
 }
 
-/// `certificate.json`. Times are RFC 3339 in UTC; within the audit they are microseconds since 1970.
+/// The content of `certificate.json`. Times are RFC 3339 in UTC; in the audit they are microseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// [`FORMAT`].
+    /// Version of the format, [`FORMAT`].
     pub format: u32,
-    /// What wrote it.
+    /// The program that wrote the certificate.
     pub software: Software,
-    /// When its ballots and figures were read.
+    /// Time of the snapshot that ballots and figures were read from.
     pub created_at: String,
-    /// What was asked.
+    /// The question and the rules of the count.
     pub poll: PollDefinition,
-    /// When the poll stopped taking votes.
+    /// Time at which the poll closed.
     pub closed_at: Option<String>,
-    /// When its count became final.
+    /// Time at which the count became final.
     pub final_at: Option<String>,
     /// Whether the count is complete.
-    pub status: Status,
-    /// What was still to come when it was forced.
-    pub outstanding: Vec<String>,
-    /// What contradicted what when it was forced.
-    pub problems: Vec<String>,
-    /// The outcome, counted from the ballots as they were written.
+    pub status: CertificateStatus,
+    /// Everything outstanding, if the certificate was forced.
+    pub outstanding: Vec<Finding>,
+    /// All accounting errors, if the certificate was forced.
+    pub problems: Vec<Finding>,
+    /// The result, counted from the ballots while they were written.
     pub result: VoteResult,
-    /// The file of ballots.
+    /// Name, length and hash of the list of ballots.
     pub ballots: BallotFile,
-    /// The page.
+    /// Name and hash of the page for people.
     pub page: File,
-    /// What became of every vote that was accepted.
+    /// The audit of the poll: the accounts of all accepted votes.
     pub audit: Audit,
 }
 
-/// Whether a certificate is of a complete count.
+/// Whether the certified count is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Status {
+pub enum CertificateStatus {
     /// The poll was final and its audit held.
     Final,
-    /// It was written though votes were outstanding, or the books did not add up.
+    /// The certificate was forced although votes were outstanding or there were accounting errors.
     Forced,
 }
 
@@ -98,102 +102,89 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Software {
-    /// Its name.
+    /// Name of the program.
     pub name: String,
-    /// Its version.
+    /// Version of the program.
     pub version: String,
-    /// The commit it was built from, if that was said at its build.
+    /// The commit that the program was built from, if it was specified at build time.
     pub commit: Option<String>,
 }
 
-/// What was asked, and how it was counted.
+/// The definition of a poll: the question and the rules of the count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PollDefinition {
-    /// Its name.
+    /// Slug of the poll: its name in addresses and files.
     pub slug: PollSlug,
-    /// The question.
+    /// Title of the poll: the question.
     pub title: String,
-    /// What could be chosen, in the order of registration.
+    /// The options, in the order of registration.
     pub options: Vec<PollOption>,
-    /// Which of a voter's votes stands.
+    /// Rule that picks the effective ballot of a voter.
     pub keep: Keep,
-    /// How voters were told apart.
+    /// How voters were identified.
     pub voters: Voters,
 }
 
-/// The outcome.
+/// The result of a poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VoteResult {
-    /// Voters whose vote stands.
+    /// Number of effective ballots, one per voter.
     pub total: u64,
-    /// Of these, those for each option.
-    pub options: Vec<OptionVotes>,
+    /// Number of effective ballots per option.
+    pub options: Vec<CertifiedVotes>,
 }
 
-/// The votes of an option.
+/// The votes for an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OptionVotes {
-    /// Its name.
+pub struct CertifiedVotes {
+    /// Slug of the option.
     pub option: OptionSlug,
-    /// Voters whose standing vote is for it.
+    /// Number of effective ballots for the option.
     pub votes: u64,
 }
 
-/// The file of ballots.
+/// Name, length and hash of the list of ballots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BallotFile {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// How many ballots it lists.
+    /// Number of ballots in the file.
     pub count: u64,
-    /// Of its bytes, in lower-case hex.
+    /// SHA-256 of the file, in lower-case hex.
     pub sha256: String,
 }
 
-/// A file that the signature covers, too.
+/// Name and hash of a file that the signature covers indirectly.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// Of its bytes, in lower-case hex.
+    /// SHA-256 of the file, in lower-case hex.
     pub sha256: String,
 }
 
 impl VoteResult {
-    /// Of these votes by option.
+    /// Creates the result from options and the number of effective ballots for each of them.
     #[must_use]
     pub fn new(options: &[OptionSlug], votes: &[u64]) -> Self {
-        let options: Vec<OptionVotes> = options
+        let options: Vec<CertifiedVotes> = options
             .iter()
             .zip(votes)
-            .map(|(option, votes)| OptionVotes { option: *option, votes: *votes })
+            .map(|(option, votes)| CertifiedVotes { option: *option, votes: *votes })
             .collect();
         Self { total: options.iter().map(|option| option.votes).sum(), options }
     }
 }
 
 impl Certificate {
-    /// The options with their names for people and their votes.
+    /// Returns the label and the votes of each option.
     pub(crate) fn outcome(&self) -> impl Iterator<Item = (&str, u64)> {
         let labels = self.poll.options.iter().map(|option| option.label.as_str());
         labels.zip(self.result.options.iter().map(|option| option.votes))
     }
-}
-
-/// A number with a comma every three digits.
-pub(crate) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }

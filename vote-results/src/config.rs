@@ -1,4 +1,4 @@
-//! The settings of the service. The only place that reads its command line and environment.
+//! The service's configuration. No other module reads the command line or the environment.
 
 use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -10,7 +10,7 @@ use vote_service::{
     traces::Collector,
 };
 
-use crate::{Serving, certificate::key, store as open};
+use crate::{Options, certificate::key, store as open};
 
 const SETTINGS: &[&Setting] = &[
     &settings::STORE,
@@ -29,41 +29,41 @@ const SETTINGS: &[&Setting] = &[
     &settings::OTLP_RATIO,
 ];
 
-/// Everything the service is told. `Debug` shows no secret.
+/// The configuration of the service. `Debug` shows no secret.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the public is served.
+    /// Address to serve the public routes on.
     pub listen: SocketAddr,
-    /// Where health and metrics are served.
+    /// Address to serve health and metrics on.
     pub admin_listen: SocketAddr,
     /// The polls to show.
     pub polls: Polls,
-    /// Where the store is.
+    /// Address of the store.
     pub store: StoreAddress,
-    /// Where its tables are, in a Postgres.
+    /// Schema that holds the tables of the store, on Postgres.
     pub store_schema: String,
-    /// Opens receipts.
+    /// Key that opens receipts.
     pub receipt_key: ReceiptKey,
-    /// Where the public votes, for links; without a `/` at its end.
+    /// Base URL of the voting site, for links, without a trailing `/`.
     pub frontend_url: Option<String>,
-    /// How many threads serve; as many as there are cores if not given.
+    /// Number of threads that serve requests; the number of cores if none.
     pub threads: Option<usize>,
-    /// What clients may take, and how long requests may take to finish at the end.
-    pub serving: Serving,
-    /// What is logged.
+    /// Limits on what clients may use, and the time that requests in progress have to finish at shutdown.
+    pub options: Options,
+    /// Filter of log messages.
     pub log: String,
-    /// How it is logged.
+    /// Format of log messages.
     pub log_format: LogFormat,
-    /// Where traces are sent, if anywhere.
+    /// Collector that traces are sent to, if any.
     pub traces: Option<Collector>,
 }
 
-/// What the program is to do.
+/// The command to execute.
 #[derive(Debug)]
 pub enum Command {
-    /// Serve.
+    /// Serve results.
     Run(Box<Config>),
-    /// Say that the settings can be used.
+    /// Report that the configuration is valid.
     CheckConfig,
     /// Ask the service at this address whether it is healthy.
     Healthcheck(SocketAddr),
@@ -75,66 +75,66 @@ pub enum Command {
     Verify(VerifyConfig),
 }
 
-/// What an audit is told.
+/// The configuration of `audit`.
 #[derive(Debug, Clone)]
 pub struct AuditConfig {
-    /// Where the store is.
+    /// Address of the store.
     pub store: StoreAddress,
-    /// Where its tables are, in a Postgres.
+    /// Schema that holds the tables of the store, on Postgres.
     pub store_schema: String,
-    /// The poll, if only one.
+    /// The poll to audit; all polls if none.
     pub poll: Option<PollSlug>,
-    /// As JSON.
+    /// Whether to print JSON instead of a table.
     pub json: bool,
 }
 
-/// What is to be certified.
+/// The configuration of `certify`.
 #[derive(Debug, Clone)]
 pub struct CertifyConfig {
-    /// Where the store is.
+    /// Address of the store.
     pub store: StoreAddress,
-    /// Where its tables are, in a Postgres.
+    /// Schema that holds the tables of the store, on Postgres.
     pub store_schema: String,
-    /// Titles and labels.
+    /// Source of the titles and labels to print.
     pub polls: Polls,
-    /// The poll.
+    /// The poll to certify.
     pub poll: PollSlug,
-    /// The folder to write.
+    /// The folder to create.
     pub out: PathBuf,
-    /// The file with the private key.
+    /// The file with the private key that signs the certificate.
     pub key: PathBuf,
-    /// Also if votes are outstanding.
+    /// Whether to write a certificate even if votes are outstanding or the audit is broken.
     pub force: bool,
 }
 
-/// What is to be checked.
+/// The configuration of `verify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyConfig {
     /// The folder with the certificate.
     pub dir: PathBuf,
-    /// The file with the public key.
+    /// The file with the public key to check the signature with.
     pub public_key: PathBuf,
 }
 
-/// What the program was told on its command line and in its environment.
+/// Parses the command line and the environment of the process.
 ///
 /// # Errors
-/// As [`parse`].
+/// Fails as [`parse`] does.
 pub fn from_process() -> Result<Command, CliExit> {
     parse(env::args_os(), cli::lossy_env(env::vars_os()))
 }
 
-/// What a command line, the program's name first, and an environment say. Blocks for a moment; not to be called within
-/// a runtime.
+/// Parses a command line, which starts with the program's name, and an environment. Blocks for a moment; must not be
+/// called inside a runtime.
 ///
 /// # Errors
-/// When help or the version was asked for, when the command line can't be understood, and with every problem of the
-/// settings (code 78).
+/// Returns what to print and the exit code for `--help`, `--version` and invalid arguments. Invalid settings are all
+/// reported at once (code 78).
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Command, CliExit> {
-    let about = "Shows the results of polls, what became of a receipt, and the state of the count.";
+    let about = "Shows poll results, the status of receipts, and the state of the count.";
     let parsed = Cli::new("vote-results", about, SETTINGS)
         .default_value(&settings::LISTEN, "127.0.0.1:8081")
         .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9083")
@@ -156,7 +156,7 @@ fn command(parsed: Parsed) -> Result<Command, CliExit> {
     }
     let command = parsed.command.map(|(name, _)| name);
     if command.as_deref() == Some(cli::HEALTHCHECK) {
-        // It runs every few seconds, and what else is wrong the service itself says.
+        // It runs every few seconds. Other invalid settings are reported by the service itself.
         let admin_listen = settings.required(&settings::ADMIN_LISTEN, str::parse);
         return settings.finish_with(admin_listen).map(Command::Healthcheck).map_err(refused);
     }
@@ -189,7 +189,7 @@ fn certify(mut settings: Settings, matches: &clap::ArgMatches) -> Result<Command
     let polls = settings.polls();
     let Some(key) = key else {
         let text = format!(
-            "--key: is required, since a certificate that is not signed proves nothing; make one with: {}",
+            "--key: is required (private key that signs the certificate); create one with: {}",
             key::HOW_TO_MAKE
         );
         let others = settings.finish().map_or_else(|e| format!("\n{e}"), |()| String::new());
@@ -210,7 +210,7 @@ fn certify(mut settings: Settings, matches: &clap::ArgMatches) -> Result<Command
 }
 
 fn verify(matches: &clap::ArgMatches) -> VerifyConfig {
-    // Both are required, so clap has seen to it that they are there.
+    // Both arguments are required, so clap has already reported a missing one.
     let path = |name| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
     VerifyConfig { dir: path("dir"), public_key: path("public-key") }
 }
@@ -218,32 +218,36 @@ fn verify(matches: &clap::ArgMatches) -> VerifyConfig {
 fn certify_command() -> clap::Command {
     clap::Command::new(CERTIFY)
         .about(
-            "Write the signed result of a poll, with all its ballots and its audit, into a new folder: exit 0 if so, 2 \
-             if votes are outstanding, 1 if the audit is broken, 69 if the store can't be read, 73 if the folder can't \
-             be written, 78 without a usable key",
+            "Write the signed result of a poll, with all its ballots and its audit, to a new folder. Exit codes: 0 \
+             written, 1 the audit is broken, 2 votes are outstanding, 69 the store can't be read, 73 the folder can't \
+             be written, 78 no usable key",
         )
-        .arg(poll_argument().required(true).help("The poll"))
-        .arg(path_argument("out", "DIR").long("out").required(true).help("The folder, which must not be there yet"))
+        .arg(poll_argument().required(true).help("The poll to certify"))
+        .arg(
+            path_argument("out", "DIR")
+                .long("out")
+                .required(true)
+                .help("The folder to create; it may exist if it is empty"),
+        )
         .arg(path_argument("key", "FILE").long("key").help(format!(
-            "The Ed25519 private key to sign with, PKCS#8 as PEM; `{}` makes one",
+            "The Ed25519 private key to sign with, as unencrypted PKCS#8 PEM; create one with `{}`",
             key::HOW_TO_MAKE
         )))
         .arg(clap::Arg::new("force").long("force").action(clap::ArgAction::SetTrue).help(
-            "Write one though votes are outstanding or the audit is broken; it says so, and that it is PROVISIONAL",
+            "Write a certificate even if votes are outstanding or the audit is broken; it lists why and is PROVISIONAL",
         ))
 }
 
 fn verify_command() -> clap::Command {
     clap::Command::new(VERIFY)
         .about(
-            "Count the ballots of a certificate again and check its sums and signature, without a store: exit 0 if all \
-             holds and the result is final, 2 if all holds but votes were outstanding, 1 if anything is wrong, 78 \
-             without a usable key",
+            "Recount the ballots of a certificate and check its sums and its signature, without a store. Exit codes: 0 \
+             valid and final, 1 invalid, 2 valid but forced while votes were outstanding, 78 no usable key",
         )
         .arg(path_argument("dir", "DIR").required(true).help("The folder of the certificate"))
         .arg(path_argument("public-key", "FILE").long("public-key").required(true).help(format!(
-            "The Ed25519 public key, from somebody you trust and not from the folder; `{}` makes it from the private \
-             one",
+            "The Ed25519 public key, from a source you trust and not from the folder; the holder of the private key \
+             exports it with `{}`",
             key::HOW_TO_PUBLISH
         )))
 }
@@ -255,11 +259,12 @@ fn path_argument(name: &'static str, value: &'static str) -> clap::Arg {
 fn audit_command() -> clap::Command {
     clap::Command::new(AUDIT)
         .about(
-            "Check that every accepted vote is accounted for: exit 0 if so and none waits, 1 if not, 2 if votes wait or \
-             a queue was not heard of, 69 if the store can't be read",
+            "Check that every accepted vote is accounted for. Exit codes: 0 all are and nothing is outstanding, 1 \
+             accounting errors or lost votes, 2 votes are outstanding or a queue was not heard of, 69 the store can't \
+             be read",
         )
-        .arg(poll_argument().help("Only this poll"))
-        .arg(clap::Arg::new("json").long("json").action(clap::ArgAction::SetTrue).help("Print it as JSON"))
+        .arg(poll_argument().help("Audit only this poll"))
+        .arg(clap::Arg::new("json").long("json").action(clap::ArgAction::SetTrue).help("Print JSON"))
 }
 
 fn poll_argument() -> clap::Arg {
@@ -304,7 +309,7 @@ fn read(mut settings: Settings) -> Result<Config, CliExit> {
             receipt_key: receipt_key?.into(),
             frontend_url,
             threads,
-            serving: Serving {
+            options: Options {
                 limits: Limits { drain: drain?, ..Limits::default() },
                 max_connections: max_connections?,
             },
@@ -323,15 +328,15 @@ fn refused(error: impl std::fmt::Display) -> CliExit {
 fn store_address(text: &str) -> Result<StoreAddress, String> {
     if text == "memory:" {
         return Err(
-            "memory: is within one process, and this service reads what workers wrote: give postgres:// or \
-                    sqlite:, or run all in one process as the example `embedded` does"
+            "memory: works only within one process, but this service reads what workers commit: use postgres:// \
+                    or sqlite:, or run everything in one process like the example `embedded`"
                 .to_owned(),
         );
     }
     text.parse().map_err(|e: vote_core::address::AddressError| e.to_string())
 }
 
-/// An address that links can begin with.
+/// Parses the base URL of links, and removes trailing slashes.
 fn url(text: &str) -> Result<String, String> {
     let parsed = text.parse::<http::Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
@@ -340,7 +345,9 @@ fn url(text: &str) -> Result<String, String> {
     });
     match parsed {
         Some(_) => Ok(text.trim_end_matches('/').to_owned()),
-        None => Err("expected http://HOST or https://HOST, with a path if need be".to_owned()),
+        None => {
+            Err("expected http://HOST or https://HOST, optionally with a path, without a query".to_owned())
+        }
     }
 }
 
@@ -356,8 +363,8 @@ mod tests {
     }
 
     fn config(env: &[(&str, &str)]) -> Config {
-        let least = [("VOTE_STORE", "sqlite:/nowhere/votes.db"), ("VOTE_RECEIPT_KEY", KEY)];
-        match parse(&[], &[&least[..], env].concat()) {
+        let required = [("VOTE_STORE", "sqlite:/nowhere/votes.db"), ("VOTE_RECEIPT_KEY", KEY)];
+        match parse(&[], &[&required[..], env].concat()) {
             Ok(Command::Run(config)) => *config,
             other => panic!("{other:?}"),
         }
@@ -370,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_and_a_receipt_key_are_enough() {
+    fn only_the_store_and_the_receipt_key_are_required() {
         let config = config(&[]);
         assert_eq!(config.listen, "127.0.0.1:8081".parse().unwrap());
         assert_eq!(config.admin_listen, "127.0.0.1:9083".parse().unwrap());
@@ -378,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let text = problems(&[
             ("VOTE_LISTEN", "here"),
             ("VOTE_STORE", "memory:"),
@@ -386,7 +393,7 @@ mod tests {
         ]);
         for name in [
             "VOTE_LISTEN: ",
-            "VOTE_STORE: memory: is within",
+            "VOTE_STORE: memory: works only",
             "VOTE_FRONTEND_URL: ",
             "VOTE_RECEIPT_KEY: is required",
         ] {
@@ -395,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_a_server_that_can_never_work_is_a_problem() {
+    fn a_store_address_or_schema_that_can_never_work_is_reported() {
         let env = [("VOTE_RECEIPT_KEY", KEY), ("VOTE_STORE", "postgres://vote:s3cret@host:port/votes")];
         let text = problems(&env);
         assert!(text.starts_with("VOTE_STORE: ") && !text.contains("s3cret"), "{text}");
@@ -414,21 +421,21 @@ mod tests {
     }
 
     #[test]
-    fn a_url_loses_the_slash_at_its_end() {
+    fn a_trailing_slash_is_removed_from_a_url() {
         let url = |text| config(&[("VOTE_FRONTEND_URL", text)]).frontend_url.unwrap();
         assert_eq!(url("https://vote.example/"), "https://vote.example");
         assert_eq!(url("http://localhost:8080/x"), "http://localhost:8080/x");
     }
 
     #[test]
-    fn a_url_of_another_kind_is_refused() {
+    fn only_http_urls_with_a_host_and_no_query_are_accepted() {
         for bad in ["javascript:alert(1)", "/polls", "ftp://host", "https://host/?x=y", "https://"] {
             assert!(url(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_healthcheck_needs_no_more_than_the_address() {
+    fn a_healthcheck_needs_only_the_admin_address() {
         let command = parse(&["healthcheck", "--admin-listen", "0.0.0.0:1"], &[]).unwrap();
         assert!(matches!(command, Command::Healthcheck(addr) if addr == "0.0.0.0:1".parse().unwrap()));
     }
@@ -443,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_nothing_is_certified_and_the_way_to_make_one_is_told() {
+    fn certifying_without_a_key_is_refused_with_the_command_that_creates_one() {
         let exit = parse(&["certify", "--poll", "pets", "--out", "there"], &[]).unwrap_err();
         assert_eq!(exit.code, EX_CONFIG);
         for part in [
@@ -456,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_checked_without_settings() {
+    fn verifying_a_certificate_needs_no_settings() {
         let command =
             parse(&["verify", "there", "--public-key", "key.pem"], &[("VOTE_LISTEN", "nowhere")]).unwrap();
         let expected = VerifyConfig { dir: "there".into(), public_key: "key.pem".into() };

@@ -1,17 +1,17 @@
-//! `results.csv`: the numbers for a spreadsheet (RFC 4180). Pure.
+//! `results.csv`: the outcome of a poll for spreadsheets (RFC 4180). Pure.
 
 use std::{borrow::Cow, fmt::Write};
 
 use crate::snapshot::{Outcome, Snapshot};
 
-/// What a cell must not begin with, or a spreadsheet takes it for a formula and runs it; see OWASP, "CSV Injection".
-/// The last four are what some spreadsheets take for the first four.
+/// Characters at the start of a cell that make spreadsheets evaluate it as a formula; see OWASP, "CSV Injection". The
+/// last four are full-width forms that some spreadsheets treat like the first four.
 const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
-/// The columns `option,label,votes,percent`; none when the numbers are withheld.
+/// Returns the columns `option,label,votes,percent`, or none if the figures are withheld.
 ///
-/// A label that a spreadsheet could take for a formula gets an apostrophe in front, which it takes for "this is text".
-/// Slugs stay as they are: programs look rows up by them, and their letters, digits and hyphens call no function.
+/// A label that a spreadsheet could evaluate as a formula is prefixed with an apostrophe, which marks the cell as text.
+/// Slugs are not changed: programs look up rows by them, and letters, digits and hyphens can't call a function.
 #[must_use]
 pub fn csv(snapshot: &Snapshot) -> Option<String> {
     let Outcome::Shown { options, .. } = &snapshot.outcome else { return None };
@@ -25,7 +25,7 @@ pub fn csv(snapshot: &Snapshot) -> Option<String> {
 }
 
 fn harmless(label: &str) -> Cow<'_, str> {
-    // Some spreadsheets drop the spaces first.
+    // Some spreadsheets strip leading spaces first.
     if label.trim_start_matches(' ').starts_with(FORMULA) {
         Cow::Owned(format!("'{label}"))
     } else {
@@ -43,7 +43,7 @@ fn quoted(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use vote_core::{Poll, Polls, Timestamp, poll::ResultsFrom, store::RegisteredPoll};
+    use vote_core::{Poll, Polls, Timestamp, count::RegisteredPoll, poll::ResultsFrom};
 
     use super::*;
 
@@ -68,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn what_would_break_a_row_is_quoted() {
+    fn labels_that_would_break_a_row_are_quoted() {
         assert_eq!(first_row("Cats, big"), "cats,\"Cats, big\",2,66.7\r\n");
         assert_eq!(first_row("The \"cat\""), "cats,\"The \"\"cat\"\"\",2,66.7\r\n");
         assert_eq!(first_row("Two\nlines"), "cats,\"Two\nlines\",2,66.7\r\n");
     }
 
     #[test]
-    fn no_label_is_a_formula() {
+    fn a_label_that_looks_like_a_formula_is_marked_as_text() {
         for label in ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "＝1"] {
             assert_eq!(first_row(label), format!("cats,'{label},2,66.7\r\n"), "{label:?}");
         }
@@ -86,12 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn a_harmless_label_stays_as_it_is() {
+    fn a_harmless_label_is_not_changed() {
         assert_eq!(first_row("Cats = best"), "cats,Cats = best,2,66.7\r\n");
     }
 
     #[test]
-    fn what_is_withheld_has_no_rows() {
+    fn a_withheld_poll_has_no_csv() {
         assert_eq!(labelled("Cats", ResultsFrom::AfterClose), None);
     }
 }

@@ -1,30 +1,30 @@
-//! What the public may know of a poll: one rule, from what the file and the store say of it. Pure.
+//! The rule that decides which figures of a poll are public, given its definitions in the file and the store. Pure.
 //!
-//! A poll's figures are published once its count is final, and before that only if both the file and the store say that
-//! its results are live: the stricter of the two holds, and what either does not know is withheld.
+//! A poll's figures are published once its count is final. Before that they are published only if its results are live
+//! in both the file and the store: the stricter of the two applies, and a poll that either does not know is withheld.
 
 use std::collections::BTreeSet;
 
 use vote_core::{
     Poll, Polls,
+    count::{Accounts, RegisteredPoll},
     poll::ResultsFrom,
-    store::{Books, RegisteredPoll},
 };
 
-/// How much of a poll's figures the public may see.
+/// How much of a poll's figures is public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disclosure {
-    /// All of them.
+    /// All figures are public.
     Published,
-    /// That nothing is counted yet, and no more: the file says that results are live, and the store does not know the
-    /// poll. It has no tally then, and what queues and ledger hold of it may be of a poll that the store will withhold.
+    /// Zeros are shown: the results are live in the file, but the poll is not registered in the store. There is no
+    /// tally then, and queues and ledger may hold votes of a poll that the store will withhold.
     NothingCounted,
-    /// None.
+    /// No figures are public.
     Withheld,
 }
 
 impl Disclosure {
-    /// The rule: what may be shown of a poll that the file has, or not, and the store has, or not.
+    /// Applies the rule to the definitions of a poll in the file and in the store, either of which may be missing.
     #[must_use]
     pub fn of(file: Option<&Poll>, store: Option<&RegisteredPoll>) -> Self {
         let file_is_live = file.is_some_and(|poll| poll.results == ResultsFrom::Live);
@@ -36,26 +36,26 @@ impl Disclosure {
         }
     }
 
-    /// Of what adds up the votes of several polls, as figures of queues do: all or nothing. One poll that is withheld
-    /// withholds them, since whoever knows the sum and the figures of the others knows its figures, too. The polls are
-    /// those that the file, the store, or anything in the books names.
+    /// Applies the rule to sums over several polls, such as the figures of queues: all or nothing. One withheld poll
+    /// withholds the sums, since its figures follow from the sum and the figures of the other polls. The polls are all
+    /// those named in the file, in the store, or anywhere in the accounts.
     #[must_use]
-    pub fn of_sums(polls: &Polls, books: &Books) -> Self {
+    pub fn of_sums(polls: &Polls, accounts: &Accounts) -> Self {
         let in_file = polls.iter().map(|poll| poll.slug.as_str());
-        let registered = books.polls.iter().map(|poll| poll.slug.as_str());
+        let registered = accounts.polls.iter().map(|poll| poll.slug.as_str());
         let in_queues =
-            books.queues.iter().flat_map(|queue| queue.accepted.keys().chain(queue.queued.keys()));
-        let in_ledger = books.ledger.iter().map(|row| row.entry.poll.as_str());
-        let sealed = books.seals.iter().map(|record| record.poll.as_str());
-        let set_aside = books.quarantine.iter().map(|total| total.poll.as_str());
+            accounts.queues.iter().flat_map(|queue| queue.accepted.keys().chain(queue.queued.keys()));
+        let in_ledger = accounts.ledger.iter().map(|row| row.entry.poll.as_str());
+        let sealed = accounts.seals.iter().map(|record| record.poll.as_str());
+        let quarantined = accounts.quarantine.iter().map(|total| total.poll.as_str());
         let named: BTreeSet<&str> = in_file
             .chain(registered)
             .chain(in_queues.map(String::as_str))
             .chain(in_ledger)
             .chain(sealed)
-            .chain(set_aside)
+            .chain(quarantined)
             .collect();
-        let of = |slug: &str| Self::of(polls.get(slug), registered_as(books, slug));
+        let of = |slug: &str| Self::of(polls.get(slug), registered_as(accounts, slug));
         if named.into_iter().all(|slug| of(slug) == Self::Published) {
             Self::Published
         } else {
@@ -64,22 +64,22 @@ impl Disclosure {
     }
 }
 
-/// The poll of that name, if the store has it.
-pub(crate) fn registered_as<'a>(books: &'a Books, slug: &str) -> Option<&'a RegisteredPoll> {
-    books.polls.iter().find(|poll| poll.slug.as_str() == slug)
+/// Returns the registration of a poll in the store, if there is one.
+pub(crate) fn registered_as<'a>(accounts: &'a Accounts, slug: &str) -> Option<&'a RegisteredPoll> {
+    accounts.polls.iter().find(|poll| poll.slug.as_str() == slug)
 }
 
-/// Figures that may be published, or the fact that they are withheld, without them.
+/// Figures that are either public or withheld. The withheld variant does not hold them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Figures<T> {
-    /// The figures.
+    /// The figures are public.
     Shown(T),
-    /// They are withheld until the polls that they are of are final.
+    /// The figures are withheld until their polls are final.
     Withheld,
 }
 
 impl<T> Figures<T> {
-    /// These figures, if that may be known.
+    /// Computes the figures if they may be published.
     pub(crate) fn disclosed(disclosure: Disclosure, figures: impl FnOnce() -> T) -> Self {
         match disclosure {
             Disclosure::Published => Self::Shown(figures()),
@@ -87,7 +87,7 @@ impl<T> Figures<T> {
         }
     }
 
-    /// The figures, unless they are withheld.
+    /// Returns the figures, unless they are withheld.
     #[must_use]
     pub const fn shown(&self) -> Option<&T> {
         match self {
@@ -101,8 +101,8 @@ impl<T> Figures<T> {
 mod tests {
     use vote_core::{
         Partition, QueueId, Timestamp,
+        count::{LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, SealRecord},
         queue::Seal,
-        store::{LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, SealRecord},
     };
 
     use super::*;
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn before_a_poll_is_final_the_stricter_of_store_and_file_holds() {
+    fn before_a_poll_is_final_the_stricter_of_store_and_file_applies() {
         for of_file in BOTH {
             for of_store in BOTH {
                 let both_live = of_file == ResultsFrom::Live && of_store == ResultsFrom::Live;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_that_is_final_is_published_whatever_store_and_file_say() {
+    fn a_final_poll_is_published_regardless_of_store_and_file() {
         for results in BOTH {
             let at = Some(Timestamp::MIN);
             let store = RegisteredPoll { closed_at: at, final_at: at, ..store(results) };
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_or_the_store_does_not_know_is_withheld() {
+    fn a_poll_that_the_file_or_the_store_does_not_know_is_withheld() {
         for results in BOTH {
             assert_eq!(Disclosure::of(None, Some(&store(results))), Disclosure::Withheld);
         }
@@ -153,28 +153,28 @@ mod tests {
         assert_eq!(Disclosure::of(Some(&file(ResultsFrom::Live)), None), Disclosure::NothingCounted);
     }
 
-    fn live() -> Books {
-        Books { polls: vec![store(ResultsFrom::Live)], ..Books::default() }
+    fn live() -> Accounts {
+        Accounts { polls: vec![store(ResultsFrom::Live)], ..Accounts::default() }
     }
 
-    fn of_sums(books: &Books) -> Disclosure {
-        Disclosure::of_sums(&Polls::example(), books)
+    fn of_sums(accounts: &Accounts) -> Disclosure {
+        Disclosure::of_sums(&Polls::example(), accounts)
     }
 
     #[test]
-    fn sums_are_published_while_every_poll_is() {
+    fn sums_are_published_only_if_every_poll_is() {
         assert_eq!(of_sums(&live()), Disclosure::Published);
         assert_eq!(
-            of_sums(&Books::default()),
+            of_sums(&Accounts::default()),
             Disclosure::Withheld,
             "the poll of the file is not registered"
         );
-        let secret = Books { polls: vec![store(ResultsFrom::AfterClose)], ..Books::default() };
+        let secret = Accounts { polls: vec![store(ResultsFrom::AfterClose)], ..Accounts::default() };
         assert_eq!(of_sums(&secret), Disclosure::Withheld);
     }
 
     #[test]
-    fn a_poll_that_only_the_books_name_withholds_the_sums_wherever_they_name_it() {
+    fn an_unregistered_poll_anywhere_in_the_accounts_withholds_the_sums() {
         let queue = QueueRecord::new(QueueId([1; 16]), "redis://1".to_owned(), Timestamp::MIN);
         let votes = || [("tea".to_owned(), 37)].into();
         let entry = LedgerEntry {
@@ -196,15 +196,15 @@ mod tests {
         let tea = RegisteredPoll { slug: "tea".parse().unwrap(), ..store(ResultsFrom::Live) };
         let seal = SealRecord { queue: queue.id, poll: tea.slug, seal };
         let cases = [
-            Books { polls: vec![store(ResultsFrom::Live), tea], ..live() },
-            Books { queues: vec![QueueRecord { accepted: votes(), ..queue.clone() }], ..live() },
-            Books { queues: vec![QueueRecord { queued: votes(), ..queue }], ..live() },
-            Books { ledger: vec![LedgerRow { partition: Partition(0), entry }], ..live() },
-            Books { quarantine: vec![total], ..live() },
-            Books { seals: vec![seal], ..live() },
+            Accounts { polls: vec![store(ResultsFrom::Live), tea], ..live() },
+            Accounts { queues: vec![QueueRecord { accepted: votes(), ..queue.clone() }], ..live() },
+            Accounts { queues: vec![QueueRecord { queued: votes(), ..queue }], ..live() },
+            Accounts { ledger: vec![LedgerRow { partition: Partition(0), entry }], ..live() },
+            Accounts { quarantine: vec![total], ..live() },
+            Accounts { seals: vec![seal], ..live() },
         ];
-        for books in cases {
-            assert_eq!(of_sums(&books), Disclosure::Withheld, "{books:?}");
+        for accounts in cases {
+            assert_eq!(of_sums(&accounts), Disclosure::Withheld, "{accounts:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! `/polls/{poll}/events`: results as they change, by server-sent events.
+//! `/polls/{poll}/events`: live results as server-sent events.
 //!
-//! Every browser gets the same bytes, which the poller wrote once. An event is named `results`, and its data are
-//! `results.json` on one line. The first comes at once. A stream ends when the [poller](crate::Poller) does, that is
-//! at shutdown; browsers then connect again by themselves.
+//! All browsers get the same bytes, which the poller serialized once. Each event is named `results` and carries
+//! `results.json` on one line; the first is sent at once. A stream ends with the [poller](crate::Poller), which is at
+//! shutdown; browsers then reconnect by themselves.
 
 use std::{
     sync::{
@@ -32,18 +32,18 @@ use crate::{
     state::{State, View},
 };
 
-/// How often a comment is sent when there is nothing to say, so that proxies keep the connection, and that both ends
-/// notice when the other is gone.
+/// Interval between keep-alive comments on an idle stream. They keep proxies from closing the connection, and let both
+/// ends notice that the other is gone.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How many streams there may be, unless said otherwise.
+/// Default maximum number of streams.
 pub const MAX_STREAMS: usize = 8_000;
 
-/// When all streams end at once, browsers come back over this span, in milliseconds: not all in the same moment.
-const COME_BACK: std::ops::Range<u64> = 1_000..6_000;
-/// How long who finds no free stream should wait, in seconds.
+/// Range of reconnection delays in milliseconds, so that browsers do not all reconnect at once when all streams end.
+const RECONNECT_AFTER: std::ops::Range<u64> = 1_000..6_000;
+/// `Retry-After` in seconds, if the maximum number of streams is reached.
 const RETRY_AFTER: u32 = 30;
 
-/// The streams of a process.
+/// The event streams of the process, limited in number.
 #[derive(Debug)]
 pub(crate) struct Streams {
     free: Arc<Semaphore>,
@@ -55,15 +55,14 @@ impl Streams {
         Self { free: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))), opened: AtomicU64::new(0) }
     }
 
-    /// A stream of the results of a poll, or the problem that there are too many.
+    /// Opens a stream of the results of a poll. Fails with 503 if the maximum number of streams is open.
     pub(crate) fn open(
         &self,
         poll: PollSlug,
         state: watch::Receiver<Arc<State>>,
     ) -> Result<Response<Body>, Problem> {
         let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
-            let detail = "This address shows results as they change to as many people as it can. The page of the poll \
-                          still works.";
+            let detail = "No more live updates can be served right now. The page of the poll still works without them.";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", "Too many people are watching", detail)
                 .retry_after(RETRY_AFTER)
         })?;
@@ -74,9 +73,9 @@ impl Streams {
             poll,
             state,
             sent: None,
-            retry: Some(come_back(number)),
+            retry: Some(reconnect_after(number)),
             keep_alive,
-            _place: Place::new(permit),
+            _slot: Slot::new(permit),
         };
         let frames = stream::unfold(events, async |mut events| {
             let bytes = events.next().await?;
@@ -88,21 +87,22 @@ impl Streams {
     }
 }
 
-/// The response without a stream, as for HEAD.
+/// Returns the response without its stream, as for HEAD.
 pub(crate) fn head() -> Response<Body> {
     let mut response = Response::new(vote_service::body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would collect events until they fill a buffer.
+    // Otherwise nginx holds events back until a buffer is full.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
 }
 
-/// Says after how many milliseconds the browser should come back: another time for each of many streams in a row.
-fn come_back(number: u64) -> Bytes {
-    // A prime, so that streams opened one after the other are spread and not next to each other.
-    let after = COME_BACK.start + number.wrapping_mul(7_919) % (COME_BACK.end - COME_BACK.start);
+/// Returns the `retry:` field with the browser's reconnection delay, which differs between consecutive streams.
+fn reconnect_after(number: u64) -> Bytes {
+    // Multiplying by a prime spreads consecutive streams over the whole range.
+    let range = RECONNECT_AFTER.end - RECONNECT_AFTER.start;
+    let after = RECONNECT_AFTER.start + number.wrapping_mul(7_919) % range;
     Bytes::from(format!("retry: {after}\n\n"))
 }
 
@@ -112,7 +112,7 @@ struct Events {
     sent: Option<Arc<View>>,
     retry: Option<Bytes>,
     keep_alive: Interval,
-    _place: Place,
+    _slot: Slot,
 }
 
 impl Events {
@@ -121,7 +121,7 @@ impl Events {
             return Some(retry);
         }
         loop {
-            // The state also changes for other reasons; a poll that says the same is the same allocation.
+            // The state also changes for other reasons. The view of an unchanged poll is the same allocation.
             let view = self.state.borrow_and_update().view(self.poll.as_str()).cloned();
             if let Some(view) =
                 view.filter(|view| self.sent.as_ref().is_none_or(|sent| !Arc::ptr_eq(sent, view)))
@@ -139,19 +139,19 @@ impl Events {
     }
 }
 
-/// One of the streams, counted while it exists.
-struct Place {
+/// A permit for one open stream, counted in the metric while it exists.
+struct Slot {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
+impl Slot {
     fn new(permit: OwnedSemaphorePermit) -> Self {
         metrics::stream_opened();
         Self { _permit: permit }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         metrics::stream_closed();
     }
@@ -161,7 +161,7 @@ impl Drop for Place {
 mod tests {
     use vote_core::{
         Partition, Polls, Timestamp,
-        store::{Books, RegisteredPoll, TallyRow},
+        count::{Accounts, RegisteredPoll, TallyRow},
     };
 
     use super::*;
@@ -172,8 +172,8 @@ mod tests {
         let pets = RegisteredPoll::from(polls.get("pets").unwrap());
         let votes =
             TallyRow { poll: pets.slug, option: pets.options[0], partition: Partition(0), votes: cats };
-        let books = Books { polls: vec![pets], tally: vec![votes], ..Books::default() };
-        let reading = Reading::new(PublicFigures::new(&polls, &books, Timestamp::MIN), None);
+        let accounts = Accounts { polls: vec![pets], tally: vec![votes], ..Accounts::default() };
+        let reading = Reading::new(PublicFigures::new(&polls, &accounts, Timestamp::MIN), None);
         Arc::new(State { reading: Some(Arc::new(reading)), stale: None })
     }
 
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_event_comes_at_once_and_the_next_with_the_next_change() {
+    async fn the_first_event_is_sent_at_once_and_the_next_on_the_next_change() {
         let sender = watch::Sender::new(state(1));
         let mut body = open(&Streams::new(1), &sender).unwrap();
         assert!(next(&mut body).await.unwrap().starts_with("retry: "));
@@ -197,14 +197,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn when_nothing_changes_a_comment_is_sent() {
+    async fn an_idle_stream_sends_keep_alive_comments() {
         let sender = watch::Sender::new(state(1));
         let mut body = open(&Streams::new(1), &sender).unwrap();
         let started = Instant::now();
         for _ in 0..2 {
             next(&mut body).await.unwrap();
         }
-        // Published again, but the poll says the same.
+        // The state is published again, but the poll is unchanged.
         sender.send_modify(|state| *state = Arc::new(State::clone(state)));
         assert_eq!(next(&mut body).await.unwrap(), ": still here\n\n");
         assert_eq!(started.elapsed(), KEEP_ALIVE);
@@ -219,11 +219,11 @@ mod tests {
         while next(&mut body).await.is_some() {
             chunks += 1;
         }
-        assert_eq!(chunks, 2, "what was known is still sent");
+        assert_eq!(chunks, 2, "the last known state is still sent");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_too_many_is_refused_until_another_ends() {
+    async fn a_stream_above_the_maximum_is_refused_until_another_ends() {
         let (streams, sender) = (Streams::new(1), watch::Sender::new(state(1)));
         let first = open(&streams, &sender).unwrap();
         let problem = open(&streams, &sender).map(drop).unwrap_err();
@@ -236,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn browsers_come_back_at_different_times() {
-        let times: std::collections::HashSet<_> = (0..100).map(come_back).collect();
+    fn browsers_reconnect_at_different_times() {
+        let times: std::collections::HashSet<_> = (0..100).map(reconnect_after).collect();
         assert_eq!(times.len(), 100);
     }
 }

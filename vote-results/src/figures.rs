@@ -1,17 +1,16 @@
-//! What the public site shows: every public route is rendered from this and nothing else. Pure.
+//! The figures of the public site: every public route is rendered only from them. Pure.
 
 use vote_core::{
     OptionSlug, Poll, Polls, Timestamp,
-    store::{Books, RegisteredPoll},
+    count::{Accounts, RegisteredPoll},
 };
 
 use crate::{disclosure::registered_as, pipeline::Pipeline, snapshot::Snapshot};
 
-/// All figures that the public may see, as of one moment.
+/// All figures that the public may see, from one snapshot of the store.
 ///
-/// [`new`](Self::new) is the only way to one, and it applies [the rule](crate::disclosure::Disclosure) to each poll:
-/// where a poll is withheld, its places hold a variant without numbers. So no route can publish a number by mistake,
-/// whatever it does with what it has.
+/// [`new`](Self::new) is the only constructor, and it applies [the rule](crate::disclosure::Disclosure) to each poll. A
+/// withheld poll is represented by variants without numbers, so no route can publish one by mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicFigures {
     outcomes: Vec<Snapshot>,
@@ -19,39 +18,39 @@ pub struct PublicFigures {
 }
 
 impl PublicFigures {
-    /// What may be shown of the books of a store, read at `now`, by a service whose file has these polls.
+    /// Derives the public figures from the accounts of the store, which were read at `now`, and the polls of the file.
     #[must_use]
-    pub fn new(polls: &Polls, books: &Books, now: Timestamp) -> Self {
+    pub fn new(polls: &Polls, accounts: &Accounts, now: Timestamp) -> Self {
         let outcome = |poll: &Poll| {
-            let registered = registered_as(books, poll.slug.as_str());
-            let tally = registered.map(|registered| tally(books, registered)).unwrap_or_default();
+            let registered = registered_as(accounts, poll.slug.as_str());
+            let tally = registered.map(|registered| tally(accounts, registered)).unwrap_or_default();
             Snapshot::new(poll, registered, &tally, now)
         };
-        Self { outcomes: polls.iter().map(outcome).collect(), pipeline: Pipeline::new(polls, books) }
+        Self { outcomes: polls.iter().map(outcome).collect(), pipeline: Pipeline::new(polls, accounts) }
     }
 
-    /// The outcome of each poll of the file, in its order.
+    /// The outcome of each poll of the file, in the order of the file.
     #[must_use]
     pub fn outcomes(&self) -> &[Snapshot] {
         &self.outcomes
     }
 
-    /// Queues and what is accounted for.
+    /// The state of all queues, and the accounts of all polls.
     #[must_use]
     pub const fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
-    /// Both.
+    /// Splits the figures into outcomes and pipeline.
     pub(crate) fn into_parts(self) -> (Vec<Snapshot>, Pipeline) {
         (self.outcomes, self.pipeline)
     }
 }
 
-/// The standing votes of a poll by option, with zeros, in the order of registration.
-fn tally(books: &Books, poll: &RegisteredPoll) -> Vec<(OptionSlug, u64)> {
+/// Returns the effective ballots of a poll per option, including zeros, in the order of registration.
+fn tally(accounts: &Accounts, poll: &RegisteredPoll) -> Vec<(OptionSlug, u64)> {
     let votes = |option| {
-        let rows = books.tally.iter().filter(|row| row.poll == poll.slug && row.option == option);
+        let rows = accounts.tally.iter().filter(|row| row.poll == poll.slug && row.option == option);
         u64::try_from(rows.map(|row| row.votes).sum::<i64>()).unwrap_or(0)
     };
     poll.options.iter().map(|option| (*option, votes(*option))).collect()
@@ -61,8 +60,8 @@ fn tally(books: &Books, poll: &RegisteredPoll) -> Vec<(OptionSlug, u64)> {
 mod tests {
     use vote_core::{
         Partition, QueueId,
+        count::{LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, QueueState, TallyRow},
         poll::ResultsFrom,
-        store::{LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, QueueState, TallyRow},
     };
 
     use super::*;
@@ -76,8 +75,8 @@ mod tests {
         Polls::from_toml("polls.toml", &text).unwrap()
     }
 
-    /// Books in which every figure of `pets` is made of sevens.
-    fn books(registered: Option<RegisteredPoll>) -> Books {
+    /// Accounts in which every figure of `pets` can be recognized: sevens, or 6923.
+    fn accounts(registered: Option<RegisteredPoll>) -> Accounts {
         let (queue, poll) = (QueueId([1; 16]), "pets".to_owned());
         let entry = LedgerEntry {
             queue,
@@ -92,7 +91,7 @@ mod tests {
         let record = QueueRecord {
             accepted: votes(),
             queued: votes(),
-            state: QueueState::Cut,
+            state: QueueState::Diverged,
             reason: "it counts 7777 votes".to_owned(),
             ..record
         };
@@ -102,7 +101,7 @@ mod tests {
             partition: Partition(0),
             votes: 777,
         });
-        Books {
+        Accounts {
             tally: tally.collect(),
             polls: registered.into_iter().collect(),
             queues: vec![record],
@@ -114,7 +113,7 @@ mod tests {
                 votes: 6923,
                 pending: 77,
             }],
-            ..Books::default()
+            ..Accounts::default()
         }
     }
 
@@ -123,11 +122,11 @@ mod tests {
     }
 
     fn text(polls: &Polls, registered: Option<RegisteredPoll>) -> String {
-        format!("{:?}", PublicFigures::new(polls, &books(registered), Timestamp::MIN))
+        format!("{:?}", PublicFigures::new(polls, &accounts(registered), Timestamp::MIN))
     }
 
     #[test]
-    fn nothing_in_it_is_a_number_of_a_withheld_poll() {
+    fn public_figures_contain_no_number_of_a_withheld_poll() {
         let (live, secret) = (ResultsFrom::Live, ResultsFrom::AfterClose);
         let cases = [
             (polls("pets", secret), Some(registered(secret))),
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn all_numbers_are_in_it_while_results_are_live_and_once_they_are_final() {
+    fn public_figures_contain_all_numbers_of_live_and_of_final_polls() {
         let at = Some(Timestamp::MIN);
         let final_poll =
             RegisteredPoll { closed_at: at, final_at: at, ..registered(ResultsFrom::AfterClose) };
@@ -161,16 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn a_final_poll_that_the_file_has_no_more_does_not_withhold_the_figures_of_others() {
+    fn a_final_poll_that_was_removed_from_the_file_does_not_withhold_the_figures_of_others() {
         let at = Some(Timestamp::MIN);
-        let mut books = books(Some(RegisteredPoll {
+        let mut accounts = accounts(Some(RegisteredPoll {
             closed_at: at,
             final_at: at,
             ..registered(ResultsFrom::AfterClose)
         }));
         let snack = polls("snack", ResultsFrom::Live);
-        books.polls.extend(snack.iter().map(RegisteredPoll::from));
-        let figures = PublicFigures::new(&snack, &books, Timestamp::MIN);
+        accounts.polls.extend(snack.iter().map(RegisteredPoll::from));
+        let figures = PublicFigures::new(&snack, &accounts, Timestamp::MIN);
         assert!(figures.pipeline().queues[0].figures.shown().is_some(), "{figures:?}");
     }
 }

@@ -1,14 +1,14 @@
-//! The results service: shows the outcome of polls, what became of a receipt, and the state of the whole pipeline.
+//! The results service: shows the outcome of polls, the status of receipts, and the state of the whole pipeline.
 //!
-//! It reads the store, as a [`StoreReader`], and never a queue. One [`Poller`] a process reads it every second and
-//! hands the [`State`] to all requests; a browser therefore costs the store nothing, except when it looks up a
-//! receipt. [`Results`] is a tower service, to be mounted in a server of your own, and [`run`] is the server:
+//! It reads the store through a [`StoreReader`] and never opens a queue. One [`Poller`] per process reads the store
+//! every second and shares the [`State`] with all requests, so a browser costs the store nothing unless it looks up a
+//! receipt. [`Results`] is a tower service that any server can mount, and [`run`] is a complete server:
 //!
 //! ```
 //! use std::sync::Arc;
 //!
 //! use vote_core::{Polls, Secret, SystemClock, store::MemoryStore};
-//! use vote_results::{Parts, Serving};
+//! use vote_results::{Parts, Options};
 //! use vote_service::Shutdown;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -23,15 +23,15 @@
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! let shutdown = Shutdown::new();
 //! # shutdown.trigger();
-//! vote_results::run(listener, parts, Serving::default(), shutdown).await?;
+//! vote_results::run(listener, parts, Options::default(), shutdown).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! In the order of the data: [`store`] → [`poller`] → [`figures`], which is all that the public may know, made of
-//! [`snapshot`] and [`pipeline`] by the rule in [`disclosure`] → [`state`] → [`app`], which answers the addresses in
-//! [`routes`] with [`events`], [`pages`], [`csv`] and [`receipts`]. Everything but the poller, the receipts' look-up and
-//! the event streams is free of I/O.
+//! Data passes through the modules in this order: [`store`] → [`poller`] → [`figures`] (everything the public may see,
+//! built from [`snapshot`] and [`pipeline`] by the rule in [`disclosure`]) → [`state`] → [`app`], which serves the
+//! addresses in [`routes`] with [`events`], [`pages`], [`csv`] and [`receipts`]. Only the poller, the receipt lookup
+//! and the event streams do I/O.
 
 use std::{future::pending, io, sync::Arc};
 
@@ -57,6 +57,7 @@ pub mod routes;
 pub mod snapshot;
 pub mod state;
 pub mod store;
+mod thousands;
 
 pub use app::Results;
 pub use figures::PublicFigures;
@@ -64,72 +65,72 @@ pub use poller::{Latest, Poller};
 pub use snapshot::Snapshot;
 pub use state::State;
 
-/// What the service works with.
+/// Everything that the service depends on.
 #[derive(Debug, Clone)]
 pub struct Parts {
-    /// Where the results are.
+    /// The store that holds the results.
     pub store: Arc<dyn StoreReader>,
-    /// The polls to show; others are not found.
+    /// The polls to show. A request for any other poll is answered with 404.
     pub polls: Arc<Polls>,
-    /// Opens receipts: the key that the frontends seal them with.
+    /// Opens receipts. Must be the key that the frontends seal them with.
     pub receipt_key: ReceiptKey,
-    /// What the time is.
+    /// Source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// Where the public votes, for links; without a `/` at its end.
+    /// Address of the voting site, for links, without a trailing `/`.
     pub frontend_url: Option<String>,
 }
 
-/// What clients may take.
+/// Settings of [`run`]: limits on what clients may use.
 #[derive(Debug, Clone)]
-pub struct Serving {
-    /// Of one connection.
+pub struct Options {
+    /// Limits of each connection.
     pub limits: Limits,
-    /// How many connections there may be. Of these, four in five may be [event streams](events): the rest is kept for
+    /// Maximum number of open connections. Four fifths of them may be [event streams](events); the rest is reserved for
     /// pages and files.
     pub max_connections: usize,
 }
 
-impl Default for Serving {
-    /// 10,000 connections.
+impl Default for Options {
+    /// Allows 10,000 connections.
     fn default() -> Self {
         Self { limits: Limits::default(), max_connections: 10_000 }
     }
 }
 
-impl Serving {
-    /// How many event streams there may be.
+impl Options {
+    /// Returns the maximum number of event streams: four fifths of the connections.
     #[must_use]
     pub const fn max_event_streams(&self) -> usize {
         self.max_connections - self.max_connections / 5
     }
 }
 
-/// Reads the store and serves results until shutdown; then ends the event streams, finishes what is being answered,
+/// Reads the store and serves results until shutdown. Then ends the event streams, finishes the requests in progress,
 /// and returns.
 ///
 /// # Errors
-/// When the listener is of no use.
+/// Fails if the listener can't be used.
 pub async fn run(
     listener: TcpListener,
     parts: Parts,
-    serving: Serving,
+    options: Options,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     metrics::describe();
     let poller = Poller::new(&parts);
-    serve_public(listener, poller, parts, serving, shutdown).await
+    serve_public(listener, poller, parts, options, shutdown).await
 }
 
-/// [`run`], and beside it the admin routes `/healthz`, `/readyz` and `/metrics` on a listener of their own, until the
-/// very end.
+/// Does what [`run`] does, and serves the admin routes `/healthz`, `/readyz` and `/metrics` on a second listener until
+/// the last public request is finished.
 ///
 /// # Errors
-/// When a listener is of no use.
+/// Fails if one of the listeners can't be used.
 pub async fn run_with_admin(
     listener: TcpListener,
     admin: TcpListener,
     parts: Parts,
-    serving: Serving,
+    options: Options,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     vote_service::metrics::exported();
@@ -138,7 +139,7 @@ pub async fn run_with_admin(
     let latest = poller.latest();
     let drained = Shutdown::new();
     let public = async {
-        let result = serve_public(listener, poller, parts, serving, shutdown).await;
+        let result = serve_public(listener, poller, parts, options, shutdown).await;
         drained.trigger();
         result
     };
@@ -150,20 +151,20 @@ async fn serve_public(
     listener: TcpListener,
     poller: Poller,
     parts: Parts,
-    serving: Serving,
+    options: Options,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let results = Results::new(parts, poller.latest()).max_event_streams(serving.max_event_streams());
+    let results = Results::new(parts, poller.latest()).max_event_streams(options.max_event_streams());
     let app = layers::guard(results, &Guards::default());
-    let connections = Connections::new(serving.max_connections);
-    // The poller ends at the shutdown, and with it the event streams: nothing else would end them before the drain
-    // runs out.
+    let connections = Connections::new(options.max_connections);
+    // The poller ends at shutdown, and the event streams end with it. Otherwise they would stay open until the drain
+    // timeout.
     let polling = async {
         poller.run(shutdown.clone()).await;
         pending().await
     };
     tokio::select! {
-        result = serve::serve(listener, app, serving.limits, connections, shutdown.clone()) => result,
+        result = serve::serve(listener, app, options.limits, connections, shutdown.clone()) => result,
         result = polling => result,
     }
 }

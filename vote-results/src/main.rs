@@ -14,7 +14,7 @@ use vote_results::{
     certificate::command::{run_certify, run_verify},
     config::{self, AuditConfig, CertifyConfig, Command, Config},
     run_with_admin,
-    store::LateStore,
+    store::LazyStore,
 };
 use vote_service::{Shutdown, admin, listen::listen, shutdown, telemetry};
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             let format = config.log_format;
             return start(*config).map_or_else(
                 |e| {
-                    telemetry::say_why_it_ends("vote-results", format, &e);
+                    telemetry::log_fatal("vote-results", format, &e);
                     ExitCode::FAILURE
                 },
                 |()| ExitCode::SUCCESS,
@@ -50,9 +50,9 @@ fn fail(error: impl Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Exits with what the audit found; an error is neither good nor bad news.
+/// Runs the audit and exits with its verdict. An error has an exit code of its own, since it says nothing about votes.
 fn audit(config: AuditConfig) -> ExitCode {
-    let store = LateStore::new(config.store, config.store_schema);
+    let store = LazyStore::new(config.store, config.store_schema);
     let runtime = match one_thread() {
         Ok(runtime) => runtime,
         Err(e) => return fail(e),
@@ -64,7 +64,7 @@ fn audit(config: AuditConfig) -> ExitCode {
             } else {
                 audit::table(&audit)
             };
-            // Whoever closed the pipe doesn't want the rest; the exit code says it, too.
+            // A closed pipe is no failure: the exit code carries the verdict.
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::from(audit.verdict.exit_code())
         }
@@ -75,9 +75,9 @@ fn audit(config: AuditConfig) -> ExitCode {
     }
 }
 
-/// Exits with whether there is a certificate now, and why not.
+/// Writes a certificate. The exit code tells whether it was written, or why it was not.
 fn certify(config: CertifyConfig) -> ExitCode {
-    let store = LateStore::new(config.store.clone(), config.store_schema.clone());
+    let store = LazyStore::new(config.store.clone(), config.store_schema.clone());
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let certifying = run_certify(&config, &store, &mut out, &mut err);
     match one_thread() {
@@ -104,17 +104,17 @@ async fn serve(config: Config, shutdown: Shutdown) -> io::Result<()> {
     let public = TcpListener::from_std(listen(config.listen, false)?)?;
     let admin = TcpListener::from_std(listen(config.admin_listen, false)?)?;
     tracing::info!(
-        "results of {} on http://{}, admin routes on {}",
+        "serving the results of {} on http://{}, admin routes on {}",
         config.store,
         config.listen,
         config.admin_listen
     );
     let parts = Parts {
-        store: Arc::new(LateStore::new(config.store, config.store_schema)),
+        store: Arc::new(LazyStore::new(config.store, config.store_schema)),
         polls: Arc::new(config.polls),
         receipt_key: config.receipt_key,
         clock: Arc::new(SystemClock),
         frontend_url: config.frontend_url,
     };
-    run_with_admin(public, admin, parts, config.serving, shutdown).await
+    run_with_admin(public, admin, parts, config.options, shutdown).await
 }

@@ -1,12 +1,14 @@
-//! The service's metrics: names, units and meaning in one table.
+//! The service's metrics: names, units and help texts in one table.
 
 use std::time::Duration;
 
 use ::metrics::{counter, gauge, histogram};
 use vote_core::{
     Timestamp,
-    audit::{self, Residual},
-    store::{Books, QueueState},
+    count::{
+        Accounts, QueueState,
+        audit::{self, Residual},
+    },
 };
 use vote_service::metrics::Metric;
 
@@ -16,44 +18,44 @@ const POLL_SECONDS: Metric =
     Metric::histogram("vote_results_poll_seconds", "Time to read everything from the store");
 const READ_AT: Metric = Metric::gauge(
     "vote_results_read_timestamp_seconds",
-    "When the store was last read, in seconds since 1970; 0 if not yet",
+    "Time of the last successful read of the store, in seconds since 1970; 0 before the first one",
 );
-const STORE_ERRORS: Metric =
-    Metric::counter("vote_results_store_errors_total", "Reads of the store that failed");
+const STORE_ERRORS: Metric = Metric::counter("vote_results_store_errors_total", "Failed reads of the store");
 const EVENT_STREAMS: Metric = Metric::gauge("vote_results_event_streams", "Open event streams");
 const VOTES: Metric = Metric::gauge(
     "vote_results_votes",
-    "Standing votes by poll and option; not of polls that withhold their numbers",
+    "Effective ballots by poll and option; not exported while the poll's figures are withheld",
 );
 const UNACCOUNTED: Metric = Metric::counter(
     "vote_results_unaccounted_receipts_total",
-    "Receipts looked up whose vote was read and is not accounted for",
+    "Looked-up receipts whose vote was read but is neither counted nor quarantined",
 );
 const RESIDUAL: Metric = Metric::gauge(
     "vote_results_conservation_residual_votes",
-    "Votes that the books leave over, by poll and law: accepted votes against what became of them, new voters against \
-     the tally, quarantined votes against those in quarantine; always 0 when all is well",
+    "Votes violating an accounting invariant, by poll and invariant: accepted votes against new voters, superseded and \
+     quarantined votes; new voters against the tally; quarantined votes in the ledger against those in quarantine; 0 \
+     unless votes were lost or counted twice",
 );
-const QUEUES: Metric = Metric::gauge("vote_results_queues", "Queues ever reported, by state");
+const QUEUES: Metric = Metric::gauge("vote_results_queues", "Queues that workers ever reported, by state");
 const NOT_HEARD_OF: Metric = Metric::gauge(
     "vote_results_queues_not_heard_of",
-    "Queues from which votes may still come and that no worker reported for 10 s",
+    "Queues that may still hold votes to be read and that no worker reported for 10 s",
 );
 const QUEUED: Metric = Metric::gauge(
     "vote_results_queued_votes",
-    "Votes queued and not committed, as workers last reported; at least that many, where they are very many",
+    "Votes queued and not committed yet, as last reported by workers; a lower bound for very long backlogs",
 );
 const QUARANTINED: Metric = Metric::gauge("vote_results_quarantined_votes", "Votes in quarantine");
 const PENDING: Metric = Metric::gauge(
     "vote_results_quarantine_pending_frames",
-    "Frames with quarantined votes about which nobody has decided",
+    "Frames with quarantined votes that no operator has decided on",
 );
 const CLOCK_DIFFERENCE: Metric = Metric::gauge(
     "vote_results_clock_difference_seconds",
-    "How far this service's clock is ahead of the store's; below 0, behind",
+    "How far this service's clock is ahead of the store's; negative if it is behind",
 );
-const CLOSED: Metric = Metric::gauge("vote_results_poll_closed", "Whether a poll is closed, 1 or 0, by poll");
-const FINAL: Metric = Metric::gauge("vote_results_poll_final", "Whether a poll is final, 1 or 0, by poll");
+const CLOSED: Metric = Metric::gauge("vote_results_poll_closed", "1 if the poll is closed, else 0, by poll");
+const FINAL: Metric = Metric::gauge("vote_results_poll_final", "1 if the poll is final, else 0, by poll");
 
 const TABLE: &[Metric] = &[
     POLL_SECONDS,
@@ -73,11 +75,11 @@ const TABLE: &[Metric] = &[
     FINAL,
 ];
 
-/// What stands for all polls that are not registered. Only queues know them, and damage can make any name, each of which
-/// would be a series for ever.
+/// Label value that stands for all unregistered polls together. Their names come from queues only, and a damaged frame
+/// can contain any name; each would create a time series that never ends.
 const UNREGISTERED: &str = "(unregistered)";
 
-/// Says what they are, for `/metrics`, and starts those that count.
+/// Registers the metrics with their help texts, and starts counters at 0. Call it after the recorder is installed.
 pub fn describe() {
     vote_service::metrics::describe(TABLE);
     gauge!(EVENT_STREAMS.name).increment(0.0);
@@ -104,7 +106,7 @@ pub(crate) fn stream_closed() {
     gauge!(EVENT_STREAMS.name).decrement(1);
 }
 
-/// Only numbers that may be shown are in the outcome, so nothing that is withheld becomes a metric.
+/// Exports the outcome of a poll. A withheld outcome holds no numbers, so none is exported.
 pub(crate) fn outcome(snapshot: &Snapshot) {
     if let Outcome::Shown { options, .. } = &snapshot.outcome {
         for option in options {
@@ -115,42 +117,43 @@ pub(crate) fn outcome(snapshot: &Snapshot) {
     }
 }
 
-/// How far this service's clock is ahead of the store's, in seconds.
+/// Records how far this service's clock is ahead of the store's, in seconds.
 pub(crate) fn clock_difference(seconds: f64) {
     gauge!(CLOCK_DIFFERENCE.name).set(seconds);
 }
 
-/// What the books say of the pipeline, read now.
-pub(crate) fn books(books: &Books, now: Timestamp) {
+/// Exports the state of queues, polls and quarantine, and the residuals, from accounts read at `now`.
+pub(crate) fn accounts(accounts: &Accounts, now: Timestamp) {
     gauge!(READ_AT.name).set(now.as_micros() as f64 / 1e6);
     for state in QueueState::ALL {
-        let of_state = books.queues.iter().filter(|queue| queue.remains_of.is_none() && queue.state == state);
+        let of_state =
+            accounts.queues.iter().filter(|queue| queue.original_id.is_none() && queue.state == state);
         gauge!(QUEUES.name, "state" => state.as_str()).set(of_state.count() as f64);
     }
-    gauge!(NOT_HEARD_OF.name).set(audit::not_heard_of(books).len() as f64);
-    let active = books.queues.iter().filter(|queue| queue.state == QueueState::Active);
+    gauge!(NOT_HEARD_OF.name).set(audit::not_heard_of(accounts).len() as f64);
+    let active = accounts.queues.iter().filter(|queue| queue.state == QueueState::Active);
     gauge!(QUEUED.name).set(active.flat_map(|queue| queue.queued.values()).sum::<u64>() as f64);
-    gauge!(QUARANTINED.name).set(books.quarantine.iter().map(|total| total.votes).sum::<u64>() as f64);
-    gauge!(PENDING.name).set(books.quarantine.iter().map(|total| total.pending).sum::<u64>() as f64);
-    for poll in &books.polls {
+    gauge!(QUARANTINED.name).set(accounts.quarantine.iter().map(|total| total.votes).sum::<u64>() as f64);
+    gauge!(PENDING.name).set(accounts.quarantine.iter().map(|total| total.pending).sum::<u64>() as f64);
+    for poll in &accounts.polls {
         let is = |at: Option<Timestamp>| f64::from(u8::from(at.is_some()));
         gauge!(CLOSED.name, "poll" => poll.slug.to_string()).set(is(poll.closed_at));
         gauge!(FINAL.name, "poll" => poll.slug.to_string()).set(is(poll.final_at));
     }
-    let mut of_others = Residual::default();
-    for (poll, residual) in audit::residuals(books) {
-        if books.polls.iter().any(|known| known.slug.as_str() == poll) {
-            left_over(&poll, residual);
+    let mut unregistered = Residual::default();
+    for (poll, residual) in audit::residuals(accounts) {
+        if accounts.polls.iter().any(|known| known.slug.as_str() == poll) {
+            export_residual(&poll, residual);
         } else {
-            of_others = of_others + residual;
+            unregistered = unregistered + residual;
         }
     }
-    left_over(UNREGISTERED, of_others);
+    export_residual(UNREGISTERED, unregistered);
 }
 
-fn left_over(poll: &str, residual: Residual) {
+fn export_residual(poll: &str, residual: Residual) {
     let Residual { accepted, tally, quarantined } = residual;
-    for (law, votes) in [("accepted", accepted), ("tally", tally), ("quarantined", quarantined)] {
-        gauge!(RESIDUAL.name, "poll" => poll.to_owned(), "law" => law).set(votes as f64);
+    for (invariant, votes) in [("accepted", accepted), ("tally", tally), ("quarantined", quarantined)] {
+        gauge!(RESIDUAL.name, "poll" => poll.to_owned(), "law" => invariant).set(votes as f64);
     }
 }

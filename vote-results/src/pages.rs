@@ -1,4 +1,4 @@
-//! The pages, complete without JavaScript and with nothing from elsewhere. Pure.
+//! The HTML pages. They work without JavaScript and load nothing from other sites. Pure.
 
 use std::fmt::Write;
 
@@ -8,19 +8,20 @@ use vote_service::respond::escape_html as escape;
 use crate::{
     snapshot::{OptionName, OptionVotes, Outcome, Status},
     state::{Stale, View},
+    thousands::grouped,
 };
 
 pub mod receipt;
 pub mod status;
 
-/// Keeps a poll's page up to date.
+/// The script that keeps the page of a poll up to date.
 pub(crate) const LIVE_JS: &str = include_str!("pages/live.js");
 const STYLE: &str = include_str!("pages/style.css");
 
-/// How often a page comes again by itself where there is no JavaScript, in seconds.
+/// Interval in seconds at which pages reload where they do not update by JavaScript.
 const REFRESH: u32 = 5;
 
-/// A page around its content; `head` goes into the head as it is.
+/// Wraps content in a complete page. `head` and `content` must already be HTML.
 fn page(title: &str, head: &str, content: &str) -> String {
     let title = escape(title);
     format!(
@@ -29,11 +30,11 @@ fn page(title: &str, head: &str, content: &str) -> String {
          <title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n{head}</head>\n<body>\n\
          <header><a href=\"/\">Results</a> <a href=\"/status\">Status</a></header>\n\
          <main>\n{content}</main>\n\
-         <footer>One standing vote for each voter and poll.</footer>\n</body>\n</html>\n"
+         <footer>Each voter has one vote per poll.</footer>\n</body>\n</html>\n"
     )
 }
 
-/// `/` where there are several polls.
+/// Renders `/`, the list of polls.
 #[must_use]
 pub fn home<'a>(polls: impl IntoIterator<Item = &'a Poll>) -> String {
     let mut content = String::from("<h1>Results</h1>\n<ul class=\"polls\">\n");
@@ -44,7 +45,7 @@ pub fn home<'a>(polls: impl IntoIterator<Item = &'a Poll>) -> String {
     page("Results", "", &content)
 }
 
-/// `/polls/{poll}`.
+/// Renders `/polls/{poll}`.
 #[must_use]
 pub fn poll(poll: &Poll, view: &View, stale: Option<&Stale>, frontend_url: Option<&str>) -> String {
     let snapshot = &view.snapshot;
@@ -60,8 +61,8 @@ pub fn poll(poll: &Poll, view: &View, stale: Option<&Stale>, frontend_url: Optio
     if let Some(stale) = stale {
         let _ = writeln!(
             content,
-            "<p class=\"note\" role=\"status\">These numbers may be out of date: since {} no new ones can be read. No \
-             vote is lost by that. <a href=\"/status\">More</a></p>",
+            "<p class=\"note\" role=\"status\">These numbers may be out of date: they could not be updated since {}. \
+             Votes are not affected. <a href=\"/status\">More</a></p>",
             time(stale.since, "")
         );
     }
@@ -69,9 +70,10 @@ pub fn poll(poll: &Poll, view: &View, stale: Option<&Stale>, frontend_url: Optio
         Outcome::Shown { total, options } => shown(&mut content, *total, options),
         Outcome::Withheld { options } => withheld(&mut content, options),
     }
-    let _ = writeln!(content, "<p class=\"soft\">Last change {}", time(snapshot.updated_at, " data-updated"));
+    let _ =
+        writeln!(content, "<p class=\"soft\">Last change: {}", time(snapshot.updated_at, " data-updated"));
     if let (Some(closes_at), Status::Provisional) = (poll.closes_at, snapshot.status) {
-        let _ = writeln!(content, "· votes are taken until {}", time(closes_at, ""));
+        let _ = writeln!(content, "· voting ends at {}", time(closes_at, ""));
     }
     content.push_str("</p>\n<p class=\"links\">");
     if let Some(url) = frontend_url {
@@ -81,8 +83,8 @@ pub fn poll(poll: &Poll, view: &View, stale: Option<&Stale>, frontend_url: Optio
     if !snapshot.is_withheld() {
         let _ = write!(content, "<a href=\"/polls/{slug}/results.csv\">CSV</a> ");
     }
-    content.push_str("<a href=\"/status\">Status of the count</a></p>\n</div>\n");
-    // With JavaScript the numbers move by themselves; a page that reloads would only fight that.
+    content.push_str("<a href=\"/status\">Counting status</a></p>\n</div>\n");
+    // Reload only without JavaScript: with it, the script updates the numbers.
     let head = format!(
         "<script src=\"/live.js\" defer></script>\n\
          <noscript><meta http-equiv=\"refresh\" content=\"{REFRESH}\"></noscript>\n"
@@ -119,8 +121,8 @@ fn shown(content: &mut String, total: u64, options: &[OptionVotes]) {
 
 fn withheld(content: &mut String, options: &[OptionName]) {
     content.push_str(
-        "<p class=\"note\">The results of this poll are published when it is closed and every vote is counted.</p>\n\
-         <h2>Options</h2>\n<ul>\n",
+        "<p class=\"note\">The results of this poll will be published once it has closed and every vote has been \
+         counted.</p>\n<h2>Options</h2>\n<ul>\n",
     );
     for OptionName { option, label } in options {
         let _ = writeln!(content, "<li data-option=\"{option}\">{}</li>", escape(label));
@@ -128,29 +130,16 @@ fn withheld(content: &mut String, options: &[OptionName]) {
     content.push_str("</ul>\n");
 }
 
-/// A moment, for people to the second; `attributes` go into the tag as they are.
+/// Formats a time for people, to the second. `attributes` must be HTML attributes for the tag, or empty.
 fn time(at: Timestamp, attributes: &str) -> String {
     let exact = at.to_string();
     let shown = exact.get(..19).unwrap_or(&exact).replace('T', " ");
     format!("<time datetime=\"{exact}\"{attributes}>{shown} UTC</time>")
 }
 
-/// A number with a comma every three digits.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
-    use vote_core::{Polls, poll::ResultsFrom, store::RegisteredPoll};
+    use vote_core::{Polls, count::RegisteredPoll, poll::ResultsFrom};
 
     use super::*;
     use crate::snapshot::Snapshot;
@@ -175,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_leads_to_the_vote_the_files_and_the_status() {
+    fn a_page_links_to_the_voting_site_the_files_and_the_status() {
         let page = rendered(|_| ());
         for link in [
             "https://vote.example/polls/pets",
@@ -188,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_wrote_can_not_become_markup() {
+    fn titles_and_labels_are_escaped() {
         let evil = "<script>alert('x')</script>\" onload=\"y";
         let page = rendered(|poll| {
             evil.clone_into(&mut poll.title);
@@ -199,24 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_withholds_names_the_options_and_no_number() {
+    fn the_page_of_a_withheld_poll_lists_the_options_without_numbers() {
         let page = rendered(|poll| poll.results = ResultsFrom::AfterClose);
-        assert!(page.contains("Cats") && page.contains("published when it is closed"), "{page}");
+        assert!(page.contains("Cats") && page.contains("published once it has closed"), "{page}");
         for number in ["4,321", "4321", "1,234", "1234", "5,555", "5555", "77.8", "results.csv"] {
             assert!(!page.contains(number), "{number} in {page}");
         }
     }
 
     #[test]
-    fn a_page_comes_again_by_itself_only_without_javascript() {
+    fn a_page_reloads_only_without_javascript() {
         let page = rendered(|_| ());
         assert_eq!(page.matches("http-equiv=\"refresh\"").count(), 1);
         assert!(page.contains("<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>"));
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let all = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
-        assert_eq!(all, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 }

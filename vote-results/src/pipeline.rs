@@ -1,88 +1,89 @@
-//! The state of the whole pipeline, as workers reported it to the store: queues, and what is accounted for. Pure.
+//! The state of the whole pipeline, as workers reported it to the store: all queues, and the accounts of polls. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use vote_core::{
     Poll, Polls, QueueId, Timestamp,
-    store::{Books, LedgerRow, QueueRecord, QueueState, RegisteredPoll},
+    count::{Accounts, LedgerRow, QueueRecord, QueueState, RegisteredPoll},
 };
 
 use crate::{
     disclosure::{Disclosure, Figures, registered_as},
-    receipts::QueueFate,
+    receipts::QueueOutcome,
 };
 
 mod json;
 
 /// All queues and all polls, with the figures that may be published.
 ///
-/// While any poll is withheld, so are the figures of queues: where there is one poll, what its queues accepted is its
-/// turnout.
+/// While any poll is withheld, the figures of queues are withheld too: with a single poll, the votes that its queues
+/// accepted are its turnout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pipeline {
-    /// Every queue ever reported, by identity.
+    /// Every queue ever reported, sorted by id.
     pub queues: Vec<QueueLine>,
-    /// The polls of the file in its order; then those that only the store has.
+    /// The polls of the file in its order, then those that only the store has.
     pub polls: Vec<PollLine>,
 }
 
-/// What is known of a queue. Serializes as a line of `status.json`.
+/// The last report of a queue. Serializes as an element of `queues` in `status.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueLine {
-    /// Its identity.
+    /// Identity of the queue.
     pub queue: QueueId,
-    /// Of what is left of a queue, that queue.
-    pub remains_of: Option<QueueId>,
-    /// Where a worker last saw it.
+    /// The id under which the queue accepted its votes, if it is a replaced queue.
+    pub original_id: Option<QueueId>,
+    /// Address at which a worker last saw the queue.
     pub address: String,
-    /// When. Workers report at fixed intervals, whether or not votes come.
+    /// Time of the last report, by the store's clock. Workers report at fixed intervals, whether or not votes come in.
     pub seen_at: Timestamp,
-    /// Whether it is what it was.
+    /// Whether the queue is active, has diverged, or is retired.
     pub state: QueueState,
-    /// What moves with votes.
+    /// Everything that depends on votes.
     pub figures: Figures<QueueFigures>,
 }
 
-/// What a queue holds.
+/// The figures of a queue as of its last report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueFigures {
-    /// Votes it said to have accepted.
+    /// Votes that the queue has accepted, by its own count.
     pub accepted: u64,
-    /// Votes it held that were not committed then, counted from its entries, "at least" where that are very many.
+    /// Votes in the queue that were not committed yet, counted from its entries; a lower bound for very long backlogs.
     pub queued: u64,
-    /// Why it is cut or retired: words that may name figures.
+    /// Why the queue diverged or was retired. The text may contain figures.
     pub reason: String,
 }
 
-/// What is accounted for, of all queues together. Serializes as a line of `status.json`.
+/// The accounts of a poll over all queues. Serializes as an element of `polls` in `status.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollLine {
-    /// Its slug; as a queue holds the name, damage may have made it into no slug at all.
+    /// Name of the poll as the queue holds it. It may not be a valid slug if a frame was damaged.
     pub poll: String,
-    /// The question, if the file has the poll.
+    /// Title of the poll (the question), if the file has the poll.
     pub title: Option<String>,
-    /// Whether the store knows it.
+    /// Whether the poll is registered in the store.
     pub registered: bool,
-    /// What keeps it from being counted or shown as the file says.
+    /// Reason why the poll is not counted or shown as the file defines it.
     pub problem: Option<String>,
-    /// Whether every vote that was read is accounted for, that is, the residual is 0. A withheld poll says that much.
+    /// Whether every vote that was read is accounted for: the residual is 0. Public even if the poll is withheld.
     pub conserved: bool,
-    /// The numbers.
+    /// The counts of votes.
     pub figures: Figures<PollFigures>,
 }
 
-/// What became of the votes of a poll.
+/// The counts of the votes of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollFigures {
-    /// Votes that queues accepted, up to where they were read.
+    /// Votes that queues accepted, up to the positions read.
     pub accepted: u64,
-    /// Votes that were a voter's first.
+    /// Votes that were the first of their voter to be counted.
     pub new_voters: u64,
-    /// Votes of a voter that had one.
+    /// Votes of voters who already had one.
     pub superseded: u64,
-    /// Votes that are quarantined, since they could not be counted.
+    /// Votes that could not be counted and are quarantined.
     pub quarantined: i64,
-    /// `accepted − (new_voters + superseded + quarantined)`: anything but 0 is a loss or a double count.
+    /// `accepted − (new_voters + superseded + quarantined)`, without what is missing from retired queues. Positive: lost
+    /// votes; negative: votes counted twice.
     pub residual: i64,
 }
 
@@ -96,17 +97,17 @@ struct Sums {
 }
 
 impl Pipeline {
-    /// What may be shown of the books of a store, seen with the polls of the file.
+    /// Derives what may be shown of the accounts of the store, given the polls of the file.
     #[must_use]
-    pub(crate) fn new(polls: &Polls, books: &Books) -> Self {
-        let disclosure = Disclosure::of_sums(polls, books);
+    pub(crate) fn new(polls: &Polls, accounts: &Accounts) -> Self {
+        let disclosure = Disclosure::of_sums(polls, accounts);
         let mut queues: Vec<_> =
-            books.queues.iter().map(|record| QueueLine::new(record, disclosure)).collect();
+            accounts.queues.iter().map(|record| QueueLine::new(record, disclosure)).collect();
         queues.sort_by_key(|line| line.queue);
 
-        let sums = sums(&books.ledger);
+        let sums = sums(accounts);
         let of_file: Vec<&str> = polls.iter().map(|poll| poll.slug.as_str()).collect();
-        let of_store: BTreeSet<&str> = books
+        let of_store: BTreeSet<&str> = accounts
             .polls
             .iter()
             .map(|poll| poll.slug.as_str())
@@ -116,17 +117,17 @@ impl Pipeline {
         let lines = of_file
             .into_iter()
             .chain(of_store)
-            .map(|slug| PollLine::new(slug, polls.get(slug), registered_as(books, slug), sums.get(slug)));
+            .map(|slug| PollLine::new(slug, polls.get(slug), registered_as(accounts, slug), sums.get(slug)));
         Self { queues, polls: lines.collect() }
     }
 
-    /// What became of a queue, as far as a vote in it is concerned.
+    /// Returns what the fate of a vote in a queue depends on.
     #[must_use]
-    pub fn fate(&self, queue: QueueId) -> QueueFate {
-        let remains = self.queues.iter().filter(|line| line.remains_of == Some(queue));
-        QueueFate {
-            is_over: self.queues.iter().any(|line| line.queue == queue && line.state.is_over()),
-            remains: remains.map(|line| line.queue).collect(),
+    pub fn fate(&self, queue: QueueId) -> QueueOutcome {
+        let replaced = self.queues.iter().filter(|line| line.original_id == Some(queue));
+        QueueOutcome {
+            is_ended: self.queues.iter().any(|line| line.queue == queue && line.state.is_ended()),
+            replaced: replaced.map(|line| line.queue).collect(),
         }
     }
 }
@@ -140,7 +141,7 @@ impl QueueLine {
         });
         Self {
             queue: record.id,
-            remains_of: record.remains_of,
+            original_id: record.original_id,
             address: record.address.clone(),
             seen_at: record.seen_at,
             state: record.state,
@@ -176,7 +177,7 @@ impl PollLine {
         }
     }
 
-    /// Whether the numbers are withheld.
+    /// Whether the figures are withheld.
     #[must_use]
     pub const fn is_withheld(&self) -> bool {
         matches!(self.figures, Figures::Withheld)
@@ -188,33 +189,31 @@ fn problem(poll: Option<&Poll>, registered: Option<&RegisteredPoll>) -> Option<S
         (Some(poll), Some(registered)) => match registered.difference(poll) {
             Some(difference) => Some(format!("in the store, its {difference}")),
             None if registered.results != poll.results && registered.final_at.is_none() => Some(format!(
-                "in the store, its results are {:?} where the file says {:?}: they are withheld until it is final",
+                "in the store, its results are {:?} where the file says {:?}: they are withheld until they are final",
                 registered.results.as_str(),
                 poll.results.as_str()
             )),
             None => None,
         },
         (Some(_), None) => Some("not in the store: no worker has registered it yet".to_owned()),
-        (None, Some(_)) => {
-            Some("not in the file of polls of this service: its results are not shown".to_owned())
-        }
-        (None, None) => Some("votes of a poll that nobody registered: they are set aside".to_owned()),
+        (None, Some(_)) => Some("not in this service's file of polls: its results are not shown".to_owned()),
+        (None, None) => Some("not registered: its votes are quarantined".to_owned()),
     }
 }
 
-fn sums(ledger: &[LedgerRow]) -> BTreeMap<&str, Sums> {
+fn sums(accounts: &Accounts) -> BTreeMap<&str, Sums> {
+    let is_retired = |queue: &&QueueRecord| queue.state == QueueState::Retired;
+    let retired: BTreeSet<QueueId> =
+        accounts.queues.iter().filter(is_retired).map(|queue| queue.id).collect();
     let mut sums: BTreeMap<&str, Sums> = BTreeMap::new();
-    for LedgerRow { entry, .. } in ledger {
+    for LedgerRow { entry, .. } in &accounts.ledger {
         let sum = sums.entry(entry.poll.as_str()).or_default();
-        // Numbers too large to be true come from damage; they must show in the residual, not end the process.
+        // Impossibly large numbers come from damaged data. They must show up in the residual, not crash the process.
         sum.accepted = sum.accepted.saturating_add(entry.accepted);
         sum.new_voters = sum.new_voters.saturating_add(entry.new_voters);
         sum.superseded = sum.superseded.saturating_add(entry.superseded);
         sum.quarantined = sum.quarantined.saturating_add(entry.quarantined);
-        sum.residual += i128::from(entry.accepted)
-            - i128::from(entry.new_voters)
-            - i128::from(entry.superseded)
-            - i128::from(entry.quarantined);
+        sum.residual += entry.unaccounted(retired.contains(&entry.queue));
     }
     sums
 }
@@ -223,7 +222,7 @@ fn sums(ledger: &[LedgerRow]) -> BTreeMap<&str, Sums> {
 mod tests {
     use vote_core::{
         Partition, Poll,
-        store::{LedgerEntry, QueueRecord},
+        count::{LedgerEntry, QueueRecord},
     };
 
     use super::*;
@@ -262,7 +261,7 @@ mod tests {
         ledger: &[LedgerRow],
     ) -> Pipeline {
         let (polls_of_store, queues, ledger) = (registered.to_vec(), queues.to_vec(), ledger.to_vec());
-        Pipeline::new(polls, &Books { polls: polls_of_store, queues, ledger, ..Books::default() })
+        Pipeline::new(polls, &Accounts { polls: polls_of_store, queues, ledger, ..Accounts::default() })
     }
 
     fn registered() -> RegisteredPoll {
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_is_summed_over_partitions_and_queues() {
+    fn the_figures_of_a_poll_are_summed_over_partitions_and_queues() {
         let ledger = [row(0, "pets", [10, 7, 2, 1]), row(1, "pets", [5, 5, 0, 0])];
         let pipeline = pipeline(&Polls::example(), &[registered()], &[], &ledger);
         let [line] = &pipeline.polls[..] else { panic!("{pipeline:?}") };
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_vote_shows_in_the_residual_and_one_counted_twice_too() {
+    fn lost_votes_and_votes_counted_twice_show_in_the_residual() {
         for (votes, residual) in [([10, 7, 2, 0], 1), ([10, 11, 0, 0], -1)] {
             let pipeline = pipeline(&Polls::example(), &[registered()], &[], &[row(0, "pets", votes)]);
             let line = &pipeline.polls[0];
@@ -304,7 +303,20 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_that_only_the_store_has_is_shown_with_the_reason() {
+    fn votes_missing_from_a_queue_raise_an_alarm_until_it_is_retired() {
+        let ledger = [row(0, "pets", [10, 7, 2, 0])];
+        for (state, residual) in
+            [(QueueState::Active, 1), (QueueState::Diverged, 1), (QueueState::Retired, 0)]
+        {
+            let pipeline = pipeline(&Polls::example(), &[registered()], &[queue(1, 0, state)], &ledger);
+            let line = &pipeline.polls[0];
+            let shown = (line.figures.shown().unwrap().residual, line.conserved);
+            assert_eq!(shown, (residual, residual == 0), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_poll_that_only_the_store_has_is_shown_with_a_problem() {
         let polls = Polls::example();
         let mut old = registered();
         old.slug = "old".parse().unwrap();
@@ -315,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_registered_otherwise_is_a_problem() {
+    fn a_registration_that_differs_from_the_file_is_a_problem() {
         let mut registered = registered();
         registered.options.pop();
         let pipeline = pipeline(&Polls::example(), &[registered], &[], &[]);
@@ -324,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_poll_withholds_its_numbers_no_count_of_votes_is_left() {
+    fn a_withheld_poll_shows_no_counts_of_votes() {
         let polls = withholding();
         let queues = [queue(1, 3, QueueState::Active), queue(2, 0, QueueState::Active)];
         let pipeline = pipeline(&polls, &[registered()], &queues, &[row(0, "pets", [37, 30, 7, 0])]);
@@ -338,30 +350,31 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_queue_is_known() {
-        let left = QueueRecord { remains_of: Some(QueueId([2; 16])), ..queue(9, 0, QueueState::Active) };
-        let queues = [queue(1, 0, QueueState::Active), queue(2, 0, QueueState::Cut), left];
+    fn the_fate_of_a_diverged_queue_names_its_replaced_queue() {
+        let replaced = QueueRecord { original_id: Some(QueueId([2; 16])), ..queue(9, 0, QueueState::Active) };
+        let queues = [queue(1, 0, QueueState::Active), queue(2, 0, QueueState::Diverged), replaced];
         let pipeline = pipeline(&Polls::example(), &[], &queues, &[]);
-        let cut = QueueFate { is_over: true, remains: vec![QueueId([9; 16])] };
-        assert_eq!(pipeline.fate(QueueId([2; 16])), cut);
-        assert_eq!(pipeline.fate(QueueId([1; 16])), QueueFate::default());
-        assert_eq!(pipeline.fate(QueueId([3; 16])), QueueFate::default());
+        let diverged = QueueOutcome { is_ended: true, replaced: vec![QueueId([9; 16])] };
+        assert_eq!(pipeline.fate(QueueId([2; 16])), diverged);
+        assert_eq!(pipeline.fate(QueueId([1; 16])), QueueOutcome::default());
+        assert_eq!(pipeline.fate(QueueId([3; 16])), QueueOutcome::default());
     }
 
     #[test]
-    fn the_json_has_text_for_identities_and_times() {
-        let pipeline = pipeline(&Polls::example(), &[registered()], &[queue(1, 0, QueueState::Cut)], &[]);
+    fn ids_and_times_are_strings_in_the_json() {
+        let pipeline =
+            pipeline(&Polls::example(), &[registered()], &[queue(1, 0, QueueState::Diverged)], &[]);
         assert_eq!(
             serde_json::to_value(&pipeline.queues[0]).unwrap(),
             serde_json::json!({
                 "queue": "01".repeat(16), "address": "redis://1", "seen_at": "2020-01-01T00:00:00Z",
-                "accepted": 40, "queued": 0, "drained": true, "state": "cut",
+                "accepted": 40, "queued": 0, "drained": true, "state": "diverged",
             })
         );
     }
 
     #[test]
-    fn where_a_poll_withholds_its_numbers_a_loss_is_still_told() {
+    fn a_withheld_poll_still_shows_that_votes_are_unaccounted_for() {
         let pipeline = pipeline(&withholding(), &[registered()], &[], &[row(0, "pets", [37, 30, 6, 0])]);
         let json = serde_json::to_value(&pipeline.polls[0]).unwrap();
         assert_eq!(
@@ -371,9 +384,9 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_withholds_its_reason_with_its_numbers() {
+    fn the_reason_of_a_queue_is_withheld_with_its_figures() {
         let reason = "it counts 37 votes where 46 were seen".to_owned();
-        let queues = [QueueRecord { reason: reason.clone(), ..queue(1, 0, QueueState::Cut) }];
+        let queues = [QueueRecord { reason: reason.clone(), ..queue(1, 0, QueueState::Diverged) }];
         let reason_of = |polls: &Polls| {
             let pipeline = pipeline(polls, &[registered()], &queues, &[]);
             pipeline.queues[0].figures.shown().map(|figures| figures.reason.clone())
@@ -383,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn another_setting_of_results_in_the_store_is_a_problem_until_the_poll_is_final() {
+    fn a_results_setting_that_differs_in_the_store_is_a_problem_until_the_poll_is_final() {
         let polls = withholding();
         let problem = |registered| pipeline(&polls, &[registered], &[], &[]).polls[0].problem.clone();
         let text = problem(registered()).unwrap();
@@ -393,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unregistered_poll_is_said_to_be_so() {
+    fn an_unregistered_poll_has_a_problem() {
         let poll: &Poll = &Polls::example().get("pets").unwrap().clone();
         let pipeline = pipeline(&Polls::example(), &[], &[], &[]);
         assert_eq!(pipeline.polls[0].poll, poll.slug.as_str());

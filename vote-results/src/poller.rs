@@ -1,4 +1,4 @@
-//! The one reader of the store: every second it reads everything, and hands it to all requests if it changed.
+//! The only periodic reader of the store: reads everything each second and shares it with all requests if it changed.
 
 use std::{
     sync::{
@@ -12,10 +12,7 @@ use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use vote_core::{
-    Clock, Polls, StoreReader, TRACES, Timestamp,
-    store::{Books, StoreError},
-};
+use vote_core::{Clock, Polls, StoreReader, TRACES, Timestamp, count::Accounts, store::StoreError};
 use vote_service::Shutdown;
 
 use crate::{
@@ -26,16 +23,16 @@ use crate::{
     state::{Reading, Stale, State},
 };
 
-/// How often the store is read. Results need not be live, and a second looks like it.
+/// Interval between reads of the store. At one second, results look live.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long reading it may take. Longer than the stores here wait for a connection, 5 s: their reason says more.
+/// Timeout of one read. Longer than the 5 s that stores wait for a connection, since their error says more.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(6);
-/// How old the last reading may be before the service is not ready any more.
+/// Maximum age of the last read at which the service is still ready.
 pub const MAX_AGE: Duration = Duration::from_secs(10);
-/// A clock that differs from the store's by more than this is worth a warning.
+/// Difference to the store's clock above which a warning is logged.
 const CLOCK_WARNING: Duration = Duration::from_secs(2);
 
-/// Reads the store and publishes what it found. Dropping it ends the [event streams](crate::events).
+/// Reads the store and publishes the resulting [`State`]. Dropping it ends the [event streams](crate::events).
 #[derive(Debug)]
 pub struct Poller {
     store: Arc<dyn StoreReader>,
@@ -46,10 +43,10 @@ pub struct Poller {
     clock_differs: AtomicBool,
 }
 
-/// When the store was last read; apart from the state, which is published only when it changes.
+/// Time of the last successful read. Kept apart from the state, which is published only when it changes.
 type ReadAt = Arc<Mutex<Option<(Instant, Timestamp)>>>;
 
-/// What the poller found last. Clones see the same.
+/// The latest state that a poller published. All clones see the same.
 #[derive(Debug, Clone)]
 pub struct Latest {
     state: watch::Receiver<Arc<State>>,
@@ -57,7 +54,7 @@ pub struct Latest {
 }
 
 impl Poller {
-    /// A poller that has read nothing yet.
+    /// Creates a poller that has not read the store yet.
     #[must_use]
     pub fn new(parts: &Parts) -> Self {
         Self {
@@ -70,7 +67,7 @@ impl Poller {
         }
     }
 
-    /// What it found last, now and later.
+    /// Returns a handle to the latest state, now and in the future.
     #[must_use]
     pub fn latest(&self) -> Latest {
         Latest { state: self.state.subscribe(), read_at: Arc::clone(&self.read_at) }
@@ -92,22 +89,22 @@ impl Poller {
         }
     }
 
-    /// Reads the store once. A store that does not answer leaves what was read before, marked as stale.
+    /// Reads the store once. If that fails, the previous state stays and is marked as stale.
     #[tracing::instrument(target = TRACES, level = "trace", name = "poll", skip_all)]
     pub async fn poll(&self) {
         let (started, asked_at) = (Instant::now(), self.clock.now());
-        let books = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
-            let text = format!("it did not answer within {} s", READ_TIMEOUT.as_secs());
+        let accounts = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
+            let text = format!("no reply within {} s", READ_TIMEOUT.as_secs());
             Err(StoreError::Unavailable(text.into()))
         });
         metrics::read(started.elapsed());
         let now = self.clock.now();
-        match books {
-            Ok(books) => {
+        match accounts {
+            Ok(accounts) => {
                 *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, now));
-                metrics::books(&books, now);
-                self.compare_clocks(asked_at, books.taken_at);
-                self.publish(&books, now);
+                metrics::accounts(&accounts, now);
+                self.compare_clocks(asked_at, accounts.taken_at);
+                self.publish(&accounts, now);
             }
             Err(e) => {
                 metrics::store_error();
@@ -116,29 +113,32 @@ impl Poller {
         }
     }
 
-    /// What a reader is told of times is by this service's clock, so a difference must show. It takes nothing from the
-    /// results.
+    /// Publishes the difference to the store's clock, and logs when it becomes too large. The pages show times by this
+    /// service's clock; the results themselves do not depend on it.
     fn compare_clocks(&self, ours: Timestamp, of_store: Timestamp) {
         let seconds = (ours.as_micros() - of_store.as_micros()) as f64 / 1e6;
         metrics::clock_difference(seconds);
         let differs = seconds.abs() > CLOCK_WARNING.as_secs_f64();
         if self.clock_differs.swap(differs, Ordering::Relaxed) != differs {
             if differs {
-                tracing::warn!("this service's clock differs from the store's by {seconds:.1} s");
+                tracing::warn!(
+                    "this service's clock differs from the store's by {seconds:.1} s: check the time synchronization \
+                     of both"
+                );
             } else {
                 tracing::info!("this service's clock agrees with the store's");
             }
         }
     }
 
-    /// All of one moment.
-    async fn read(&self) -> Result<Books, StoreError> {
-        self.store.snapshot().await?.books(false).await
+    /// Reads everything in one snapshot.
+    async fn read(&self) -> Result<Accounts, StoreError> {
+        self.store.snapshot().await?.accounts(false).await
     }
 
-    fn publish(&self, books: &Books, now: Timestamp) {
+    fn publish(&self, accounts: &Accounts, now: Timestamp) {
         let before = Arc::clone(&self.state.borrow());
-        let figures = PublicFigures::new(&self.polls, books, now);
+        let figures = PublicFigures::new(&self.polls, accounts, now);
         let reading = Reading::new(figures, before.reading.as_deref());
         warn_of_new_problems(before.reading.as_deref(), reading.pipeline());
         for view in reading.polls() {
@@ -148,7 +148,7 @@ impl Poller {
             }
         }
         if let Some(stale) = &before.stale {
-            tracing::info!("the store can be read again, after it could not since {}", stale.since);
+            tracing::info!("the store is readable again, after an outage since {}", stale.since);
         }
         let same = before.reading.as_ref().is_some_and(|before| before.says_the_same(&reading));
         if before.stale.is_some() || !same {
@@ -162,7 +162,7 @@ impl Poller {
             Some(stale) if stale.reason == reason => return,
             Some(stale) => stale.since,
             None => {
-                tracing::warn!("the store can't be read, trying again every second: {reason}");
+                tracing::warn!("can't read the store, retrying every second: {reason}");
                 now
             }
         };
@@ -181,32 +181,32 @@ fn warn_of_new_problems(before: Option<&Reading>, now: &Pipeline) {
 }
 
 impl Latest {
-    /// What the poller found last.
+    /// Returns the latest state.
     #[must_use]
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.borrow())
     }
 
-    /// When the store was last read, whether or not it said something new.
+    /// Returns the time of the last successful read, whether or not anything had changed.
     #[must_use]
     pub fn read_at(&self) -> Option<Timestamp> {
         self.last_read().map(|(_, at)| at)
     }
 
-    /// Whether results can be shown: the store was read at most [`MAX_AGE`] ago.
+    /// Checks that current results can be shown: the store was read at most [`MAX_AGE`] ago.
     ///
     /// # Errors
-    /// With the reason why not.
+    /// Fails with the reason why the service is not ready.
     pub fn ready(&self) -> Result<(), String> {
-        // Nothing to do with the age: a process that is going should get no more requests.
+        // Independent of the age: a process that is shutting down should get no more requests.
         if self.state.has_changed().is_err() {
             return Err("shutting down".to_owned());
         }
         let state = self.state();
         let reason = state.stale.as_ref().map_or("the store does not answer", |stale| stale.reason.as_str());
         match self.last_read() {
-            None if state.stale.is_none() => Err("the store was not read yet".to_owned()),
-            None => Err(format!("the store was not read yet: {reason}")),
+            None if state.stale.is_none() => Err("the store has not been read yet".to_owned()),
+            None => Err(format!("the store has not been read yet: {reason}")),
             Some((read, _)) if read.elapsed() > MAX_AGE => {
                 Err(format!("the store was last read {} s ago: {reason}", read.elapsed().as_secs()))
             }

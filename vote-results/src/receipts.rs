@@ -1,52 +1,53 @@
-//! `/receipts/{receipt}`: what became of a vote, found from what stands and how far its queue was read.
+//! `/receipts/{receipt}`: the status of a vote, derived from the effective ballot and the read position of its queue.
 //!
-//! Neither the choice nor the voter is shown: whoever sees a receipt over somebody's shoulder learns nothing, and a
-//! voter can't prove to a buyer of votes what the choice was.
+//! Neither the choice nor the voter is shown. A person who happens to see a receipt learns nothing, and voters can't
+//! prove their choice to a buyer of votes.
 
 use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tokio::{sync::Semaphore, time::timeout};
 use vote_core::{
-    Keep, Polls, QueueId, StoreReader, Vote, dedup,
-    store::{Ballot, QuarantinedFrame, StoreError},
+    Keep, Polls, QueueId, StoreReader, Vote,
+    count::{self, Ballot, QuarantineRow, QuarantineState, ReasonCode},
+    store::StoreError,
 };
 use vote_service::{Problem, Receipt, ReceiptKey};
 
 use crate::metrics;
 
-/// How long a look-up may take; less than a request as a whole, so that the answer is the one for receipts.
+/// Timeout of a lookup. Shorter than that of a request, so that the error is the one for receipts.
 const TIMEOUT: Duration = Duration::from_secs(6);
-/// How many look-ups there may be at a time, most of them waiting for one of the store's few connections. More would
-/// only wait longer, and keep the poller waiting, too.
+/// Maximum number of concurrent lookups, most of which wait for one of the store's few connections. More lookups would
+/// only wait longer, and delay the poller.
 const MAX_LOOKUPS: usize = 256;
 
-/// What became of a vote.
+/// The status of a vote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// Accepted and safe in its queue, but not read yet.
+pub enum ReceiptStatus {
+    /// Accepted and stored in its queue, but not read yet.
     Waiting,
-    /// It stands.
+    /// The effective ballot of its voter.
     Counted,
-    /// Another vote of the same voter stands, by the rule of the poll.
+    /// Read, but another vote is the effective ballot of its voter.
     Superseded,
-    /// It could not be counted. Other votes of the same frame may be.
+    /// Read, but it could not be counted. Other votes of the same frame may be counted.
     Quarantined {
-        /// Why, so far as it may be shown.
+        /// The kind of problem, in words that disclose nothing about the vote.
         reason: &'static str,
-        /// Somebody decided that it stays uncounted.
+        /// Whether an operator decided that the vote stays uncounted.
         decided: bool,
     },
-    /// It was read, and the count knows its poll no more: the votes of a poll can be erased when it is over.
+    /// Read, but its poll is no longer registered: operators may erase the votes of a final poll.
     Erased,
-    /// Its queue lost data before the vote was read.
+    /// Lost together with other data of its queue, before it was read.
     Lost,
-    /// It was read, yet is neither counted nor quarantined: a bug.
+    /// Read, but neither counted nor quarantined, which is a bug.
     Unaccounted,
 }
 
-impl Fate {
-    /// As in the JSON.
+impl ReceiptStatus {
+    /// The word in the JSON.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -55,55 +56,55 @@ impl Fate {
             Self::Superseded => "superseded",
             Self::Quarantined { .. } => "quarantined",
             Self::Erased => "erased",
-            // To the voter it is the same.
+            // The difference does not matter to the voter.
             Self::Lost | Self::Unaccounted => "lost",
         }
     }
 
-    /// For the voter.
+    /// The message for the voter.
     #[must_use]
     pub fn message(&self) -> String {
         match self {
             Self::Waiting => "Your vote was accepted and is stored safely. It is waiting to be counted.".to_owned(),
-            Self::Counted => "Your vote is counted.".to_owned(),
+            Self::Counted => "Your vote has been counted.".to_owned(),
             Self::Superseded => {
-                "Another vote of yours counts in this poll. Each voter has one vote, so this one does not count as well."
+                "Another vote of yours counts in this poll. Each voter has one vote, so this one does not count."
                     .to_owned()
             }
             Self::Quarantined { reason, decided: true } => format!(
-                "Your vote arrived, but could not be counted: {reason}. It was set aside, and the organisers decided that \
-                 it stays so; it is kept and accounted for."
+                "Your vote was received but could not be counted: {reason}. The organisers decided not to count it. It \
+                 is kept and accounted for."
             ),
             Self::Quarantined { reason, decided: false } => format!(
-                "Your vote arrived, but could not be counted: {reason}. It was set aside and is kept; the organisers \
-                 have to decide about it before the result is final."
+                "Your vote was received but could not be counted: {reason}. It is kept in quarantine; the organisers \
+                 must decide on it before the result becomes final."
             ),
-            Self::Erased => "This poll is over, and the organisers have erased its votes.".to_owned(),
+            Self::Erased => "This poll has ended, and the organisers have erased its votes.".to_owned(),
             Self::Lost => {
-                "Your vote is lost: the server that held it lost data before your vote was counted. If what is left \
-                 there is read again and your vote is found, this page will say so."
+                "Your vote has been lost: the server that stored it lost data before the vote was counted. If it is \
+                 found in the remaining data, this page will say so."
                     .to_owned()
             }
             Self::Unaccounted => {
-                "Your vote is lost: it was read, but it is not in the count. This should never happen; please tell the \
-                 organisers."
+                "Your vote has been lost: it was read but is missing from the count. This should never happen; please \
+                 tell the organisers."
                     .to_owned()
             }
         }
     }
 }
 
-/// What became of the queue of a vote.
+/// The state of the queue of a vote, as far as the fate of the vote depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct QueueFate {
-    /// Nothing more is counted from it: it lost data, or was written off.
-    pub is_over: bool,
-    /// What was left of it, which is read under names of its own.
-    pub remains: Vec<QueueId>,
+pub struct QueueOutcome {
+    /// Whether nothing more is counted under the id of the queue: it diverged or was retired.
+    pub is_ended: bool,
+    /// The replaced queues whose remaining entries come from this queue, each with an id of its own.
+    pub replaced: Vec<QueueId>,
 }
 
-/// Look-ups of a process: the one way from a public route to the store. All that comes back is a [`Fate`], which has no
-/// place for a number.
+/// The receipt lookups of the process: the only way from a public route to the store. They return only a [`ReceiptStatus`],
+/// which can't hold a number.
 #[derive(Debug)]
 pub(crate) struct Lookups {
     store: Arc<dyn StoreReader>,
@@ -117,156 +118,174 @@ impl Lookups {
         Self { store, polls, key, free: Semaphore::new(MAX_LOOKUPS) }
     }
 
-    /// The receipt in a token, if it is one.
+    /// Decrypts a token. Returns none if it is not a valid receipt.
     pub(crate) fn open(&self, token: &str) -> Option<Receipt> {
         self.key.open(token)
     }
 
-    /// What became of the vote. See [`fate`].
-    pub(crate) async fn fate(&self, receipt: &Receipt, queue: &QueueFate) -> Result<Fate, Problem> {
-        let Ok(_place) = self.free.try_acquire() else {
-            return Err(later("overloaded", "Very many people look at their receipts right now."));
+    /// Looks up the fate of the vote, see [`fate`]. Fails with 503 if there are too many lookups or the store does not
+    /// reply in time.
+    pub(crate) async fn fate(
+        &self,
+        receipt: &Receipt,
+        queue: &QueueOutcome,
+    ) -> Result<ReceiptStatus, Problem> {
+        let Ok(_permit) = self.free.try_acquire() else {
+            return Err(unavailable("overloaded", "Too many people are looking up receipts right now."));
         };
         let found = timeout(TIMEOUT, fate(&*self.store, &self.polls, receipt, queue)).await;
         let error = match found {
             Ok(Ok(fate)) => {
-                if fate == Fate::Unaccounted {
+                if fate == ReceiptStatus::Unaccounted {
                     metrics::unaccounted_receipt();
                     let Receipt { poll, queue, partition, position, .. } = receipt;
-                    tracing::error!(%poll, %queue, %partition, %position, "a vote was read, but is not accounted for");
+                    tracing::error!(
+                        %poll, %queue, %partition, %position,
+                        "a vote was read but is neither counted nor quarantined: run `vote-results audit`"
+                    );
                 }
                 return Ok(fate);
             }
             Ok(Err(e)) => e.to_string(),
-            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+            Err(_) => format!("no reply within {} s", TIMEOUT.as_secs()),
         };
         metrics::store_error();
-        tracing::debug!("a receipt can't be looked up: {error}");
-        Err(later("store-unavailable", "The results can't be read right now."))
+        tracing::debug!("receipt lookup failed: {error}");
+        Err(unavailable("store-unavailable", "The count can't be read right now."))
     }
 }
 
-fn later(code: &'static str, why: &str) -> Problem {
-    let detail = format!("{why} Your receipt stays valid: please look again in a moment.");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, "We can't look now", detail).retry_after(5)
+fn unavailable(code: &'static str, why: &str) -> Problem {
+    let detail = format!("{why} Your receipt remains valid: please try again in a moment.");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, "Temporarily unavailable", detail).retry_after(5)
 }
 
-/// What became of the vote.
+/// Looks up the status of the vote that a receipt is for.
 ///
-/// # Order
-/// How far the queue was read, and whether the vote is quarantined, is asked *first*, what stands *after* it. A commit
-/// moves all at once. If it falls between the questions, the old position says "not read" and the new ballot says
-/// "counted": what is true now. The other way round, the old ballot would say "does not stand" and the new position
-/// "but was read", and a vote just counted would be called lost. The same goes for a quarantined vote that is counted later.
+/// # Order of reads
+/// The read position and the quarantine are read *before* the effective ballot. A commit changes all of them at once.
+/// If one happens in between, the old position says "not read" and the new ballot says "counted", which is true by now.
+/// In the opposite order, the old ballot would say "not effective" and the new position "already read", and a vote that
+/// was just counted would be reported as lost. The same holds for a quarantined vote that is counted later.
 ///
-/// What stands is looked at before the position is compared. That is safe, since what stands only ever gives way to
-/// what beats it: a vote that stands is counted however it was read (also from the remains of a queue that lost data),
-/// and one that what stands beats can never stand.
+/// The ballot is compared before the position. That is safe because an effective ballot is only ever replaced by one
+/// that wins against it: an effective vote is counted no matter where it was read (in its queue, or in a replaced queue
+/// after a loss of data), and a vote that loses against the effective ballot can never become effective.
 ///
 /// # Errors
-/// When the store does not answer.
+/// Fails if the store can't be read.
 pub async fn fate(
     store: &dyn StoreReader,
     polls: &Polls,
     receipt: &Receipt,
-    of_queue: &QueueFate,
-) -> Result<Fate, StoreError> {
+    of_queue: &QueueOutcome,
+) -> Result<ReceiptStatus, StoreError> {
     let Receipt { poll, queue, partition, position, voter, cast_at, option } = *receipt;
     let read_to = store.position(queue, partition).await?;
     let mut quarantined = None;
-    for log in std::iter::once(&queue).chain(&of_queue.remains) {
+    for id in std::iter::once(&queue).chain(&of_queue.replaced) {
         if quarantined.is_none() {
-            quarantined = quarantined_in(store, *log, receipt).await?;
+            quarantined = quarantined_in(store, *id, receipt).await?;
         }
     }
     let ours = Ballot { voter, option, cast_at };
-    if let Some(standing) = store.ballot(poll, voter).await? {
-        if standing == ours {
-            return Ok(Fate::Counted);
+    if let Some(effective) = store.ballot(poll, voter).await? {
+        if effective == ours {
+            return Ok(ReceiptStatus::Counted);
         }
-        if dedup::stands(keep(store, polls, receipt).await?, standing, ours) == standing {
-            return Ok(Fate::Superseded);
+        if count::merge(keep(store, polls, receipt).await?, effective, ours) == effective {
+            return Ok(ReceiptStatus::Superseded);
         }
     }
-    if let Some(reason) = quarantined {
-        return Ok(Fate::Quarantined {
-            reason: public_reason(&reason),
-            decided: reason.contains(QuarantinedFrame::REJECTED),
+    if let Some(row) = quarantined {
+        return Ok(ReceiptStatus::Quarantined {
+            reason: public_reason(row.frame.reason.code),
+            decided: row.state == QuarantineState::Rejected,
         });
     }
     let was_read = read_to >= position;
-    // Nothing more of such a queue is counted under this identity, so there is nothing to wait for.
-    if !was_read && !of_queue.is_over {
-        return Ok(Fate::Waiting);
+    // Nothing more is counted under the id of a diverged or retired queue, so there is nothing to wait for.
+    if !was_read && !of_queue.is_ended {
+        return Ok(ReceiptStatus::Waiting);
     }
-    // A vote is counted for a poll that is registered, or quarantined; so if it was read and is neither, both are gone.
+    // A vote that was read is either counted for a registered poll or quarantined. If it is neither and the poll is not
+    // registered, the poll was erased.
     let is_registered = store.polls().await?.iter().any(|registered| registered.slug == poll);
     Ok(match (was_read, is_registered) {
-        (true, false) => Fate::Erased,
-        (true, true) if !of_queue.is_over => Fate::Unaccounted,
-        _ => Fate::Lost,
+        (true, false) => ReceiptStatus::Erased,
+        (true, true) if !of_queue.is_ended => ReceiptStatus::Unaccounted,
+        _ => ReceiptStatus::Lost,
     })
 }
 
-/// Why the vote is quarantined, if it is, as it was read from a log: the queue of its receipt, or what was left of it.
+/// Returns the row of the vote if it is quarantined, as read from a queue: that of its receipt, or a replaced queue.
 async fn quarantined_in(
     store: &dyn StoreReader,
-    log: QueueId,
+    id: QueueId,
     receipt: &Receipt,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<QuarantineRow>, StoreError> {
     let Receipt { poll, partition, position, voter, cast_at, option, .. } = *receipt;
-    let Some(row) = store.quarantined(log, partition, position).await? else { return Ok(None) };
-    // Without a layout nothing was ever quarantined.
+    let Some(row) = store.quarantined(id, partition, position).await? else { return Ok(None) };
+    // A store without a layout has never quarantined anything.
     let Some(layout) = store.layout().await? else { return Ok(None) };
-    let is_held = row.holds(layout.partitions, &Vote { poll, voter, option, cast_at });
-    Ok(is_held.then_some(row.frame.reason))
+    let is_quarantined = row.holds(layout.partitions, &Vote { poll, voter, option, cast_at });
+    Ok(is_quarantined.then_some(row))
 }
 
-/// By which rule the poll is counted: what the store has, whatever the file says now.
+/// Returns the merge rule of the poll: that of the store; that of the file only if the poll is not registered.
 async fn keep(store: &dyn StoreReader, polls: &Polls, receipt: &Receipt) -> Result<Keep, StoreError> {
     let registered =
         store.polls().await?.into_iter().find(|poll| poll.slug == receipt.poll).map(|poll| poll.keep);
     Ok(registered.or_else(|| polls.get(receipt.poll.as_str()).map(|poll| poll.keep)).unwrap_or_default())
 }
 
-/// Why a vote is quarantined, in words for the public. The reason itself may name an option or a voter of the frame,
-/// and a receipt tells nobody what was chosen; it is kept with the frame, for the operators.
-fn public_reason(reason: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 7] = [
-        ("was final", "it came after the count was final"),
-        ("is not registered", "its poll is not known to the count"),
-        ("has no option", "the poll as it is counted lacks an option that was voted for"),
-        ("checksum differs", "it was damaged on the way"),
-        ("is not known to this build", "it was written by a newer version of the software"),
-        ("accounted for", "the number of votes it came with is wrong"),
-        ("does not belong to partition", "it was filed in the wrong place"),
-    ];
-    let known = KNOWN.iter().find(|(part, _)| reason.contains(part));
-    known.map_or("it can't be read", |(_, public)| public)
+/// Maps the reason for a quarantine to words for the public. The reason itself is for operators only: it may name an
+/// option or a voter of the frame, and a receipt must not disclose a choice.
+const fn public_reason(code: ReasonCode) -> &'static str {
+    match code {
+        ReasonCode::PollFinal => "it arrived after the count was final",
+        ReasonCode::PollNotRegistered => "its poll is not registered",
+        ReasonCode::UnknownOption => "the registered poll lacks an option that was voted for",
+        ReasonCode::DamagedFrame => "it was damaged in transit or in storage",
+        ReasonCode::UnknownFrameVersion => "it was written by a newer version of the software",
+        ReasonCode::WrongVoteCount => "the number of votes stored with it is wrong",
+        ReasonCode::WrongPartition => "it was stored in the wrong partition",
+        ReasonCode::InvalidPollName | ReasonCode::MalformedFrame | ReasonCode::DamagedIndex => {
+            "it can't be decoded"
+        }
+        ReasonCode::Unknown => "the organisers know the reason",
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use vote_core::{Partition, VoterKey, frame::FrameError};
+    use vote_core::{
+        Partition, VoterKey,
+        count::{QuarantineReason, Undecodable},
+        frame::FrameError,
+    };
 
     use super::*;
 
     #[test]
-    fn the_public_learns_the_kind_of_a_fault_and_no_more() {
+    fn the_public_reason_tells_only_the_kind_of_problem() {
+        let frame = |error| QuarantineReason::from(Undecodable::Frame(error));
+        let poll = "pets".parse().unwrap();
+        let options = vec!["cats".parse().unwrap()];
         let foreign = FrameError::ForeignKey { voter: VoterKey([0xab; 16]), partition: Partition(7) };
         let cases = [
-            (FrameError::Checksum.to_string(), "damaged"),
-            (FrameError::Version(9).to_string(), "newer version"),
-            (FrameError::Count { expected: 2, found: 1 }.to_string(), "number of votes"),
-            (foreign.to_string(), "wrong place"),
-            (FrameError::Trailing(3).to_string(), "can't be read"),
-            (FrameError::Malformed("cats".to_owned()).to_string(), "can't be read"),
-            ("poll pets has no option cats".to_owned(), "lacks an option"),
-            ("poll pets is not registered".to_owned(), "not known to the count"),
-            ("it came after the count of poll pets was final".to_owned(), "after the count was final"),
+            (frame(FrameError::Checksum), "damaged"),
+            (frame(FrameError::Version(9)), "newer version"),
+            (frame(FrameError::Count { expected: 2, found: 1 }), "number of votes"),
+            (frame(foreign), "wrong partition"),
+            (frame(FrameError::Trailing(3)), "can't be decoded"),
+            (frame(FrameError::Malformed("cats".to_owned())), "can't be decoded"),
+            (QuarantineReason::UnknownOptions { poll, options, has_more: false }, "lacks an option"),
+            (QuarantineReason::PollNotRegistered { poll }, "poll is not registered"),
+            (QuarantineReason::PollFinal { poll }, "after the count was final"),
         ];
         for (reason, expected) in cases {
-            let public = public_reason(&format!("frame: {reason}"));
+            let public = public_reason(reason.code());
             assert!(public.contains(expected), "{reason}: {public}");
             assert!(!public.contains("cats") && !public.contains("abab"), "{public}");
         }

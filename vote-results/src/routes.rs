@@ -1,6 +1,6 @@
-//! The public addresses, in one table: the router knows no others.
+//! The table of all public addresses. The router serves no others.
 
-/// What an address shows.
+/// A public route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
     Home,
@@ -14,7 +14,7 @@ pub(crate) enum Route {
     PollEvents,
 }
 
-/// Each route with its address. A segment in braces stands for any text that is not empty; there is at most one.
+/// Each route with its path template. A segment in braces matches any non-empty text; a template has at most one.
 const TABLE: &[(&str, Route)] = &[
     ("/", Route::Home),
     ("/live.js", Route::LiveJs),
@@ -27,13 +27,13 @@ const TABLE: &[(&str, Route)] = &[
     ("/polls/{poll}/events", Route::PollEvents),
 ];
 
-/// Every public address, as in `/polls/{poll}`: whatever has to hold for all of them can be tried on all of them.
+/// Returns the path template of every public route, such as `/polls/{poll}`, so that tests can cover all of them.
 pub fn templates() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(template, _)| *template)
 }
 
 impl Route {
-    /// The route of a path, and the text that stands for the segment in braces; empty where there is none.
+    /// Returns the route of a path and the text of its segment in braces, which is empty if the template has none.
     pub(crate) fn of(path: &str) -> Option<(Self, &str)> {
         TABLE.iter().find_map(|(template, route)| Some((*route, parameter(template, path)?)))
     }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nearly_a_path_is_none() {
+    fn near_misses_have_no_route() {
         for path in [
             "",
             "*",

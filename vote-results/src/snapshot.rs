@@ -1,30 +1,30 @@
-//! What is known of a poll's outcome at a moment. Pure.
+//! The outcome of a poll at one moment. Pure.
 
 use std::{collections::HashMap, fmt};
 
 use serde::{Serialize, Serializer};
-use vote_core::{OptionSlug, Poll, PollSlug, Timestamp, store::RegisteredPoll};
+use vote_core::{OptionSlug, Poll, PollSlug, Timestamp, count::RegisteredPoll};
 
 use crate::disclosure::Disclosure;
 
-/// Whether more votes may come.
+/// Whether the count of a poll may still change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// They may.
+    /// It may still change.
     Provisional,
-    /// The poll was sealed in every queue, and everything up to there was counted.
+    /// It will not change: the poll is sealed in every queue, and all votes before the seals are counted.
     Final,
 }
 
 impl Status {
-    /// Of a poll as the store has it: its count is final when the store says so, and only then.
+    /// Returns the status of a registered poll. Only the store decides that a count is final.
     #[must_use]
     pub fn of(poll: Option<&RegisteredPoll>) -> Self {
         if poll.is_some_and(|poll| poll.final_at.is_some()) { Self::Final } else { Self::Provisional }
     }
 
-    /// As in `results.json`.
+    /// The word in `results.json`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,12 +34,12 @@ impl Status {
     }
 }
 
-/// A share in tenths of a percent, rounded half up. The shares of a poll need not add up to 100.
+/// A share in tenths of a percent, rounded half up. Because of rounding, the shares of a poll may not add up to 100 %.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percent(u16);
 
 impl Percent {
-    /// The share of `votes` in `total`; 0 when there are no votes.
+    /// Returns the share of `votes` in `total`, or 0 if there are no votes.
     #[must_use]
     pub fn of(votes: u64, total: u64) -> Self {
         let (votes, total) = (u128::from(votes), u128::from(total));
@@ -49,7 +49,7 @@ impl Percent {
 }
 
 impl fmt::Display for Percent {
-    /// As in `66.7`.
+    /// Formats the share with one decimal, such as `66.7`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0 / 10, self.0 % 10)
     }
@@ -57,68 +57,68 @@ impl fmt::Display for Percent {
 
 impl Serialize for Percent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // The nearest double to a number of one decimal is printed with that decimal.
+        // The double nearest to a number with one decimal is printed with exactly that decimal.
         serializer.serialize_f64(f64::from(self.0) / 10.0)
     }
 }
 
-/// An option and its votes.
+/// An option with its votes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OptionVotes {
-    /// Its name in addresses and files.
+    /// Slug of the option: its name in addresses and files.
     pub option: OptionSlug,
-    /// Its name for people; that of the former if the file of polls does not have the option.
+    /// Label of the option for people; its slug if the file of polls does not have the option.
     pub label: String,
-    /// Voters whose standing vote is for it.
+    /// Number of effective ballots for the option.
     pub votes: u64,
-    /// Their share.
+    /// Share of these ballots in the total.
     pub percent: Percent,
 }
 
 /// An option whose votes are withheld.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OptionName {
-    /// Its name in addresses and files.
+    /// Slug of the option: its name in addresses and files.
     pub option: OptionSlug,
-    /// Its name for people.
+    /// Label of the option for people; its slug if the file of polls does not have the option.
     pub label: String,
 }
 
-/// What may be shown. Where numbers are withheld there are none in here, so none can be published by mistake.
+/// The part of an outcome that may be shown. The withheld variant holds no numbers, so that none is shown by mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The numbers.
+    /// The figures are published.
     Shown {
-        /// Voters whose vote stands.
+        /// Number of effective ballots, one per voter.
         total: u64,
-        /// In the order of the file.
+        /// The options in the order of the file, then those that only the tally has.
         options: Vec<OptionVotes>,
     },
-    /// The poll publishes nothing before it is final, or it is not known whether it does.
+    /// The figures are withheld until the poll is final; see [`Disclosure`].
     Withheld {
-        /// In the order of the file.
+        /// The options in the order of the file, then those that only the tally has.
         options: Vec<OptionName>,
     },
 }
 
-/// The outcome of one poll at a moment. Serializes as `results.json`.
+/// The outcome of one poll at one moment. Serializes as `results.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The poll.
+    /// Slug of the poll.
     pub poll: PollSlug,
-    /// The question.
+    /// Title of the poll: the question.
     pub title: String,
-    /// Whether more votes may come.
+    /// Whether the count may still change.
     pub status: Status,
-    /// What may be shown.
+    /// The figures, unless they are withheld.
     pub outcome: Outcome,
-    /// When these numbers were read first: since then the store has said nothing else.
+    /// Time of the first read with this content, by this service's clock: the outcome has not changed since.
     pub updated_at: Timestamp,
 }
 
 impl Snapshot {
-    /// What may be shown of the outcome of `poll`, which the store has as `registered`, given its tally. Options that
-    /// only the file has count 0; options that only the tally has are shown after those of the file, by their slugs.
+    /// Derives the outcome of `poll` from its registration in the store and its tally. Options that only the file has
+    /// count 0. Options that only the tally has follow those of the file and use their slugs as labels.
     #[must_use]
     pub(crate) fn new(
         poll: &Poll,
@@ -150,21 +150,21 @@ impl Snapshot {
         Self { poll: poll.slug, title: poll.title.clone(), status, outcome, updated_at }
     }
 
-    /// Whether it says the same as another, whenever that was.
+    /// Whether both have the same content, regardless of `updated_at`.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
         let Self { poll, title, status, outcome, updated_at: _ } = self;
         (poll, title, status, outcome) == (&other.poll, &other.title, &other.status, &other.outcome)
     }
 
-    /// Whether the numbers are withheld.
+    /// Whether the figures are withheld.
     #[must_use]
     pub const fn is_withheld(&self) -> bool {
         matches!(self.outcome, Outcome::Withheld { .. })
     }
 }
 
-/// `results.json`, field by field.
+/// The fields of `results.json`, in order.
 #[derive(Serialize)]
 struct Json<'a> {
     poll: PollSlug,
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_is_what_others_rely_on() {
+    fn the_json_has_the_documented_format() {
         assert_eq!(
             json(&pets(&[("cats", 2), ("dogs", 1)], ResultsFrom::Live, Status::Provisional)),
             r#"{"poll":"pets","title":"Cats or dogs?","status":"provisional","total":3,"options":[{"option":"cats","label":"Cats","votes":2,"percent":66.7},{"option":"dogs","label":"Dogs","votes":1,"percent":33.3}],"updated_at":"2020-01-01T00:00:00Z"}"#
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_that_publishes_after_its_close_withholds_every_number() {
+    fn a_poll_with_results_after_close_withholds_every_number() {
         let snapshot = pets(&[("cats", 2), ("dogs", 1)], ResultsFrom::AfterClose, Status::Provisional);
         assert_eq!(
             json(&snapshot),
@@ -244,16 +244,16 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_that_is_final_withholds_nothing() {
+    fn a_final_poll_withholds_nothing() {
         let snapshot = pets(&[("cats", 2)], ResultsFrom::AfterClose, Status::Final);
         assert!(!snapshot.is_withheld());
         assert!(json(&snapshot).contains(r#""status":"final","total":2"#));
     }
 
     #[test]
-    fn a_poll_that_is_not_registered_shows_zeros_if_the_file_says_live_and_nothing_if_it_does_not() {
+    fn an_unregistered_poll_shows_zeros_if_its_results_are_live_in_the_file_and_nothing_otherwise() {
         let poll = Polls::example().get("pets").unwrap().clone();
-        // No store has a tally of such a poll; if one had, it would not be shown.
+        // A store has no tally of an unregistered poll; if it had one, it would not be shown.
         let tally = [(slug("cats"), 37)];
         let live = Snapshot::new(&poll, None, &tally, Timestamp::MIN);
         let Outcome::Shown { total, options } = live.outcome else { panic!("withheld") };
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_file_has_counts_zero_and_what_only_the_store_has_is_shown_too() {
+    fn options_only_in_the_file_count_zero_and_options_only_in_the_store_are_shown_too() {
         let snapshot = pets(&[("birds", 3), ("cats", 1)], ResultsFrom::Live, Status::Provisional);
         let Outcome::Shown { total, options } = snapshot.outcome else { panic!("withheld") };
         let shown: Vec<_> = options.iter().map(|o| (o.option.as_str(), o.label.as_str(), o.votes)).collect();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_alone_is_no_change() {
+    fn a_different_time_alone_is_not_a_change() {
         let one = pets(&[("cats", 1)], ResultsFrom::Live, Status::Provisional);
         let later = Snapshot { updated_at: Timestamp::MAX, ..one.clone() };
         assert!(one.says_the_same(&later));

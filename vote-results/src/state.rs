@@ -1,4 +1,4 @@
-//! What the poller hands to all requests: read once, written out once, shared.
+//! The state that the poller shares with all requests: read once, serialized once.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use vote_core::Timestamp;
 
 use crate::{caching::Cached, csv, figures::PublicFigures, pipeline::Pipeline, snapshot::Snapshot};
 
-/// What is known. Starts with nothing read, and with the reason why not once that is known.
+/// Everything that the requests can show. The default is the state before the first read.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// What was read last; none before the first time.
+    /// The last successful read of the store; none before the first one.
     pub reading: Option<Arc<Reading>>,
-    /// Set while the store does not answer: then `reading` is what it said before.
+    /// Set while the store can't be read; `reading` is then the last one before that.
     pub stale: Option<Stale>,
 }
 
-/// Why the store was not read.
+/// An outage of the store: since when it can't be read, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stale {
-    /// Since when.
+    /// Time of the first failed read, by this service's clock.
     #[serde(serialize_with = "as_text")]
     pub since: Timestamp,
-    /// The last reason, in words.
+    /// The error of the latest failed read.
     pub reason: String,
 }
 
@@ -31,8 +31,7 @@ fn as_text<S: serde::Serializer>(value: &Timestamp, serializer: S) -> Result<S::
     serializer.collect_str(value)
 }
 
-/// Everything that may be shown of what was read from the store at one moment. Made of [`PublicFigures`] and nothing
-/// else.
+/// Everything that may be shown of one read of the store. Made only of [`PublicFigures`].
 #[derive(Debug, Clone)]
 pub struct Reading {
     polls: Vec<Arc<View>>,
@@ -40,8 +39,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// These figures, in every form that is sent. A poll of which they say the same as those `before` keeps its view,
-    /// and with it the time of its last change: that of a withheld poll does not move when votes come.
+    /// Serializes the figures into every form that is sent. A poll whose figures equal those in `before` keeps its view
+    /// and thus the time of its last change, so that time does not move while votes for a withheld poll come in.
     #[must_use]
     pub fn new(figures: PublicFigures, before: Option<&Self>) -> Self {
         let (outcomes, pipeline) = figures.into_parts();
@@ -58,13 +57,13 @@ impl Reading {
         &self.polls
     }
 
-    /// Queues and what is accounted for.
+    /// The state of all queues, and the accounts of all polls.
     #[must_use]
     pub const fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
-    /// Whether it says the same as another, whenever that was.
+    /// Whether both show the same, regardless of when they were read.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
         let same_views = self.polls.len() == other.polls.len()
@@ -77,21 +76,21 @@ impl Reading {
     }
 }
 
-/// A poll's snapshot, in every form that is sent. As long as it says the same, it is the same allocation.
+/// A poll's snapshot in every form that is sent. It stays the same allocation until the snapshot changes.
 #[derive(Debug)]
 pub struct View {
-    /// What it says.
+    /// The outcome of the poll.
     pub snapshot: Snapshot,
-    /// `results.json`.
+    /// The body of `results.json`.
     pub json: Cached,
-    /// `results.csv`; none if withheld.
+    /// The body of `results.csv`; none if the figures are withheld.
     pub csv: Option<Cached>,
-    /// The event of the event stream.
+    /// The event to send on event streams.
     pub event: Bytes,
 }
 
 impl State {
-    /// The poll of that name, if the file has it and it was read.
+    /// Returns the view of a poll, if the file has the poll and the store has been read.
     #[must_use]
     pub fn view(&self, poll: &str) -> Option<&Arc<View>> {
         self.reading.as_ref()?.view(poll)
@@ -99,13 +98,14 @@ impl State {
 }
 
 impl View {
-    /// Writes a snapshot out.
+    /// Serializes a snapshot into every form.
     #[must_use]
     #[allow(clippy::expect_used)]
     pub(crate) fn new(snapshot: Snapshot) -> Self {
-        // It fails for maps whose keys are no text, and for types that say so; there are none in a snapshot.
-        let json = serde_json::to_vec(&snapshot).expect("a snapshot can be written as JSON");
-        // JSON has no line ends of its own, so it is one line of data.
+        // Serialization fails only for maps with keys that are not strings and for types that return errors; a snapshot
+        // has neither.
+        let json = serde_json::to_vec(&snapshot).expect("a snapshot serializes to JSON");
+        // Compact JSON contains no line breaks, so it fits on one `data:` line.
         let event = [&b"event: results\ndata: "[..], &json, b"\n\n"].concat();
         let csv = csv::csv(&snapshot).map(Cached::new);
         Self { json: Cached::new(json), csv, event: Bytes::from(event), snapshot }

@@ -1,4 +1,4 @@
-//! Opening the store that an address names.
+//! Opens the store at a configured address.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,21 +6,22 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use vote_core::{
     OptionSlug, Partition, PollSlug, Position, QueueId, StoreAddress, StoreReader, VoterKey,
+    count::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll},
     queue::Layout,
-    store::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, Snapshot, StoreError},
+    store::{Snapshot, StoreError},
 };
 
-/// A store that is opened when it is first read, and tried again each time until then: a SQLite file is made by a
-/// worker, which may start later.
+/// A store that is opened by the first read. Each read retries until opening succeeds, since a worker creates the
+/// SQLite file and may start later than this service.
 #[derive(Debug)]
-pub struct LateStore {
+pub struct LazyStore {
     address: StoreAddress,
     schema: String,
     store: OnceCell<Arc<dyn StoreReader>>,
 }
 
-impl LateStore {
-    /// The store at an address; tables of a Postgres are in `schema`.
+impl LazyStore {
+    /// Creates a reader of the store at `address` without opening it. On Postgres, `schema` holds the tables.
     #[must_use]
     pub fn new(address: StoreAddress, schema: impl Into<String>) -> Self {
         Self { address, schema: schema.into(), store: OnceCell::new() }
@@ -34,7 +35,7 @@ impl LateStore {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl StoreReader for LateStore {
+impl StoreReader for LazyStore {
     async fn layout(&self) -> Result<Option<Layout>, StoreError> {
         self.open().await?.layout().await
     }
@@ -79,16 +80,16 @@ impl StoreReader for LateStore {
     }
 }
 
-/// Whether the address of a server can be used, without connecting: what no waiting mends should be known before
-/// anything listens. A file may come later, so nothing is said of it. Blocks; not to be called within a runtime.
+/// Checks the address of a database server without connecting, so that an error that no retry can fix is reported at
+/// startup. A file is not checked, since a worker may create it later. Blocks; must not be called inside a runtime.
 ///
 /// # Errors
-/// With what is wrong.
+/// Fails with a description of what is wrong with the address or the schema.
 pub fn check(address: &StoreAddress, schema: &str) -> Result<(), String> {
     if !address.is_server() {
         return Ok(());
     }
-    // Even a pool that has yet to connect wants a runtime around it.
+    // Creating a connection pool needs a runtime, even before it connects.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(address.open_read_only(schema)).map(drop).map_err(|e| e.to_string())

@@ -1,48 +1,48 @@
-//! What an operator decides: polls to close, queues to write off, votes in quarantine. All of it is noted in the store;
-//! the workers do the rest.
+//! Commands for operators: they list, close, reschedule and withdraw polls, list and retire queues, and decide on
+//! quarantined votes. Each decision is recorded in the store; the workers carry it out.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use vote_core::{
-    Partitions, PollSlug, Position, QueueId, Store, Timestamp, audit,
-    store::{
-        Books, Decision, QuarantineKey, QuarantineRow, QuarantineState, QueueRecord, QueueState, StoreError,
+    Partitions, PollSlug, Position, QueueId, Store, Timestamp,
+    count::{
+        Decision, EarlierDefinition, QuarantineKey, QuarantineRow, QuarantineState, QueueRecord, QueueState,
+        RegisteredPoll, Withdrawal, audit, retirement_obstacle,
     },
+    store::{Catalog, StoreError},
 };
 
 use crate::config::StoreConfig;
 
-/// A queue that was seen that long ago is not written off.
-const SEEN_LATELY: Duration = Duration::from_secs(30);
-/// How many rows of the quarantine are read at a time.
+/// Number of quarantined frames that are read at a time.
 const PAGE: usize = 500;
 
 fn reason(about: &'static str) -> Arg {
     Arg::new("reason").long("reason").value_name("TEXT").required(true).help(about)
 }
 
-/// `vote-worker polls …`
+/// Returns the definition of `vote-worker polls …`.
 #[must_use]
 pub fn polls() -> Command {
     Command::new("polls")
-        .about("Lists polls, moves the closing time of one, or closes one")
+        .about("Lists polls; reschedules, closes or withdraws a poll")
         .subcommand_required(true)
         .subcommand(
-            Command::new("list").about("Lists the polls in the store, and what keeps them from being final"),
+            Command::new("list").about("Lists the polls in the store, and what keeps closed ones from being final"),
         )
         .subcommand(
             Command::new("close")
                 .about(
-                    "Closes a poll for good: it takes no more votes, and becomes final when all are counted",
+                    "Closes a poll for good: it accepts no more votes, and becomes final when all are counted",
                 )
                 .arg(poll()),
         )
         .subcommand(
             Command::new("reschedule")
                 .about(
-                    "Moves the closing time of a poll that is not closed; audit and certificate show it. A file that says \
-                     otherwise changes nothing",
+                    "Moves the closing time of a poll that is not closed; audit and certificate show the move. A file \
+                     of polls with another time has no effect",
                 )
                 .arg(poll())
                 .arg(
@@ -51,37 +51,58 @@ pub fn polls() -> Command {
                         .value_name("TIME")
                         .required(true)
                         .value_parser(closing_time)
-                        .help("Such as 2027-02-15T06:00:00Z, or `by-hand` for a poll that is closed by hand"),
+                        .help("The new time, such as 2027-02-15T06:00:00Z, or `by-hand` to close it by hand"),
                 )
-                .arg(reason("Why, as audit and certificate show it")),
+                .arg(reason("Why the poll is rescheduled; shown in audit and certificate")),
+        )
+        .subcommand(
+            Command::new("withdraw")
+                .about(
+                    "Withdraws a poll without votes, so that its slug can get another definition: put that into the \
+                     files of the workers first, and then of the frontends",
+                )
+                .arg(poll())
+                .arg(reason("Why the poll is withdrawn; shown by `polls list`")),
         )
 }
 
 fn poll() -> Arg {
-    Arg::new("poll").value_name("SLUG").required(true).value_parser(slug)
+    Arg::new("poll")
+        .value_name("SLUG")
+        .required(true)
+        .value_parser(slug)
+        .help("Slug of the poll, as shown by `polls list`")
 }
 
 fn closing_time(text: &str) -> Result<Option<Timestamp>, String> {
     if text == "by-hand" { Ok(None) } else { text.parse().map(Some) }
 }
 
-/// `vote-worker queues …`
+/// Returns the definition of `vote-worker queues …`.
 #[must_use]
 pub fn queues() -> Command {
     Command::new("queues")
-        .about("Lists queues, or writes one off")
+        .about("Lists queues, or retires one")
         .subcommand_required(true)
-        .subcommand(Command::new("list").about("Lists every queue ever reported"))
+        .subcommand(Command::new("list").about("Lists all queues that were ever reported"))
         .subcommand(
             Command::new("retire")
-                .about("Writes a queue off for good, which stands in audit and certificate: votes in it that were not \
-                        counted never will be")
-                .arg(Arg::new("queue").value_name("QUEUE").required(true).value_parser(queue_id))
-                .arg(reason("Why what it lost, or still holds, is given up")),
+                .about(
+                    "Retires a queue for good: votes in it that are not counted yet never will be. Audit and \
+                     certificate show it",
+                )
+                .arg(Arg::new("queue")
+                .value_name("QUEUE")
+                .required(true)
+                .value_parser(queue_id)
+                .help("Id of the queue, as `queues list` shows it"))
+                .arg(reason(
+                    "Why the votes that it lost or still holds are accepted as lost; shown in audit and certificate",
+                )),
         )
 }
 
-/// `vote-worker quarantine …`
+/// Returns the definition of `vote-worker quarantine …`.
 #[must_use]
 pub fn quarantine() -> Command {
     let frames = || {
@@ -89,7 +110,7 @@ pub fn quarantine() -> Command {
             .value_name("FRAME")
             .num_args(1..)
             .value_parser(|text: &str| text.parse::<QuarantineKey>())
-            .help("As listed: QUEUE:PARTITION:POSITION")
+            .help("Frame as shown by `quarantine list`: QUEUE:PARTITION:POSITION")
     };
     let many = |command: Command| {
         command
@@ -109,25 +130,25 @@ pub fn quarantine() -> Command {
             )
     };
     Command::new("quarantine")
-        .about("Lists, shows, replays or rejects votes that could not be counted, by the frame they came in")
+        .about("Lists, shows, replays or rejects votes that could not be counted, by the frame in which they came")
         .subcommand_required(true)
         .subcommand(Command::new("list").about("Lists frames with quarantined votes").arg(
-            Arg::new("pending").long("pending").action(ArgAction::SetTrue).help("Only those still undecided"),
+            Arg::new("pending").long("pending").action(ArgAction::SetTrue).help("Only frames that are still undecided"),
         ))
         .subcommand(
             Command::new("show")
-                .about("Shows a frame: reason, which of its votes are quarantined, and its bytes")
+                .about("Shows a frame: the reason, which of its votes are quarantined, and its bytes")
                 .arg(frames().required(true)),
         )
         .subcommand(many(
-            Command::new("replay").about("Has the workers try the quarantined votes of frames again"),
+            Command::new("replay").about("Makes the workers try again to count the quarantined votes of frames"),
         ))
         .subcommand(
             many(
                 Command::new("reject")
-                    .about("Decides for good that the quarantined votes of frames stay uncounted"),
+                    .about("Decides for good that the quarantined votes of frames are never counted"),
             )
-            .arg(reason("Why, as it stands in the store from then on")),
+            .arg(reason("Why the votes are rejected; stored with them")),
         )
 }
 
@@ -136,16 +157,16 @@ fn slug(text: &str) -> Result<PollSlug, String> {
 }
 
 fn queue_id(text: &str) -> Result<QueueId, String> {
-    text.parse().map_err(|e| format!("a queue is 32 hexadecimal digits, as listed: {e}"))
+    text.parse().map_err(|e| format!("expected 32 hexadecimal digits, as shown by `queues list`: {e}"))
 }
 
-/// Whether a command is one of these.
+/// Returns whether [`run`] knows the command.
 #[must_use]
 pub fn is_of(name: &str) -> bool {
     matches!(name, "migrate" | "polls" | "queues" | "quarantine")
 }
 
-/// Runs a command. Exits with 0, or 1 if it could not be done.
+/// Runs a command. Returns exit code 0, or 1 if it failed.
 #[must_use]
 pub fn run(name: &str, matches: &ArgMatches, config: &StoreConfig) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -153,13 +174,14 @@ pub fn run(name: &str, matches: &ArgMatches, config: &StoreConfig) -> ExitCode {
         Err(e) => return failed(&e),
     };
     let done = runtime.block_on(async {
-        // Only `migrate` has none.
+        // `migrate` is the only one without a subcommand.
         let Some((what, matches)) = matches.subcommand() else {
             return Ok(config.store.migrate(&config.store_schema).await?);
         };
         let store = config.store.open(&config.store_schema).await?;
         match (name, what) {
             ("polls", "list") => list_polls(&*store).await,
+            ("polls", "withdraw") => withdraw(&*store, matches).await,
             ("polls", "reschedule") => reschedule(&*store, matches).await,
             ("polls", _) => close_poll(&*store, matches).await,
             ("queues", "list") => list_queues(&*store).await,
@@ -178,6 +200,7 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Outcome of a command.
 type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 fn text(matches: &ArgMatches, name: &str) -> String {
@@ -185,18 +208,23 @@ fn text(matches: &ArgMatches, name: &str) -> String {
 }
 
 async fn list_polls(store: &dyn Store) -> Done {
-    let books = store.snapshot().await?.books(false).await?;
-    for poll in &books.polls {
-        let votes: i64 = books.tally.iter().filter(|row| row.poll == poll.slug).map(|row| row.votes).sum();
+    let accounts = store.snapshot().await?.accounts(false).await?;
+    let catalog = store.catalog().await?;
+    for poll in &accounts.polls {
+        let votes: i64 = accounts.tally.iter().filter(|row| row.poll == poll.slug).map(|row| row.votes).sum();
         let state = match (poll.closed_at, poll.final_at, poll.closes_at) {
+            _ if poll.withdrawal.is_some() => withdrawn(poll, &catalog),
             (_, Some(at), _) => format!("final since {at}"),
             (Some(at), None, _) => format!("closed since {at}"),
             (None, None, Some(at)) => format!("closes at {at}"),
             (None, None, None) => "open until it is closed by hand".to_owned(),
         };
-        println!("{}  {state}, {votes} votes stand", poll.slug);
+        println!("{}  {state}, {votes} votes counted", poll.slug);
+        for EarlierDefinition { digest, withdrawal: Withdrawal { at, reason } } in &poll.earlier {
+            println!("    earlier definition (digest {digest}) withdrawn at {at}: {reason}");
+        }
         if poll.closed_at.is_some() && poll.final_at.is_none() {
-            for obstacle in audit::obstacles(&books, poll.slug) {
+            for obstacle in audit::obstacles(&accounts, poll.slug) {
                 println!("    not final: {obstacle}");
             }
         }
@@ -204,16 +232,51 @@ async fn list_polls(store: &dyn Store) -> Done {
     Ok(())
 }
 
+/// Describes the state of a withdrawn poll: which queues have not given it up yet.
+fn withdrawn(poll: &RegisteredPoll, catalog: &Catalog) -> String {
+    let Some(Withdrawal { at, reason }) = &poll.withdrawal else { return String::new() };
+    let waits = |queue: &&QueueRecord| {
+        let gave_up = catalog.given_up.contains(&(queue.id, poll.slug));
+        queue.state != QueueState::Retired && queue.original_id.is_none() && !gave_up
+    };
+    let name = |queue: &QueueRecord| {
+        let what_to_do = if queue.state == QueueState::Diverged { " (diverged: retire it)" } else { "" };
+        format!("{} at {}{what_to_do}", queue.id, queue.address)
+    };
+    let waiting: Vec<_> = catalog.queues.values().filter(waits).map(name).collect();
+    let rest = match waiting.as_slice() {
+        [] => "every queue has given it up, so another definition can be registered".to_owned(),
+        queues => format!("waiting for queue {}", queues.join(", queue ")),
+    };
+    format!("withdrawn since {at} ({reason}), {rest}")
+}
+
+async fn withdraw(store: &dyn Store, matches: &ArgMatches) -> Done {
+    let Some(poll) = matches.get_one::<PollSlug>("poll") else { return Ok(()) };
+    let found = store.withdraw_poll(*poll, &text(matches, "reason")).await?;
+    let at =
+        found.ok_or_else(|| not_registered(*poll))?.withdrawal.map(|withdrawal| withdrawal.at.to_string());
+    println!(
+        "poll {poll} is withdrawn since {}. Now put its new definition into the files of all workers; once \
+         `polls list` shows that it is registered, put it into the files of the frontends",
+        at.unwrap_or_default()
+    );
+    Ok(())
+}
+
 async fn close_poll(store: &dyn Store, matches: &ArgMatches) -> Done {
     let Some(poll) = matches.get_one::<PollSlug>("poll") else { return Ok(()) };
     let closed = store.close_poll(*poll).await?.ok_or_else(|| not_registered(*poll))?;
+    if closed.withdrawal.is_some() {
+        return Err(format!("poll {poll} is withdrawn, so there is nothing to close").into());
+    }
     let at = closed.closed_at.map(|at| at.to_string()).unwrap_or_default();
-    println!("poll {poll} is closed since {at}; workers seal its queues and count what is in them");
+    println!("poll {poll} is closed since {at}; workers seal the queues and count the remaining votes");
     Ok(())
 }
 
 fn not_registered(poll: PollSlug) -> String {
-    format!("poll {poll} is not registered; `vote-worker polls list` names those that are")
+    format!("poll {poll} is not registered; `vote-worker polls list` shows those that are")
 }
 
 async fn reschedule(store: &dyn Store, matches: &ArgMatches) -> Done {
@@ -230,16 +293,23 @@ async fn reschedule(store: &dyn Store, matches: &ArgMatches) -> Done {
 
 async fn list_queues(store: &dyn Store) -> Done {
     for queue in store.queues().await? {
-        let of = queue.remains_of.map(|of| format!(", what is left of {of}")).unwrap_or_default();
         let reason = if queue.reason.is_empty() { String::new() } else { format!(": {}", queue.reason) };
+        let at_least = if queue.queued_complete { "" } else { "at least " };
+        let what = match queue.original_id {
+            // Its votes are counted as accepted under the id of the original queue.
+            Some(of) => format!("remaining entries of {of}"),
+            None => format!(
+                "{} accepted votes, {at_least}{} of them queued",
+                queue.votes_accepted(),
+                queue.queued.values().sum::<u64>()
+            ),
+        };
         println!(
-            "{}  {}  {}{of}{reason}; seen at {} with {} accepted votes, {} of them queued",
+            "{}  {}  {}{reason}; seen at {}, {what}",
             queue.id,
             queue.address,
             queue.state.as_str(),
-            queue.seen_at,
-            queue.votes_accepted(),
-            queue.queued.values().sum::<u64>()
+            queue.seen_at
         );
     }
     Ok(())
@@ -247,42 +317,19 @@ async fn list_queues(store: &dyn Store) -> Done {
 
 async fn retire(store: &dyn Store, matches: &ArgMatches) -> Done {
     let Some(id) = matches.get_one::<QueueId>("queue") else { return Ok(()) };
-    let unknown = || format!("there is no queue {id}; `vote-worker queues list` names them");
+    let unknown = || format!("there is no queue {id}; `vote-worker queues list` shows all queues");
     let queues = store.queues().await?;
     let queue = queues.iter().find(|queue| queue.id == *id).ok_or_else(unknown)?;
-    let books = store.snapshot().await?.books(false).await?;
-    if let Some(reason) = not_yet(queue, &books) {
-        return Err(format!("queue {id} at {}: {reason}", queue.address).into());
+    let accounts = store.snapshot().await?.accounts(false).await?;
+    if let Some(obstacle) = retirement_obstacle(&accounts, queue) {
+        return Err(format!("queue {id} at {}: {obstacle}", queue.address).into());
     }
     store.retire(*id, &text(matches, "reason")).await?;
-    println!("queue {id} is written off");
+    println!("queue {id} is retired");
     Ok(())
 }
 
-/// Why a queue is not to be written off now.
-fn not_yet(queue: &QueueRecord, books: &Books) -> Option<String> {
-    let age = books.taken_at.as_micros() - queue.seen_at.as_micros();
-    let seen_lately = age < SEEN_LATELY.as_micros() as i64;
-    let mut remains = books.queues.iter().filter(|record| record.remains_of == Some(queue.id)).peekable();
-    match queue.state {
-        QueueState::Retired => None,
-        QueueState::Active => seen_lately.then(|| {
-            format!(
-                "it is alive: it was seen at {}. Stop its frontend and its server first, or votes would be acknowledged \
-                 that are never counted",
-                queue.seen_at
-            )
-        }),
-        QueueState::Cut if remains.peek().is_none() => seen_lately.then(|| {
-            "it was cut just now. Wait for what is left of it to be read; where nothing is, half a minute".to_owned()
-        }),
-        QueueState::Cut => remains
-            .any(|record| !audit::is_read_to_the_end(books, record))
-            .then(|| "what is left of it is still being read: wait until it is counted".to_owned()),
-    }
-}
-
-/// Calls `with` for every frame with votes that are or were quarantined.
+/// Calls `with` for every frame that has or had quarantined votes.
 async fn each_frame(store: &dyn Store, mut with: impl FnMut(&QuarantineRow)) -> Result<(), StoreError> {
     let mut after = None;
     loop {
@@ -305,8 +352,8 @@ async fn list_quarantine(store: &dyn Store, pending: bool) -> Done {
                 row.frame.poll.escape_debug(),
                 row.frame.votes(),
                 row.frame.accounted,
-                row.set_aside_at,
-                row.frame.reason
+                row.quarantined_at,
+                reasons(row)
             );
         }
     })
@@ -314,8 +361,14 @@ async fn list_quarantine(store: &dyn Store, pending: bool) -> Done {
     Ok(())
 }
 
+/// Returns why the votes are quarantined, and why an operator rejected them.
+fn reasons(row: &QuarantineRow) -> String {
+    let reason = &row.frame.reason;
+    row.rejection.as_ref().map_or_else(|| reason.to_string(), |why| format!("{reason}; rejected: {why}"))
+}
+
 async fn show_frames(store: &dyn Store, matches: &ArgMatches) -> Done {
-    let layout = store.layout().await?.ok_or("the store is empty")?;
+    let layout = store.layout().await?.ok_or("the store is empty: no worker has prepared it yet")?;
     for key in matches.get_many::<QuarantineKey>("frame").into_iter().flatten() {
         show_frame(layout.partitions, &find(store, *key).await?);
     }
@@ -326,8 +379,8 @@ fn show_frame(partitions: Partitions, row: &QuarantineRow) {
     let (frame, bytes) = (&row.frame, &row.frame.frame);
     println!("frame     {}", row.key());
     println!("state     {}", row.state.as_str());
-    println!("reason    {}", frame.reason);
-    println!("since     {}", row.set_aside_at);
+    println!("reason    {}", reasons(row));
+    println!("since     {}", row.quarantined_at);
     println!("poll      {}", frame.poll.escape_debug());
     let verb = if row.state == QuarantineState::Counted { "were" } else { "are" };
     println!("votes     {} of {} {verb} quarantined", frame.votes(), frame.accounted);
@@ -340,7 +393,7 @@ fn show_frame(partitions: Partitions, row: &QuarantineRow) {
             for (option, n) in options {
                 println!("          {n} × {option}");
             }
-            println!("          those, by index in the frame:");
+            println!("          quarantined votes, by index in the frame:");
             let quarantined = (0..).zip(&votes).filter(|(index, _)| frame.quarantined.contains(*index));
             for (index, vote) in quarantined {
                 println!("  {index:>6}  {}  cast at {}", vote.option, vote.cast_at);
@@ -353,7 +406,7 @@ fn show_frame(partitions: Partitions, row: &QuarantineRow) {
     }
 }
 
-/// The row of that name: the first after the place just before it.
+/// Returns the frame with this key. Reads page by page from the start of its partition.
 async fn find(
     store: &dyn Store,
     key: QuarantineKey,
@@ -368,7 +421,7 @@ async fn find(
         }
         if next.is_none_or(|next| next > key) {
             return Err(format!(
-                "no frame {key} has quarantined votes; `vote-worker quarantine list` names those that have"
+                "there is no frame {key} with quarantined votes; `vote-worker quarantine list` shows all"
             )
             .into());
         }
@@ -392,16 +445,14 @@ async fn decide(store: &dyn Store, matches: &ArgMatches, decision: &Decision) ->
         decided += store.decide(some, decision).await?;
     }
     let what = match decision {
-        Decision::Replay => "are tried again by the workers within seconds",
-        Decision::Reject(_) => "stay uncounted for good",
+        Decision::Replay => "will be tried again by the workers within seconds",
+        Decision::Reject(_) => "will never be counted",
     };
     println!("the quarantined votes of {decided} frames {what}");
     if decided < frames.len() as u64 {
-        return Err(format!(
-            "{} frames were decided before, or are not there",
-            frames.len() as u64 - decided
-        )
-        .into());
+        return Err(
+            format!("{} frames were decided before or do not exist", frames.len() as u64 - decided).into()
+        );
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! The worker's settings. The only place that reads the environment.
+//! The worker's configuration. No other module reads the environment.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use vote_core::{Partitions, Pepper, Polls, QueueAddress, StoreAddress};
+use vote_core::{Partitions, Pepper, Polls, QueueAddress, StoreAddress, queue::QueueError};
 use vote_service::{
     Cli, CliExit, ConfigError, LogFormat, Parsed, Settings, cli,
     settings::{self, Setting},
@@ -12,7 +12,7 @@ use vote_service::{
 
 use crate::{Source, commands};
 
-/// The settings that the worker has.
+/// The settings of the worker.
 const SETTINGS: &[&Setting] = &[
     &settings::QUEUES,
     &settings::STORE,
@@ -34,60 +34,60 @@ const SETTINGS: &[&Setting] = &[
     &settings::OTLP_RATIO,
 ];
 
-/// Everything the worker is told.
+/// The configuration of the worker.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where queues are.
+    /// Where the queues are.
     pub queues: Vec<QueuesAt>,
-    /// Where the store is.
+    /// Address of the store.
     pub store: StoreAddress,
-    /// Standbys whose state limits trimming; mostly none.
+    /// Standbys whose state limits trimming; usually none.
     pub witnesses: Vec<StoreAddress>,
     /// The polls to register.
     pub polls: Polls,
-    /// The pepper that frontends have.
+    /// The pepper that the frontends use.
     pub pepper: Pepper,
-    /// How many partitions a new store gets, if given.
+    /// Number of partitions that the store must have. `None`: as an existing store has; a default for a new one.
     pub partitions: Option<Partitions>,
-    /// How many lanes.
+    /// Number of lanes.
     pub lanes: usize,
-    /// Where health and metrics are served.
+    /// Address to serve health and metrics on.
     pub admin_listen: SocketAddr,
-    /// What keys of a Redis begin with.
+    /// Prefix of all keys in Redis.
     pub queue_prefix: String,
-    /// Where tables of a Postgres are.
+    /// Schema of the tables in Postgres.
     pub store_schema: String,
-    /// How long queues keep what is committed.
+    /// How long queues keep committed entries.
     pub trim_delay: Duration,
-    /// How long after its closing time a poll is closed.
+    /// Time from a poll's `closes_at` until it is closed.
     pub close_grace: Duration,
-    /// Make or update the tables at start.
+    /// Create or update the tables at start.
     pub migrate: bool,
     /// Commit to a store that may lose commits.
     pub allow_volatile: bool,
-    /// What is logged.
+    /// Filter of log messages.
     pub log: String,
-    /// How it is logged.
+    /// Format of log messages.
     pub log_format: LogFormat,
-    /// Where traces are sent, if anywhere.
+    /// Collector that traces are sent to, if any.
     pub traces: Option<Collector>,
 }
 
-/// A queue, or the name of many.
+/// Address of a queue, or name of many.
 #[derive(Debug, Clone)]
 pub enum QueuesAt {
-    /// One queue.
+    /// Address of one queue.
     Address(QueueAddress),
-    /// A name to be resolved again and again, with `user:password@` in front or nothing.
+    /// A name that is resolved periodically.
     Name {
-        /// Credentials, with the `@`.
+        /// Credentials for the servers behind the name; may be empty.
         credentials: Credentials,
         /// Host and port.
         name: String,
     },
 }
 
-/// `user:password@`, not shown.
+/// Credentials in the form `user:password@`, or nothing. `Debug` hides them.
 #[derive(Clone, Default)]
 pub struct Credentials(String);
 
@@ -102,7 +102,7 @@ impl std::str::FromStr for QueuesAt {
     fn from_str(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix("dns+redis://") else {
             return text.parse().map(Self::Address).map_err(|e: vote_core::address::AddressError| {
-                format!("{e}, or dns+redis://NAME:PORT for all that a name leads to")
+                format!("{e}, or dns+redis://NAME:PORT for all queues behind a name")
             });
         };
         let (credentials, name) = rest.rsplit_once('@').map_or(("", rest), |(c, name)| (c, name));
@@ -119,26 +119,26 @@ impl std::str::FromStr for QueuesAt {
 }
 
 impl QueuesAt {
-    /// Opens it, so far as it is one.
+    /// Opens the queue at an address. A name is resolved later.
     ///
     /// # Errors
-    /// When the address can't be used.
-    pub async fn open(&self, prefix: &str) -> Result<Source, vote_core::queue::QueueError> {
+    /// Fails if the address or the credentials are invalid.
+    pub async fn open(&self, prefix: &str) -> Result<Source, QueueError> {
         match self {
             Self::Address(address) => Ok(Source::Queue(address.open(prefix).await?)),
             Self::Name { credentials, name } => {
                 let (credentials, prefix) = (credentials.clone(), prefix.to_owned());
-                // Whether credentials can be read is seen now, not when the first queue is found.
-                vote_core::queue::RedisQueue::connect(
-                    &format!("redis://{}127.0.0.1:1", credentials.0),
-                    &prefix,
-                )?;
-                let connect = move |address: SocketAddr| {
+                let open = move |address: SocketAddr| {
                     let url = format!("redis://{}{address}", credentials.0);
-                    match vote_core::queue::RedisQueue::connect(&url, &prefix) {
-                        Ok(queue) => Arc::new(queue) as Arc<dyn vote_core::Queue>,
-                        Err(e) => unreachable!("the same credentials could be read before: {e}"),
-                    }
+                    let url: QueueAddress =
+                        url.parse().map_err(|e| QueueError::Incompatible(format!("{e}")))?;
+                    url.connect(&prefix)
+                };
+                // Connects to nowhere, to find invalid credentials now and not when the first queue is found.
+                open(SocketAddr::from(([127, 0, 0, 1], 1)))?;
+                let connect = move |address| match open(address) {
+                    Ok(queue) => queue,
+                    Err(e) => unreachable!("the same credentials were valid before: {e}"),
                 };
                 Ok(Source::Name { name: name.clone(), connect: Arc::new(connect) })
             }
@@ -154,11 +154,11 @@ fn queues(text: &str) -> Result<Vec<QueuesAt>, String> {
     all.into_iter().map(str::parse).collect()
 }
 
-/// Standbys: servers, since a file has none.
+/// Parses the addresses of standbys, which must be servers: a file has no standby.
 fn witnesses(text: &str) -> Result<Vec<StoreAddress>, String> {
     let all: Vec<&str> = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty()).collect();
     if all.is_empty() {
-        return Err("no address: give at least one, or leave it out".to_owned());
+        return Err("no address: give at least one, or leave the setting out".to_owned());
     }
     let parse = |part: &str| match part.parse::<StoreAddress>() {
         Ok(address) if address.is_server() => Ok(address),
@@ -168,38 +168,38 @@ fn witnesses(text: &str) -> Result<Vec<StoreAddress>, String> {
     all.into_iter().map(parse).collect()
 }
 
-/// The command line as given, and the settings of command line and environment.
+/// Parses the command line, and the settings in it and in the environment.
 ///
 /// # Errors
-/// For `--help`, `--version` and what can't be understood.
+/// Returns what to print and the exit code for `--help`, `--version` and invalid arguments.
 pub fn parse() -> Result<Parsed, CliExit> {
     Cli::new(
         "vote-worker",
-        "Reads all queues, deduplicates, and commits votes to the store, each once.",
+        "Reads all queues, deduplicates the votes, and commits each to the store exactly once.",
         SETTINGS,
     )
     .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082")
-    .command(clap::Command::new("migrate").about("Makes the tables in the store, or brings them up to date"))
+    .command(clap::Command::new("migrate").about("Creates the tables in the store, or updates them"))
     .command(commands::polls())
     .command(commands::queues())
     .command(commands::quarantine())
     .parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
 }
 
-/// What a command needs that only works on the store.
+/// The configuration of a command that works on the store only.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Where the store is.
+    /// Address of the store.
     pub store: StoreAddress,
-    /// Where tables of a Postgres are.
+    /// Schema of the tables in Postgres.
     pub store_schema: String,
 }
 
 impl StoreConfig {
-    /// The configuration of these settings; what else is set is not looked at.
+    /// Builds the configuration from the settings, and ignores all others.
     ///
     /// # Errors
-    /// With everything that is wrong.
+    /// Reports every invalid or missing setting by name.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let store = settings.required(&settings::STORE, str::parse);
         let schema = settings.required(&settings::STORE_SCHEMA, |text| Ok::<_, String>(text.to_owned()));
@@ -208,10 +208,10 @@ impl StoreConfig {
 }
 
 impl Config {
-    /// The configuration of these settings.
+    /// Builds the configuration from the settings.
     ///
     /// # Errors
-    /// With everything that is wrong, each with the setting it is about.
+    /// Reports every invalid or missing setting by name.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let queues = settings.required(&settings::QUEUES, queues);
         let store = settings.required(&settings::STORE, str::parse);

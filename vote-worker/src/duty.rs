@@ -1,4 +1,4 @@
-//! Which partitions a worker is to own: an equal share among the workers that reach the most queues. Pure.
+//! Partitions that a worker should own: an equal share among the workers that reach the most queues. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,35 +7,35 @@ use vote_core::{
     store::{WorkerId, WorkerRecord},
 };
 
-/// Where workers reach different queues and none reaches more than the others, partitions go round among them: all
-/// within this time, in microseconds.
+/// Time, in microseconds, within which each group of workers owns every partition once, if the groups reach different
+/// queues and none reaches more than the others.
 const ROUND: i64 = 20_000_000;
-/// The shortest turn. A partition changes hands in about a second.
+/// Shortest turn, in microseconds. A partition changes hands in about a second.
 const SHORTEST_TURN: i64 = 3_000_000;
 
-/// What a worker is to own.
+/// What a worker should own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Duty {
-    /// Nothing: another worker reaches all the queues that this one reaches, and more.
+    /// No partition: another worker reaches all queues that this one reaches, and more.
     Nothing,
-    /// A share of all partitions for each of so many lanes.
+    /// An equal share of all partitions for each lane.
     Share {
-        /// Lanes of all workers that share them.
+        /// Number of lanes, of all workers, that share them.
         lanes: u32,
     },
-    /// A share of the partitions whose turn it is.
+    /// An equal share of the partitions whose turn it is, for each lane.
     Turn {
-        /// Lanes of all workers that share them.
+        /// Number of lanes, of all workers, that share them.
         lanes: u32,
-        /// Partitions are dealt round to so many groups of workers.
+        /// Number of groups of workers that take turns.
         groups: i64,
-        /// The partitions whose number leaves this over.
+        /// Remainder that the numbers of these partitions leave when divided by `groups`.
         turn: i64,
     },
 }
 
 impl Duty {
-    /// The duty of a worker among those that live, itself among them or not, at a moment of the store's clock.
+    /// Returns the duty of a worker among the live workers, which need not include it, at a time of the store's clock.
     pub(crate) fn of(me: &WorkerRecord, workers: &BTreeMap<WorkerId, WorkerRecord>, at: Timestamp) -> Self {
         let others = workers.values().filter(|worker| worker.id != me.id && worker.lanes > 0);
         let all: Vec<&WorkerRecord> = others.chain([me]).collect();
@@ -59,7 +59,7 @@ impl Duty {
         Self::Turn { lanes, groups: count, turn: (ours + round).rem_euclid(count) }
     }
 
-    /// Whether a partition may be owned now.
+    /// Returns whether a partition may be owned now.
     pub(crate) fn covers(self, partition: Partition) -> bool {
         match self {
             Self::Nothing => false,
@@ -68,7 +68,7 @@ impl Duty {
         }
     }
 
-    /// How many partitions a lane may own.
+    /// Returns the number of partitions that a lane may own.
     pub(crate) fn share(self, partitions: Partitions) -> usize {
         let covered = partitions.iter().filter(|partition| self.covers(*partition)).count();
         match self {
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(
             duty(1, &blind, 0),
             Duty::Share { lanes: 6 },
-            "a queue that none of them reaches moves nothing"
+            "a queue that none of them reaches makes no difference"
         );
     }
 
@@ -121,29 +121,33 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_leaves_its_partitions_to_one_that_reaches_more() {
+    fn a_worker_leaves_its_partitions_to_workers_that_reach_more() {
         let workers = [worker(1, 2, &[B]), worker(2, 2, &[]), worker(3, 2, &[])];
         assert_eq!(duty(0, &workers, 0), Duty::Nothing);
-        assert_eq!(duty(1, &workers, 0), Duty::Share { lanes: 4 }, "its lanes count no more");
+        assert_eq!(duty(1, &workers, 0), Duty::Share { lanes: 4 }, "the lanes of that worker do not count");
     }
 
     #[test]
-    fn a_worker_alone_goes_on_with_what_it_reaches() {
+    fn a_lone_worker_owns_all_partitions_whatever_it_reaches() {
         assert_eq!(duty(0, &[worker(1, 2, &[A, B])], 0), Duty::Share { lanes: 2 });
         let unlisted = Duty::of(&worker(1, 2, &[]), &BTreeMap::new(), at(0));
-        assert_eq!(unlisted, Duty::Share { lanes: 2 }, "also before its first sign of life is on record");
+        assert_eq!(unlisted, Duty::Share { lanes: 2 }, "also before its first heartbeat is recorded");
     }
 
     #[test]
-    fn a_worker_that_is_about_to_end_counts_no_more() {
+    fn a_worker_that_is_about_to_end_does_not_count() {
         let workers = [worker(1, 2, &[]), worker(2, 0, &[])];
         assert_eq!(duty(0, &workers, 0), Duty::Share { lanes: 2 });
         let workers = [worker(1, 2, &[A]), worker(2, 0, &[])];
-        assert_eq!(duty(0, &workers, 0), Duty::Share { lanes: 2 }, "nor does what it reaches");
+        assert_eq!(
+            duty(0, &workers, 0),
+            Duty::Share { lanes: 2 },
+            "the queues that it reaches do not count either"
+        );
     }
 
     #[test]
-    fn where_each_reaches_what_the_other_does_not_every_partition_comes_to_both() {
+    fn if_workers_reach_different_queues_every_partition_goes_round_all_of_them() {
         let workers = [worker(1, 1, &[A]), worker(2, 1, &[B])];
         for partition in Partitions::default().iter() {
             let mut owners = BTreeSet::new();

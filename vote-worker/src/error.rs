@@ -1,18 +1,18 @@
-//! Why a worker ends though nobody asked it to.
+//! Errors that end a worker.
 
 use vote_core::store::StoreError;
 
-/// Why a worker ended.
+/// Reason why a worker ended before shutdown was requested.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// One of the worker's tasks ended by itself, which is a bug.
-    #[error("{task} ended by itself, which is a bug: {reason}")]
+    /// A task of the worker ended by itself, which is a bug.
+    #[error("{task} ended by itself, which is a bug: report it ({reason})")]
     Ended {
-        /// What it did.
+        /// Name of the task.
         task: String,
         /// Why it ended.
         reason: String,

@@ -1,25 +1,25 @@
-//! What keeps the worker from being ready, and since it is shared by all its tasks, in one place.
+//! Problems that keep the worker from being ready, in one place for all its tasks.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// What the store's problems are noted under.
+/// Key of the store's problems.
 pub(crate) const STORE: &str = "store";
-/// What a clock that differs from the store's is noted under.
+/// Key of a clock that differs from the store's.
 pub(crate) const CLOCK: &str = "clock";
-/// What queues are noted under that others reach and this worker does not.
+/// Key of queues that other workers reach and this one does not.
 pub(crate) const QUEUES: &str = "queues";
 
-/// Problems by what has them; clones share them.
+/// The current problems by key. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     problems: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Health {
-    /// Notes how something is now. Says whether that is news.
+    /// Records the state of `what`, and returns whether it has changed.
     pub fn set(&self, what: &str, state: Result<(), String>) -> bool {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         match state {
@@ -28,15 +28,15 @@ impl Health {
         }
     }
 
-    /// Whether something has no problem.
+    /// Returns whether `what` has no problem.
     pub(crate) fn is_well(&self, what: &str) -> bool {
         !self.problems.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what)
     }
 
-    /// `Ok` when nothing has a problem.
+    /// Succeeds if there is no problem.
     ///
     /// # Errors
-    /// All problems in one line.
+    /// Lists all problems in one line.
     pub fn ready(&self) -> Result<(), String> {
         let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.is_empty() {

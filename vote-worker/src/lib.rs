@@ -1,7 +1,8 @@
-//! The worker: reads all queues, deduplicates, and commits to the store, each vote once.
+//! The worker: reads all queues, deduplicates the votes, and commits each vote to the store exactly once.
 //!
-//! [`run`] does it for any queues and any store. The binary `vote-worker` wires Redis and Postgres into it. Read
-//! `lane` for the loop, `schedule` for what goes first, `monitor` for what becomes of a queue that is down.
+//! [`run`] does this for any queues and any store. The binary `vote-worker` runs it on Redis and Postgres. For the
+//! code, start with `lane` (the main loop), `schedule` (which partition is committed next) and `monitor` (how a queue
+//! is watched, and what happens when it is down or has lost data).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -22,8 +23,11 @@ pub mod metrics;
 mod monitor;
 mod partition;
 mod presence;
+mod promptly;
+mod reading;
 mod registry;
 pub mod schedule;
+mod share;
 mod source;
 mod tasks;
 mod trim;
@@ -43,55 +47,56 @@ use tasks::{Ended, Tasks};
 use upkeep::Upkeep;
 use witness::Witnesses;
 
-/// How often a store that is not there or not fit is tried.
+/// Pause before a store is tried again that is not available or not durable.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
 
-/// What the worker works with.
+/// What the worker is built from.
 #[derive(Debug, Clone)]
 pub struct Parts {
-    /// Where votes go.
+    /// Store that votes are committed to.
     pub store: Arc<dyn Store>,
-    /// Standbys that the store may fail over to. Queues keep what is committed until each of these shows it.
+    /// Standbys that the store may fail over to. Queues keep committed entries until every witness shows them.
     pub witnesses: Vec<Witness>,
-    /// Where they come from.
+    /// Where the queues are.
     pub sources: Vec<Source>,
     /// The polls to register.
     pub polls: Polls,
-    /// What the time is.
+    /// Source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// What keeps the worker from being ready, for the admin routes.
+    /// Problems that keep the worker from being ready, for the admin routes.
     pub health: Health,
 }
 
-/// How the worker works.
+/// Settings of [`run`].
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How many lanes.
+    /// Number of lanes.
     pub lanes: usize,
-    /// How many partitions a new store gets. If not given, 16; a store that has a number keeps it.
+    /// Number of partitions that the store must have. `None`: as an existing store has; 16 for a new one.
     pub partitions: Option<Partitions>,
-    /// Which pepper the frontends have.
+    /// Fingerprint of the pepper that the frontends use.
     pub fingerprint: PepperFingerprint,
-    /// How long queues keep what is committed.
+    /// How long queues keep committed entries.
     pub trim_delay: Duration,
-    /// How long after its `closes_at` a poll is closed: votes that are on their way get that long.
+    /// Time from a poll's `closes_at` until it is closed, for votes that are on their way.
     pub close_grace: Duration,
-    /// Commit to a store that may lose commits when power fails. For tests and laptops.
+    /// Commit to a store that may lose commits in a power failure. For tests and laptops.
     pub allow_volatile: bool,
 }
 
-/// Runs the worker until shutdown. A store or a queue that is down is tried again and again.
+/// Runs the worker until shutdown. Retries while the store or a queue is unavailable.
 ///
 /// # Errors
-/// [`WorkerError::Store`] when the store was made for another number of partitions or another pepper, which no waiting
-/// mends; [`WorkerError::Ended`] when one of the worker's tasks ended by itself, which is a bug: end the process, so that
-/// it is started again, since the others would go on as if nothing was missing.
+/// - [`WorkerError::Store`] if the store was prepared for another number of partitions or another pepper, which no
+///   retry can change, or if the operating system provides no random numbers.
+/// - [`WorkerError::Ended`] if one of the worker's tasks ended by itself, which is a bug. End the process, so that it
+///   is restarted: the other tasks would go on as if nothing was missing.
 pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(), WorkerError> {
     let Some((layout, registry)) = prepare(&parts, &options, &shutdown).await? else { return Ok(()) };
     metrics::partitions(layout.partitions.count());
     let (tasks, mut ended) = Tasks::new();
     let lanes = u32::try_from(options.lanes).unwrap_or(u32::MAX);
-    // Compared and never ordered: a simulation repeats a history whatever it is.
+    // Ids are compared for equality only, so a random one does not keep a simulation from repeating a history.
     let id = WorkerId::random().map_err(|e| StoreError::Unavailable(Box::new(e)))?;
     let me = WorkerRecord { id, lanes, unreached: BTreeSet::new() };
     let presence = Presence::new(Arc::clone(&parts.store), registry.clone(), parts.health.clone(), me);
@@ -103,7 +108,7 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
         claims: Claims::default(),
         tasks: tasks.clone(),
     };
-    // Everything of this worker ends with it, also where one of its parts ends by itself.
+    // Ends all tasks of this worker when it ends, even if that is because one of them ended by itself.
     let stop = shutdown.child();
     let queues = source::discover(parts.sources, monitor_parts, stop.clone());
     let upkeep = Upkeep {
@@ -141,7 +146,7 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
     result
 }
 
-/// Waits for the tasks that end at the shutdown, and for nothing else.
+/// Waits for the lanes and the upkeep, which end at shutdown only.
 async fn join(
     mut lanes: tokio::task::JoinSet<()>,
     upkeep: tokio::task::JoinHandle<()>,
@@ -160,7 +165,7 @@ async fn join(
     tokio::try_join!(lanes, upkeep).map(drop)
 }
 
-/// Waits for the store, checks it, and registers the polls; none if shutdown was requested before that was done.
+/// Waits for the store, checks it, and registers the polls; `None` if shutdown was requested first.
 async fn prepare(
     parts: &Parts,
     options: &Options,
@@ -177,7 +182,7 @@ async fn prepare(
             Err(e @ StoreError::Layout(_)) => return Err(e),
             Err(e) => {
                 if parts.health.set(health::STORE, Err(e.to_string())) {
-                    tracing::warn!("waiting for the store: {e}");
+                    tracing::warn!("the store can't be used yet, trying again: {e}");
                 }
             }
         }
@@ -190,12 +195,12 @@ async fn prepare(
 }
 
 async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, Registry), StoreError> {
-    let problems = parts.store.check().await?;
+    let problems = parts.store.durability_problems().await?;
     if !problems.is_empty() && !options.allow_volatile {
         return Err(StoreError::NotPrepared(problems.join("; ")));
     }
-    let stands = parts.store.layout().await?;
-    let partitions = options.partitions.or(stands.map(|layout| layout.partitions)).unwrap_or_default();
+    let existing = parts.store.layout().await?;
+    let partitions = options.partitions.or(existing.map(|layout| layout.partitions)).unwrap_or_default();
     let layout = Layout { partitions, fingerprint: options.fingerprint };
     parts.store.prepare(layout).await?;
     let registry =
@@ -203,10 +208,10 @@ async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, Regist
     Ok((layout, registry))
 }
 
-/// Opens the witnesses of a configuration. None of them needs to be there yet.
+/// Opens the witnesses of a configuration. They need not be reachable yet.
 ///
 /// # Errors
-/// When an address can't be used.
+/// Fails if an address is invalid.
 pub async fn open_witnesses(config: &config::Config) -> Result<Vec<Witness>, StoreError> {
     let mut witnesses = Vec::new();
     for address in &config.witnesses {
@@ -214,15 +219,19 @@ pub async fn open_witnesses(config: &config::Config) -> Result<Vec<Witness>, Sto
         witnesses.push(Witness { name: address.to_string(), store });
     }
     if !config.witnesses.is_empty() && config.witnesses.iter().all(|witness| *witness == config.store) {
-        tracing::warn!("the store is its own witness: a failover may lose what no standby has");
+        tracing::warn!(
+            "the only witness is the store itself: a failover may lose commits that no standby has; name the standbys \
+             in VOTE_STORE_WITNESS"
+        );
     }
     Ok(witnesses)
 }
 
-/// Opens the store of a configuration, and makes its tables if it says so, trying again while the server is down.
+/// Opens the store of a configuration; creates or updates its tables if the configuration says so, and retries while
+/// the server is down.
 ///
 /// # Errors
-/// When the address can't be used.
+/// Fails if the address is invalid.
 pub async fn open_store(
     config: &config::Config,
     health: &Health,
@@ -234,7 +243,7 @@ pub async fn open_store(
             Ok(()) => break,
             Err(e) => {
                 if health.set(health::STORE, Err(e.to_string())) {
-                    tracing::warn!("waiting for the store: {e}");
+                    tracing::warn!("the tables of the store can't be updated yet, trying again: {e}");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `vote-worker`: wires Redis and Postgres into the worker.
+//! `vote-worker`: runs the worker on Redis and Postgres, and the commands for operators.
 
 use std::{fmt::Display, process::ExitCode, sync::Arc};
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     };
     let format = parsed.settings.log_format();
     let fail = |error: &dyn Display, code: u8| {
-        telemetry::say_why_it_ends("vote-worker", format, error);
+        telemetry::log_fatal("vote-worker", format, error);
         ExitCode::from(code)
     };
     let command = match parsed.command {
@@ -67,12 +67,17 @@ async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::Box
     for queues in &config.queues {
         sources.push(queues.open(&config.queue_prefix).await?);
     }
-    tracing::info!("{} lane(s) to {}, admin routes on {}", config.lanes, config.store, config.admin_listen);
+    tracing::info!(
+        "starting {} lane(s) on {}, admin routes on {}",
+        config.lanes,
+        config.store,
+        config.admin_listen
+    );
     let health = Health::default();
     let admin = tokio::net::TcpListener::from_std(vote_service::listen::listen(config.admin_listen, false)?)?;
     let (ready, stopping) = (health.clone(), shutdown.clone());
     let ready = move || if stopping.is_requested() { Err("shutting down".to_owned()) } else { ready.ready() };
-    // The admin routes answer until the lanes have ended.
+    // The admin routes keep answering until the lanes have ended.
     let ended = Shutdown::new();
     let admin = tokio::spawn(admin::serve_admin(admin, ready, ended.clone()));
     let witnesses = vote_worker::open_witnesses(&config).await?;

@@ -1,23 +1,23 @@
-//! What a lane knows of a partition it owns: how far each queue was read and committed, and what waits between.
+//! State of a partition that a lane owns: how far each queue was read and committed, and what waits to be committed.
 
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 use vote_core::{
     Partition, QueueId,
-    dedup::Delivery,
+    count::{Checkpoint, Delivery},
     queue::{Counters, Read},
-    store::{Acquired, Checkpoint},
+    store::Acquired,
 };
 
 use crate::schedule::{BATCH_VOTES, Waiting};
 
-/// Reading ahead of the commits stops here.
+/// Number of votes at which reading ahead of the commits stops.
 const MAX_WAITING: u64 = 2 * BATCH_VOTES;
-/// Entries of the first read of a queue, when it is not known how many votes an entry has.
+/// Number of entries in the first read of a queue, when the number of votes per entry is not known.
 const FIRST_READ: usize = 256;
-/// A queue in which nothing is new is read all the same after this time: to see that what was read last is still
-/// there, and what its count does not show.
+/// Time after which a queue is read even if its count shows nothing new: to check that the entry read last is still
+/// there, and to find entries that the count does not show.
 const VERIFY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A partition that the lane owns.
@@ -25,26 +25,27 @@ const VERIFY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 pub(crate) struct Owned {
     pub(crate) partition: Partition,
     pub(crate) version: u64,
-    /// Tells reads that were started for this ownership from older ones.
+    /// Distinguishes reads that were started in this ownership from older ones.
     pub(crate) epoch: u64,
     committed: BTreeMap<QueueId, Checkpoint>,
     waiting: BTreeMap<QueueId, Delivery>,
     votes: u64,
     since: Option<Instant>,
-    /// Queues that are being read, and about how many votes each read will bring.
+    /// Queues that are being read, each with the approximate number of votes that the read will return.
     reading: BTreeMap<QueueId, u64>,
     cursors: BTreeMap<QueueId, Cursor>,
 }
 
+/// Progress of reading one queue.
 #[derive(Debug)]
 struct Cursor {
-    /// The last read did not reach the end.
+    /// Whether the last read stopped before the end.
     more: bool,
-    /// When the last read was started.
+    /// Start of the last read.
     read_at: Option<Instant>,
-    /// When the last read was started that reached the end: all that was there by then is read.
+    /// Start of the last read that reached the end: everything that was there then is read.
     ended_at: Option<Instant>,
-    /// All that was there by then is committed.
+    /// Time at which the queue held nothing that is not committed now.
     committed_at: Option<Instant>,
     votes_per_entry: f64,
 }
@@ -61,15 +62,15 @@ impl Default for Cursor {
     }
 }
 
-/// What a read brought.
+/// Outcome of a read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// It waits to be committed, or there was nothing new.
+pub(crate) enum ReadOutcome {
+    /// The new entries wait to be committed, or there were none.
     Fine,
-    /// There was nothing new, and nothing waits: all of it is committed.
+    /// There was nothing new, and nothing waits: everything is committed.
     Drained,
-    /// What is there contradicts what the queue counts or counted: entries were lost, or it or the store is of an
-    /// earlier state. Says how.
+    /// The entries contradict the count of the queue: entries were lost, or the queue or the store went back to an
+    /// earlier state. Holds a description.
     Contradicts(String),
 }
 
@@ -88,14 +89,15 @@ impl Owned {
         }
     }
 
-    /// Where the next read of a queue starts.
+    /// Returns where the next read of a queue starts.
     fn checkpoint(&self, queue: QueueId) -> Checkpoint {
         let waiting = self.waiting.get(&queue).map(|delivery| &delivery.checkpoint);
         waiting.or_else(|| self.committed.get(&queue)).cloned().unwrap_or_default()
     }
 
-    /// Whether a queue, one of so many, is to be read now, from where, and how many entries; it counts as being read
-    /// from then on. What all reads bring together is bounded, however many queues there are, and each gets its share.
+    /// Starts a read of a queue, one of `queues`, if one is due; returns where it starts and the maximum number of
+    /// entries. The queue counts as being read until [`end_read`](Self::end_read). The votes that all reads return
+    /// together are bounded, however many queues there are, and each queue gets its share.
     pub(crate) fn start_read(
         &mut self,
         queue: QueueId,
@@ -112,7 +114,7 @@ impl Owned {
             waiting.or_else(|| self.committed.get(&queue)).map_or(0, |from| from.accepted.values().sum());
         let cursor = self.cursors.entry(queue).or_default();
         let verify = cursor.read_at.is_none_or(|at| now.saturating_duration_since(at) >= VERIFY_EVERY);
-        // The count was taken a moment ago, so a lower one means nothing.
+        // The count may be older than the last read, so a lower one proves nothing.
         if !cursor.more && accepted <= counted && !verify {
             return None;
         }
@@ -123,19 +125,25 @@ impl Owned {
         Some((self.checkpoint(queue), limit as usize))
     }
 
-    /// A read that was started is over.
+    /// Records that a read of a queue has ended.
     pub(crate) fn end_read(&mut self, queue: QueueId) {
         self.reading.remove(&queue);
     }
 
-    /// Takes what a read brought, which started at `from`.
-    pub(crate) fn take(&mut self, queue: QueueId, from: &Checkpoint, read: Read, now: Instant) -> Taken {
+    /// Processes the result of a read that started at `from`.
+    pub(crate) fn take(
+        &mut self,
+        queue: QueueId,
+        from: &Checkpoint,
+        read: Read,
+        now: Instant,
+    ) -> ReadOutcome {
         if *from != self.checkpoint(queue) {
-            // What was read before it was forgotten meanwhile; booking this would leave a gap.
-            return Taken::Fine;
+            // The entries before these were discarded meanwhile; committing these would leave a gap.
+            return ReadOutcome::Fine;
         }
         if let Some(contradiction) = contradiction(self.partition, from, &read) {
-            return Taken::Contradicts(contradiction);
+            return ReadOutcome::Contradicts(contradiction);
         }
         let cursor = self.cursors.entry(queue).or_default();
         cursor.more = !read.at_end;
@@ -149,11 +157,11 @@ impl Owned {
             if drained {
                 cursor.committed_at = cursor.ended_at;
             }
-            return if drained { Taken::Drained } else { Taken::Fine };
+            return if drained { ReadOutcome::Drained } else { ReadOutcome::Fine };
         }
         let votes = delivery.votes();
         if entries > 0 {
-            // The mean of the last few reads.
+            // A moving average over the last few reads.
             cursor.votes_per_entry =
                 (cursor.votes_per_entry + (votes as f64 / entries as f64).max(1.0)) / 2.0;
         }
@@ -163,10 +171,10 @@ impl Owned {
             std::collections::btree_map::Entry::Occupied(mut waiting) => waiting.get_mut().extend(delivery),
             std::collections::btree_map::Entry::Vacant(none) => drop(none.insert(delivery)),
         }
-        Taken::Fine
+        ReadOutcome::Fine
     }
 
-    /// Forgets what was read of a queue and not committed, since its identity is not to be booked under any more.
+    /// Discards what was read of a queue and not committed, because nothing more is counted under its identity.
     pub(crate) fn forget(&mut self, queue: QueueId) {
         if let Some(delivery) = self.waiting.remove(&queue) {
             self.votes -= delivery.votes();
@@ -177,32 +185,33 @@ impl Owned {
         }
     }
 
-    /// Whether all that queues held at a moment is committed, as far as they were read.
+    /// Returns whether everything is committed that the queues held at a time, judging by those that were read.
     pub(crate) fn holds_all_since(&self, at: Instant) -> bool {
         self.cursors.values().all(|cursor| cursor.committed_at.is_some_and(|committed| committed >= at))
     }
 
+    /// Returns what waits to be committed; `None` if nothing does.
     pub(crate) fn waiting(&self) -> Option<Waiting> {
         Some(Waiting { partition: self.partition, votes: self.votes, since: self.since? })
     }
 
-    /// How far a queue is committed.
+    /// Returns how far a queue is committed.
     pub(crate) fn committed_to(&self, queue: QueueId) -> Checkpoint {
         self.committed.get(&queue).cloned().unwrap_or_default()
     }
 
-    /// What waits, to be committed now.
+    /// Takes what waits, to be committed now.
     pub(crate) fn deliveries(&mut self) -> Vec<Delivery> {
         self.votes = 0;
         self.since = None;
         std::mem::take(&mut self.waiting).into_values().collect()
     }
 
-    /// A commit of what was read up to these checkpoints went through.
+    /// Records that a commit up to these checkpoints has succeeded.
     pub(crate) fn committed(&mut self, checkpoints: impl IntoIterator<Item = (QueueId, Checkpoint)>) {
         self.version += 1;
         for (queue, checkpoint) in checkpoints {
-            // One commit at a time, and reads go on meanwhile: what ended since then waits for the next one.
+            // Reads go on during a commit: if one has returned entries since, these wait for the next commit.
             if !self.waiting.contains_key(&queue)
                 && let Some(cursor) = self.cursors.get_mut(&queue)
             {
@@ -213,9 +222,9 @@ impl Owned {
     }
 }
 
-/// How a read that reached the end of the log contradicts the count that it starts from. The queue counts in the same
-/// step in which it appends, and nothing is trimmed that is behind a position: so what it counts is what was counted up
-/// to the position, and the entries behind it.
+/// Returns how a read that reached the end of a queue contradicts the queue's count, if it does. The queue counts in
+/// the same step in which it appends, and entries after a checkpoint are never trimmed. So its count must be the count
+/// at the checkpoint plus the entries after it.
 fn contradiction(partition: Partition, from: &Checkpoint, read: &Read) -> Option<String> {
     let counted = read.accepted.as_ref()?;
     let mut expected = from.accepted.clone();
@@ -225,10 +234,10 @@ fn contradiction(partition: Partition, from: &Checkpoint, read: &Read) -> Option
     let names = expected.keys().chain(counted.keys());
     names.into_iter().find_map(|poll| {
         let of = |counters: &Counters| counters.get(poll).copied().unwrap_or_default();
-        let (there, counts) = (of(&expected), of(counted));
-        (there != counts).then(|| {
+        let (found, counts) = (of(&expected), of(counted));
+        (found != counts).then(|| {
             format!(
-                "partition {partition} counts {counts} votes of poll {}, where {there} were read or are there to be read",
+                "partition {partition} counts {counts} votes for poll {}, but {found} were read or can be read",
                 poll.escape_debug()
             )
         })
@@ -266,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_go_on_after_what_waits() {
+    fn reads_continue_after_what_waits() {
         let mut owned = owned();
         let (from, _) = owned.start_read(QUEUE, 1, 40, Instant::now()).unwrap();
         assert_eq!(next_position(&mut owned, 40), None, "one read of a queue at a time");
@@ -277,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_of_many_queues_together_bring_a_bounded_number_of_votes() {
+    fn reads_of_many_queues_together_return_a_bounded_number_of_votes() {
         let mut owned = owned();
         let queue = |n: u8| QueueId([n; 16]);
         let limits = (0..200_u8).filter_map(|n| owned.start_read(queue(n), 200, 1_000_000, Instant::now()));
@@ -288,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_with_nothing_new_is_left_alone() {
+    fn a_queue_with_nothing_new_is_not_read() {
         let mut owned = owned();
         let (from, _) = owned.start_read(QUEUE, 1, 20, Instant::now()).unwrap();
         owned.end_read(QUEUE);
@@ -298,66 +307,66 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_falls_is_noticed() {
+    fn a_falling_count_is_detected() {
         let from = Checkpoint { accepted: [("pets".to_owned(), 30)].into(), ..Checkpoint::default() };
         let acquired = Acquired { version: 0, checkpoints: [(QUEUE, from.clone())].into() };
         let mut owned = Owned::new(Partition(0), 0, acquired);
         let taken = owned.take(QUEUE, &from, read(&[], Some(29)), Instant::now());
-        assert!(matches!(taken, Taken::Contradicts(_)), "{taken:?}");
-        assert_eq!(owned.take(QUEUE, &from, read(&[], Some(30)), Instant::now()), Taken::Drained);
+        assert!(matches!(taken, ReadOutcome::Contradicts(_)), "{taken:?}");
+        assert_eq!(owned.take(QUEUE, &from, read(&[], Some(30)), Instant::now()), ReadOutcome::Drained);
     }
 
     #[test]
-    fn a_read_from_the_start_that_comes_back_short_is_noticed() {
+    fn missing_entries_are_detected_by_a_read_from_the_start() {
         let mut owned = owned();
         let taken = owned.take(QUEUE, &Checkpoint::default(), read(&[7, 8], Some(80)), Instant::now());
-        let Taken::Contradicts(reason) = taken else { panic!("{taken:?}") };
-        assert!(reason.contains("counts 80 votes of poll pets, where 20"), "{reason}");
-        assert_eq!(owned.waiting(), None, "nothing of it is committed");
+        let ReadOutcome::Contradicts(reason) = taken else { panic!("{taken:?}") };
+        assert!(reason.contains("counts 80 votes for poll pets, but 20"), "{reason}");
+        assert_eq!(owned.waiting(), None, "none of it waits to be committed");
     }
 
     #[test]
-    fn entries_that_were_not_counted_are_noticed() {
+    fn uncounted_entries_are_detected() {
         let mut owned = owned();
         let taken = owned.take(QUEUE, &Checkpoint::default(), read(&[1, 2], Some(10)), Instant::now());
-        assert!(matches!(taken, Taken::Contradicts(_)), "{taken:?}");
+        assert!(matches!(taken, ReadOutcome::Contradicts(_)), "{taken:?}");
     }
 
     #[test]
-    fn a_read_that_does_not_reach_the_end_says_nothing_of_the_count() {
+    fn a_read_that_stops_before_the_end_does_not_check_the_count() {
         let mut owned = owned();
         assert_eq!(
             owned.take(QUEUE, &Checkpoint::default(), read(&[1, 2], None), Instant::now()),
-            Taken::Fine
+            ReadOutcome::Fine
         );
         let from = owned.checkpoint(QUEUE);
-        assert_eq!(owned.take(QUEUE, &from, read(&[3], Some(30)), Instant::now()), Taken::Fine);
+        assert_eq!(owned.take(QUEUE, &from, read(&[3], Some(30)), Instant::now()), ReadOutcome::Fine);
     }
 
     #[test]
-    fn what_a_queue_held_at_a_moment_is_committed_when_a_later_read_that_reached_the_end_is() {
+    fn everything_up_to_a_time_is_committed_once_a_later_read_to_the_end_is() {
         let mut owned = owned();
         let before = Instant::now();
         let (from, _) = owned.start_read(QUEUE, 1, 20, Instant::now()).unwrap();
         owned.end_read(QUEUE);
-        assert!(!owned.holds_all_since(before), "it is not read");
+        assert!(!owned.holds_all_since(before), "it is not read yet");
         owned.take(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
-        assert!(!owned.holds_all_since(before), "it is not committed");
+        assert!(!owned.holds_all_since(before), "it is not committed yet");
         let checkpoints: Vec<_> =
             owned.deliveries().into_iter().map(|delivery| (delivery.queue, delivery.checkpoint)).collect();
         owned.committed(checkpoints);
         assert!(owned.holds_all_since(before));
-        assert!(!owned.holds_all_since(Instant::now() + VERIFY_EVERY), "more may have come since");
+        assert!(!owned.holds_all_since(Instant::now() + VERIFY_EVERY), "more may have been appended since");
     }
 
     #[test]
-    fn what_waits_of_a_lost_queue_is_forgotten() {
+    fn uncommitted_entries_of_a_diverged_queue_are_discarded() {
         let mut owned = owned();
         owned.take(QUEUE, &Checkpoint::default(), read(&[1], None), Instant::now());
         let after = owned.checkpoint(QUEUE);
         owned.forget(QUEUE);
         assert_eq!(owned.waiting(), None);
         owned.take(QUEUE, &after, read(&[2], None), Instant::now());
-        assert_eq!(owned.waiting(), None, "nor is what a read brings that started after it");
+        assert_eq!(owned.waiting(), None, "entries of a read that started after them are discarded, too");
     }
 }

@@ -1,4 +1,4 @@
-//! Tells the other workers that this one lives, and which queues it does not reach though others do.
+//! Presence of this worker: tells the others that it is alive, and which queues it does not reach although others do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,38 +9,43 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 use vote_core::{
     QueueId, Store,
-    store::{Catalog, QueueState, StoreError, WorkerRecord},
+    count::QueueState,
+    store::{Catalog, StoreError, WorkerRecord},
 };
 
 use crate::{
     duty::Duty,
     health::{self, Health},
     monitor::View,
+    promptly::promptly,
     registry::Registry,
     source::Queues,
 };
 
-/// A queue that was reported within this time is alive. Workers report every two seconds, as of a moment before.
-const ALIVE_WITHIN: Duration = Duration::from_secs(8);
-/// How long a queue may be out of sight before the others are told.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A queue that was reported within this time is alive. Workers report every two seconds, as of a moment earlier.
+const ALIVE_WITHIN: Duration = Duration::from_secs(6);
+/// How long a queue may be out of reach before the others are told. Longer than [`ALIVE_WITHIN`]: a server that ended
+/// is dead for all workers by then, and no partition changes hands because one worker noticed it before another.
+const PATIENCE: Duration = Duration::from_secs(7);
 
-/// A lane that failed is left out until it worked for this long. One that fails again and again would else hold its share
-/// of the partitions, and hardly get on with them.
+/// A lane that failed does not count until it has worked for this long. Otherwise, a lane that fails again and again
+/// would hold its share of the partitions and make hardly any progress with them.
 const PROBATION: Duration = Duration::from_secs(5);
-/// A lane that waits for the store for longer than this is left out, too: it may wait for 20 s, and others could go on.
+/// A lane that has waited for the store for longer than this does not count either: it may wait for 20 s, while others
+/// could make progress.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How a lane does.
+/// State of a lane.
 #[derive(Debug, Clone, Copy, Default)]
 struct LaneState {
     opened_at: Option<Instant>,
     failed_at: Option<Instant>,
-    /// When the store last did what it was asked.
+    /// When a call to the store last succeeded.
     answered_at: Option<Instant>,
 }
 
 impl LaneState {
+    /// Returns whether the lane works, and so counts when partitions are shared out.
     fn is_up(&self) -> bool {
         let failed_lately = self.failed_at.is_some_and(|at| at.elapsed() < 2 * PROBATION);
         if self.answered_at.is_none_or(|at| at.elapsed() > SILENCE) {
@@ -50,7 +55,7 @@ impl LaneState {
     }
 }
 
-/// This worker, as the others see it. Clones share it.
+/// This worker as the others see it. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Presence {
     store: Arc<dyn Store>,
@@ -58,7 +63,7 @@ pub(crate) struct Presence {
     health: Health,
     me: Arc<Mutex<WorkerRecord>>,
     lanes: Arc<Mutex<Vec<LaneState>>>,
-    /// Since when queues that live are out of sight.
+    /// Queues that are alive and out of reach, and since when.
     missing: Arc<Mutex<BTreeMap<QueueId, Instant>>>,
 }
 
@@ -75,7 +80,7 @@ impl Presence {
         }
     }
 
-    /// This worker, with the lanes that are up.
+    /// Returns this worker's record, with the number of lanes that are up.
     fn me(&self) -> WorkerRecord {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let up = lanes.iter().filter(|lane| lane.is_up()).count();
@@ -87,25 +92,25 @@ impl Presence {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number).map(set);
     }
 
-    /// A lane has its session with the store.
+    /// Records that a lane has opened a session with the store.
     pub(crate) fn lane_opened(&self, number: usize) {
         let now = Some(Instant::now());
         self.set_lane(number, |lane| (lane.opened_at, lane.answered_at) = (now, now));
     }
 
-    /// The store did what a lane asked.
+    /// Records that a lane's call to the store has succeeded.
     pub(crate) fn lane_works(&self, number: usize) {
         self.set_lane(number, |lane| lane.answered_at = Some(Instant::now()));
     }
 
-    /// A lane lost its session with the store.
+    /// Records that a lane has lost its session with the store.
     pub(crate) fn lane_failed(&self, number: usize) {
         self.set_lane(number, |lane| {
             *lane = LaneState { failed_at: Some(Instant::now()), ..LaneState::default() }
         });
     }
 
-    /// What a lane of this worker is to own now.
+    /// Returns what a lane of this worker should own now.
     pub(crate) fn duty(&self, number: usize) -> Duty {
         let (me, catalog) = (self.me(), self.registry.catalog());
         let is_up = {
@@ -119,48 +124,48 @@ impl Presence {
         Duty::of(&me, &catalog.workers, self.registry.store_time())
     }
 
-    /// Gives a sign of life.
+    /// Sends a heartbeat.
     pub(crate) async fn beat(&self, queues: &watch::Receiver<Arc<Queues>>) -> Result<(), StoreError> {
         let unreached = self.unreached(&self.registry.catalog(), &queues.borrow());
         self.report(&unreached);
         self.me.lock().unwrap_or_else(PoisonError::into_inner).unreached = unreached;
-        self.store.beat(&self.me()).await
+        promptly(self.store.beat(&self.me())).await
     }
 
-    /// Tells the others that this worker is about to end. If that fails they find out a few seconds later.
+    /// Tells the others that this worker is about to end. If that fails, they find out a few seconds later.
     pub(crate) async fn leave(&self) {
         let gone = WorkerRecord { lanes: 0, ..self.me() };
-        if let Err(e) = self.store.beat(&gone).await {
-            tracing::debug!("the other workers could not be told that this one ends: {e}");
+        if let Err(e) = promptly(self.store.beat(&gone)).await {
+            tracing::debug!("can't tell the other workers that this one ends: {e}");
         }
     }
 
-    /// Queues that others reported lately and that this worker has not reached for some time.
+    /// Returns the queues that others reported lately and that this worker has not reached for some time.
     fn unreached(&self, catalog: &Catalog, queues: &Queues) -> BTreeSet<QueueId> {
         let reached: BTreeSet<QueueId> = queues
             .values()
             .filter_map(|monitored| match monitored.view() {
                 View::Open { id, .. } => Some(id),
-                View::Shut => None,
+                View::Unreadable => None,
             })
             .collect();
-        let lives = |id: &QueueId| {
+        let is_alive = |id: &QueueId| {
             let record = catalog.queues.get(id);
             record.is_some_and(|record| {
                 record.state == QueueState::Active
-                    && record.remains_of.is_none()
+                    && record.original_id.is_none()
                     && catalog.was_seen_within(*id, ALIVE_WITHIN)
             })
         };
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
-        missing.retain(|id, _| !reached.contains(id) && lives(id));
-        for id in catalog.queues.keys().filter(|id| !reached.contains(id) && lives(id)) {
+        missing.retain(|id, _| !reached.contains(id) && is_alive(id));
+        for id in catalog.queues.keys().filter(|id| !reached.contains(id) && is_alive(id)) {
             missing.entry(*id).or_insert_with(Instant::now);
         }
         missing.iter().filter(|(_, since)| since.elapsed() >= PATIENCE).map(|(id, _)| *id).collect()
     }
 
-    /// Shows what is out of sight where operators look.
+    /// Publishes the queues out of reach in the health and in the log.
     fn report(&self, unreached: &BTreeSet<QueueId>) {
         let catalog = self.registry.catalog();
         let names: Vec<String> = unreached
@@ -169,13 +174,15 @@ impl Presence {
             .collect();
         let state = match names.as_slice() {
             [] => Ok(()),
-            names => Err(format!("other workers reach these, and this one does not: {}", names.join(", "))),
+            names => Err(format!("this worker can't reach queues that others reach: {}", names.join(", "))),
         };
         if self.health.set(health::QUEUES, state.clone()) {
             match state {
-                Ok(()) => tracing::info!("this worker reaches every queue that others reach"),
+                Ok(()) => tracing::info!("this worker again reaches every queue that others reach"),
                 Err(text) => {
-                    tracing::warn!("queues: {text}. Its partitions are left to workers that reach more")
+                    tracing::warn!(
+                        "{text}; check its network. Workers that reach more take over its partitions"
+                    )
                 }
             }
         }

@@ -1,5 +1,4 @@
-//! What the store has on record, as last read. Shared by all tasks of a worker, so that the store is asked once for all
-//! of them.
+//! The store's catalog, as last read. All tasks of a worker share it, so that the store is asked once for all of them.
 
 use std::{
     collections::BTreeSet,
@@ -9,37 +8,39 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 use vote_core::{
-    Clock, PollSlug, Polls, Store, Timestamp,
-    dedup::Delivery,
-    store::{Catalog, QuarantinedFrame, StoreError},
+    Clock, Poll, PollSlug, Polls, Store, Timestamp,
+    count::{Delivery, QuarantinedFrame},
+    store::{Catalog, StoreError},
 };
 
-/// An answer that took longer says too little of the difference between two clocks.
-const PROMPT: Duration = Duration::from_secs(1);
+use crate::promptly::promptly;
 
-/// What is on record. Clones share it.
+/// Longest time of an answer from which the difference between two clocks is computed: a slower one is too imprecise.
+pub(crate) const PROMPT: Duration = Duration::from_secs(1);
+
+/// The catalog as last read. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Registry {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     file: Arc<Polls>,
     known: Arc<RwLock<Known>>,
-    /// One reading at a time, so that none overtakes another: what is known never gets older. Holds the polls that
-    /// were said to differ from the file.
+    /// Allows one read at a time, so that the catalog never goes back to an older one. Holds the polls whose difference
+    /// from the file has been logged.
     reading: Arc<Mutex<BTreeSet<PollSlug>>>,
 }
 
 #[derive(Debug)]
 struct Known {
     catalog: Arc<Catalog>,
-    /// When it was asked for.
+    /// When the catalog was requested.
     asked: Instant,
-    /// How far this worker's clock is ahead of the store's, in microseconds, if an answer came promptly.
+    /// How far this worker's clock is ahead of the store's, in microseconds; `None` until an answer was prompt.
     ahead: Option<i64>,
 }
 
 impl Registry {
-    /// Reads what is on record, and registers the polls of the file that the store lacks.
+    /// Reads the catalog, and registers the polls of the file that the store lacks.
     pub(crate) async fn open(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -53,26 +54,30 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Reads it again, and registers the polls of the file that the store lacks: it may have been restored to a state
-    /// that forgot them.
+    /// Reads the catalog again, and registers the polls of the file that the store lacks: it may have been restored to
+    /// a state without them.
     pub(crate) async fn refresh(&self) -> Result<Arc<Catalog>, StoreError> {
-        let mut told = self.reading.lock().await;
+        let mut logged = self.reading.lock().await;
         let mut catalog = self.read().await?;
-        let lacks = |poll: PollSlug| !catalog.polls.iter().any(|known| known.slug == poll);
-        let new: Vec<_> = self.file.iter().filter(|poll| lacks(poll.slug)).collect();
+        let lacks = |poll: &&Poll| match catalog.polls.iter().find(|known| known.slug == poll.slug) {
+            None => true,
+            // The store registers it once every queue has given up the other definition.
+            Some(known) => known.withdrawal.is_some() && known.digest() != poll.digest(),
+        };
+        let new: Vec<_> = self.file.iter().filter(lacks).collect();
         if !new.is_empty() {
             for poll in new {
-                self.store.register_poll(poll).await?;
+                promptly(self.store.register_poll(poll)).await?;
             }
             catalog = self.read().await?;
         }
-        self.compare_with_file(&catalog, &mut told);
+        self.compare_with_file(&catalog, &mut logged);
         Ok(catalog)
     }
 
     async fn read(&self) -> Result<Arc<Catalog>, StoreError> {
         let (asked, before) = (Instant::now(), self.clock.now());
-        let catalog = Arc::new(self.store.catalog().await?);
+        let catalog = Arc::new(promptly(self.store.catalog()).await?);
         let took = asked.elapsed();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if took <= PROMPT {
@@ -83,49 +88,58 @@ impl Registry {
         Ok(catalog)
     }
 
-    /// Says once where file and store differ: what is registered stays.
-    fn compare_with_file(&self, catalog: &Catalog, told: &mut BTreeSet<PollSlug>) {
+    /// Logs once for each poll that file and store differ. What is registered stays in force.
+    fn compare_with_file(&self, catalog: &Catalog, logged: &mut BTreeSet<PollSlug>) {
         for poll in self.file.iter() {
             let Some(registered) = catalog.polls.iter().find(|known| known.slug == poll.slug) else {
                 continue;
             };
-            if let Some(difference) = registered.difference(poll) {
-                if told.insert(poll.slug) {
-                    tracing::error!(
+            let is_withdrawn = registered.withdrawal.is_some();
+            if is_withdrawn && registered.digest() == poll.digest() {
+                if logged.insert(poll.slug) {
+                    tracing::warn!(
                         poll = %poll.slug,
-                        "the poll was registered with other rules, which stay: {difference}. Put the file right, or give \
-                         a new poll a new slug"
+                        "the poll is withdrawn, but this worker's file still has the withdrawn definition: put the new \
+                         definition into the file"
                     );
                 }
-            } else if registered.closes_at != poll.closes_at && told.insert(poll.slug) {
+            } else if let Some(difference) = registered.difference(poll).filter(|_| !is_withdrawn) {
+                if logged.insert(poll.slug) {
+                    tracing::error!(
+                        poll = %poll.slug,
+                        "this worker's file defines the poll differently from the store, whose definition stays in \
+                         force: {difference}. Correct the file, or give the new poll a new slug"
+                    );
+                }
+            } else if registered.closes_at != poll.closes_at && logged.insert(poll.slug) {
                 tracing::warn!(
                     poll = %poll.slug,
-                    "the file has another closing time than the store, whose time stays: use `vote-worker polls \
-                     reschedule` to move it"
+                    "this worker's file has another closing time than the store, whose time stays in force: to change \
+                     it, use `vote-worker polls reschedule`"
                 );
             }
         }
     }
 
-    /// What was read last.
+    /// Returns the catalog as last read.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).catalog)
     }
 
-    /// The store's time, as far as can be told from when it was last asked.
+    /// Returns the store's time, estimated from the catalog as last read.
     pub(crate) fn store_time(&self) -> Timestamp {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let since = i64::try_from(known.asked.elapsed().as_micros()).unwrap_or(i64::MAX);
         known.catalog.taken_at.saturating_add(since)
     }
 
-    /// How far this worker's clock is ahead of the store's, in microseconds, if that is known.
+    /// Returns how far this worker's clock is ahead of the store's, in microseconds, if known.
     pub(crate) fn clock_is_ahead_by(&self) -> Option<i64> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).ahead
     }
 
-    /// What is on record, asked for again if something was delivered for a poll that is not: another worker may have
-    /// registered it meanwhile, and votes of no poll are quarantined.
+    /// Returns the catalog, read again if it lacks a poll for which something was delivered: another worker may have
+    /// registered that poll meanwhile, and votes for an unregistered poll are quarantined.
     pub(crate) async fn catalog_for(
         &self,
         deliveries: &[Delivery],

@@ -1,48 +1,48 @@
-//! Which partition is committed next. Pure.
+//! Choice of the partition to commit next. Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use vote_core::Partition;
 
-/// A batch is committed when it has this many votes: beyond it a larger one is hardly faster (see
-/// `docs/performance.md`), and what an error makes undone grows.
+/// Number of votes at which a batch is committed: a larger batch is hardly faster (see `docs/performance.md`), and an
+/// error would undo more work.
 pub const BATCH_VOTES: u64 = 20_000;
-/// A batch is committed at the latest this long after its first vote was read, however small.
+/// Time after which a batch is committed, from the reading of its first vote, however small the batch is.
 pub const FILL_TIME: Duration = Duration::from_millis(250);
-/// A batch that waited this long goes before deeper ones.
+/// Time after which a batch takes precedence over larger ones.
 pub const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// What was read of a partition and waits to be committed.
+/// Votes of a partition that were read and wait to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     /// The partition.
     pub partition: Partition,
-    /// Votes read.
+    /// Number of votes.
     pub votes: u64,
     /// When the first of them was read.
     pub since: Instant,
 }
 
-/// What to do next.
+/// What a lane is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Commit this partition.
     Commit(Partition),
-    /// Nothing is ripe before this moment.
+    /// Nothing is ready before this time.
     WaitUntil(Instant),
-    /// Nothing waits.
+    /// Nothing waits to be committed.
     Idle,
 }
 
-/// The deepest ripe partition, or the one that waited longest if it waited too long.
+/// Returns the ready partition with the most votes, or the one that has waited longest if that is too long.
 #[must_use]
 pub fn next(waiting: impl Iterator<Item = Waiting> + Clone, now: Instant) -> Next {
     let age = |w: &Waiting| now.saturating_duration_since(w.since);
     let overdue = waiting.clone().filter(|w| age(w) >= MAX_WAIT).min_by_key(|w| w.since);
-    let ripe =
+    let ready =
         || waiting.clone().filter(|w| w.votes >= BATCH_VOTES || age(w) >= FILL_TIME).max_by_key(|w| w.votes);
-    if let Some(chosen) = overdue.or_else(ripe) {
+    if let Some(chosen) = overdue.or_else(ready) {
         return Next::Commit(chosen.partition);
     }
     waiting.map(|w| w.since + FILL_TIME).min().map_or(Next::Idle, Next::WaitUntil)
@@ -61,14 +61,14 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_ripe_partition_goes_first() {
+    fn the_ready_partition_with_the_most_votes_goes_first() {
         let now = Instant::now();
         let all = [waiting(0, 10, 300, now), waiting(1, 30_000, 1, now), waiting(2, 500, 300, now)];
         assert_eq!(chosen(now, &all), Next::Commit(Partition(1)));
     }
 
     #[test]
-    fn none_waits_longer_than_a_second_behind_deeper_ones() {
+    fn no_partition_waits_longer_than_a_second_for_larger_ones() {
         let now = Instant::now();
         let all = [waiting(0, 1, 1001, now), waiting(1, 30_000, 900, now), waiting(2, 1, 1500, now)];
         assert_eq!(chosen(now, &all), Next::Commit(Partition(2)));

@@ -1,31 +1,31 @@
-//! Where queues are found: at fixed addresses, or behind a name that is resolved again and again.
+//! Discovery of queues: at fixed addresses, or behind a name that is resolved periodically.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
-use vote_core::Queue;
+use vote_core::{Queue, QueueId};
 use vote_service::Shutdown;
 
-use crate::monitor::{MonitorParts, Monitored};
+use crate::monitor::{MonitorParts, Monitored, View};
 
-/// How often names are resolved.
+/// Pause between two resolutions of a name, and the time that one may take.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
-/// A queue is given up this long after its name last led to it. Docker's DNS forgets a task while it restarts.
+/// A queue is dropped this long after its name last resolved to it. Docker's DNS omits a task while it restarts.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
-/// Makes a queue of an address that a name led to.
+/// Connects to a queue at an address that a name resolves to.
 pub type Connect = Arc<dyn Fn(SocketAddr) -> Arc<dyn Queue> + Send + Sync>;
 
-/// Where to find queues.
+/// Place where queues are found.
 #[derive(Clone)]
 pub enum Source {
-    /// This one.
+    /// A queue at a fixed address.
     Queue(Arc<dyn Queue>),
-    /// All that a name leads to, such as `tasks.redis:6379` in a Swarm.
+    /// All queues that a name resolves to, such as `tasks.redis:6379` in a Swarm.
     Name {
         /// Host and port.
         name: String,
-        /// How to connect to each.
+        /// Connects to each of them.
         connect: Connect,
     },
 }
@@ -39,10 +39,30 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The queues that are watched, by a key that is theirs as long as they are.
+/// The watched queues, each by a key that stays the same as long as the queue is watched.
 pub(crate) type Queues = BTreeMap<String, Monitored>;
 
-/// Watches all queues of the sources, and says which these are.
+/// Returns the place that has a queue with this id now, as its current or as a replaced queue.
+pub(crate) fn by_id(queues: &Queues, id: QueueId) -> Option<Arc<dyn Queue>> {
+    queues.values().find_map(|monitored| match monitored.view() {
+        View::Open { id: open, replaced, .. }
+            if open == id || replaced.iter().any(|replaced| replaced.id == id) =>
+        {
+            Some(Arc::clone(&monitored.queue))
+        }
+        _ => None,
+    })
+}
+
+/// Returns whether a queue is one of the replaced ones.
+pub(crate) fn is_replaced(queues: &Queues, id: QueueId) -> bool {
+    queues.values().any(|monitored| match monitored.view() {
+        View::Open { replaced, .. } => replaced.iter().any(|replaced| replaced.id == id),
+        View::Unreadable => false,
+    })
+}
+
+/// Watches the queues of all sources, and returns the current set of them.
 pub(crate) fn discover(
     sources: Vec<Source>,
     parts: MonitorParts,
@@ -60,14 +80,14 @@ pub(crate) fn discover(
     }
     let (send, receive) = watch::channel(Arc::new(queues.clone()));
     if !names.is_empty() {
-        parts.tasks.clone().spawn("discovery", async move {
+        parts.tasks.clone().spawn("the discovery of queues", async move {
             let mut seen: BTreeMap<String, Instant> = BTreeMap::new();
             loop {
                 for (name, connect) in &names {
                     for address in resolve(name).await {
                         let key = format!("{name} {address}");
                         if !queues.contains_key(&key) {
-                            tracing::info!(%address, "found a queue by the name {name}");
+                            tracing::info!(%address, "found a queue behind the name {name}");
                             let monitored =
                                 Monitored::start(connect(address), false, parts.clone(), shutdown.clone());
                             queues.insert(key.clone(), monitored);
@@ -78,7 +98,11 @@ pub(crate) fn discover(
                 seen.retain(|key, at| {
                     let keep = at.elapsed() < GIVE_UP_AFTER;
                     if !keep {
-                        tracing::warn!("{key}: the name no longer leads there, the queue is no longer read");
+                        tracing::warn!(
+                            "{key}: the name has not resolved to this address for {} s, so its queue is no longer \
+                             read; check whether its server runs",
+                            GIVE_UP_AFTER.as_secs()
+                        );
                         queues.remove(key);
                     }
                     keep
@@ -97,8 +121,8 @@ pub(crate) fn discover(
             }
         });
     } else {
-        // The sender has to live as long as the receivers.
-        parts.tasks.spawn("the list of queues", async move {
+        // Keeps the sender alive as long as the receivers need it.
+        parts.tasks.spawn("the task that keeps the list of queues", async move {
             shutdown.requested().await;
             drop(send);
         });
@@ -110,11 +134,11 @@ async fn resolve(name: &str) -> Vec<SocketAddr> {
     match tokio::time::timeout(RESOLVE_EVERY, tokio::net::lookup_host(name)).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(e)) => {
-            tracing::warn!("the name {name} can't be resolved: {e}");
+            tracing::warn!("can't resolve the name {name}, trying again: {e}");
             Vec::new()
         }
         Err(_) => {
-            tracing::warn!("the name {name} can't be resolved: no answer in time");
+            tracing::warn!("can't resolve the name {name}, trying again: no answer within {RESOLVE_EVERY:?}");
             Vec::new()
         }
     }

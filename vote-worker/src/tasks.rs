@@ -1,31 +1,32 @@
-//! The tasks of a worker, none of which ends without somebody noticing.
+//! Tasks of a worker. A task that panics ends the worker.
 
 use std::future::Future;
 
 use tokio::sync::mpsc;
 
-/// Starts tasks, and tells of those that end by themselves. Clones share it.
+/// Starts tasks, and reports those that panic. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Tasks {
     ended: mpsc::UnboundedSender<Ended>,
 }
 
-/// A task that ended though it should not have.
+/// A task that ended although it should not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
-    /// What it did.
+    /// Name of the task.
     pub(crate) task: String,
     /// Why it ended.
     pub(crate) reason: String,
 }
 
 impl Tasks {
+    /// Creates a starter of tasks, and the receiver of its reports.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Ended>) {
         let (ended, receive) = mpsc::unbounded_channel();
         (Self { ended }, receive)
     }
 
-    /// Starts a task that may end when it has nothing more to do, but not by a panic.
+    /// Starts a task that may end when its work is done, but must not panic.
     pub(crate) fn spawn(&self, task: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) {
         let (ended, task) = (self.ended.clone(), task.into());
         let work = tokio::spawn(work);
@@ -33,7 +34,7 @@ impl Tasks {
             if let Err(e) = work.await
                 && e.is_panic()
             {
-                // Nobody listens any more when the worker itself is gone.
+                // The receiver is gone if the worker has ended; then the report is not needed.
                 drop(ended.send(Ended { task, reason: e.to_string() }));
             }
         });
@@ -45,13 +46,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_told_and_an_orderly_end_is_not() {
+    async fn a_panic_is_reported_and_an_orderly_end_is_not() {
         let (tasks, mut ended) = Tasks::new();
         tasks.spawn("done", async {});
         tasks.spawn("broken", async { panic!("a bug") });
-        let told = ended.recv().await.unwrap();
-        assert_eq!(told.task, "broken");
-        assert!(told.reason.contains("a bug"), "{told:?}");
+        let report = ended.recv().await.unwrap();
+        assert_eq!(report.task, "broken");
+        assert!(report.reason.contains("a bug"), "{report:?}");
         drop(tasks);
         assert_eq!(ended.recv().await, None);
     }

@@ -1,5 +1,5 @@
-//! Lets queues forget what is committed: at once, or after a delay where the store may be restored from a backup, and no
-//! earlier than the [witnesses](crate::witness) show it.
+//! Trims committed entries from queues: at once, or after a delay if the store may be restored from a backup, and no
+//! further than the [witnesses](crate::witness) show.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,25 +10,27 @@ use tokio::time::Instant;
 use vote_core::{Partition, Position, QueueId};
 
 use crate::{
-    lane::{Trim, by_id},
-    source::Queues,
+    source::{self, Queues},
     tasks::Tasks,
     witness::Witnesses,
 };
 
-/// Positions of one partition of one queue are noted this far apart when they are kept for later.
+/// Minimum time between two recorded positions of a queue's partition, if trimming is delayed.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-/// Positions that were committed, each to be trimmed to when its time comes. What is forgotten with the lane is
-/// trimmed by the next one, which starts from the same positions.
+/// Position up to which a partition of a queue may be trimmed.
+type Trim = (QueueId, Partition, Position);
+
+/// Committed positions, each to be trimmed to when it is due. Positions that are lost with a session are trimmed by the
+/// next owner of the partition, which starts from the same positions.
 #[derive(Debug)]
 pub(crate) struct Trimmer {
     delay: Duration,
     witnesses: Witnesses,
     due: VecDeque<(Instant, Trim)>,
-    /// When a position was noted last, and a later one that was not.
+    /// When a position was last recorded, and the latest position that was not recorded.
     noted: BTreeMap<(QueueId, Partition), (Instant, Option<Position>)>,
-    /// What is due and was not shown by every witness yet.
+    /// Positions that are due and not yet shown by every witness.
     unshown: BTreeMap<(QueueId, Partition), Unshown>,
 }
 
@@ -36,9 +38,9 @@ pub(crate) struct Trimmer {
 #[derive(Debug)]
 struct Unshown {
     due: Position,
-    /// How far it was trimmed meanwhile.
+    /// How far it has been trimmed meanwhile.
     trimmed: Position,
-    /// Since when it was trimmed no further.
+    /// Since when it has been trimmed no further.
     since: Instant,
 }
 
@@ -48,7 +50,7 @@ impl Trimmer {
         Self { delay, witnesses, due, noted, unshown }
     }
 
-    /// Everything up to this position is committed.
+    /// Records that everything up to a position is committed.
     pub(crate) fn committed(&mut self, queue: QueueId, partition: Partition, position: Position) {
         let now = Instant::now();
         if !self.delay.is_zero() {
@@ -62,7 +64,7 @@ impl Trimmer {
         self.due.push_back((now + self.delay, (queue, partition, position)));
     }
 
-    /// Notes positions after which no other was committed.
+    /// Records positions that no later commit has followed.
     fn note_the_last(&mut self, now: Instant) {
         for ((queue, partition), (noted, later)) in &mut self.noted {
             if now.saturating_duration_since(*noted) >= NOTE_EVERY
@@ -74,7 +76,7 @@ impl Trimmer {
         }
     }
 
-    /// What is due and shown by every witness.
+    /// Takes the positions that are due and shown by every witness.
     fn take_due(&mut self, now: Instant) -> Vec<Trim> {
         self.note_the_last(now);
         while let Some((_, (queue, partition, due))) = self.due.pop_front_if(|(at, _)| *at <= now) {
@@ -85,7 +87,7 @@ impl Trimmer {
         let mut trims = Vec::new();
         self.unshown.retain(|(queue, partition), unshown| {
             let Some(upto) = self.witnesses.allow(*queue, *partition, unshown.due, now) else { return true };
-            // While votes keep coming, what is due is always ahead of the witnesses: so what they show is trimmed.
+            // While votes keep coming, the due position stays ahead of the witnesses: so trim to what they show.
             if upto > unshown.trimmed || upto == unshown.due {
                 trims.push((*queue, *partition, upto));
                 (unshown.trimmed, unshown.since) = (upto, now);
@@ -95,19 +97,19 @@ impl Trimmer {
         trims
     }
 
-    /// Trims what is due. Runs beside the lane, and a failure only means that the queue keeps more for longer.
+    /// Trims what is due, in tasks beside the lane. If one fails, the queue just keeps its entries for longer.
     pub(crate) fn run_due(&mut self, queues: &Queues, tasks: &Tasks) {
         for (queue, partition, position) in self.take_due(Instant::now()) {
-            let Some(to) = by_id(queues, queue) else { continue };
+            let Some(to) = source::by_id(queues, queue) else { continue };
             tasks.spawn("a trim", async move {
                 if let Err(e) = to.trim(queue, partition, position).await {
-                    tracing::debug!(address = to.address(), %partition, "a queue was not trimmed: {e}");
+                    tracing::debug!(address = to.address(), %partition, "can't trim the queue now: {e}");
                 }
             });
         }
     }
 
-    /// For how long at most a partition of a queue has been due and no further shown by every witness.
+    /// Returns the longest time for which a partition that is due has been trimmed no further, because of a witness.
     pub(crate) fn waits(&self, now: Instant) -> Duration {
         let since = self.unshown.values().map(|unshown| unshown.since).min();
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -137,7 +139,7 @@ mod tests {
         trimmer.take_due(Instant::now()).into_iter().map(|(_, _, position)| position).collect()
     }
 
-    /// Witnesses that show so much of the queue.
+    /// Sets a witness that shows this position of the queue.
     fn show(trimmer: &mut Trimmer, shown: Option<Position>) {
         trimmer.witnesses = Witnesses::showing(QUEUE, PARTITION, &[shown]);
     }
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_delay_positions_are_noted_once_a_second_and_the_last_is_not_forgotten() {
+    fn with_a_delay_positions_are_recorded_once_a_second_and_the_last_one_is_kept() {
         let mut trimmer = trimmer(Duration::from_secs(60));
         (1..4).for_each(|n| trimmer.committed(QUEUE, PARTITION, position(n)));
         assert_eq!(noted(&trimmer), []);
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_is_trimmed_to_may_be_due_again() {
+    fn a_trimmed_position_may_be_due_again() {
         let mut trimmer = trimmer(Duration::ZERO);
         for _ in 0..2 {
             trimmer.committed(QUEUE, PARTITION, position(1));
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_partition_of_a_replaced_queue_waits_for_no_witness_to_show_more() {
+    fn an_empty_partition_of_a_replaced_queue_does_not_wait_for_a_witness() {
         let mut trimmer = trimmer(Duration::ZERO);
         show(&mut trimmer, None);
         trimmer.committed(QUEUE, PARTITION, Position::START);
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_witness_shows_is_trimmed_once_and_the_rest_waits() {
+    fn entries_that_a_witness_shows_are_trimmed_once_and_the_rest_waits() {
         let mut trimmer = trimmer(Duration::ZERO);
         show(&mut trimmer, None);
         trimmer.committed(QUEUE, PARTITION, position(5));
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_witness_shows_waits_for_the_delay_all_the_same() {
+    fn the_delay_applies_to_entries_that_a_witness_shows_too() {
         let mut trimmer = trimmer(Duration::from_secs(60));
         show(&mut trimmer, Some(position(9)));
         trimmer.committed(QUEUE, PARTITION, position(1));
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_measured_how_long_a_partition_waits_since_it_was_trimmed_last() {
+    fn the_wait_of_a_partition_is_measured_since_its_last_trim() {
         let (mut trimmer, start) = (trimmer(Duration::ZERO), Instant::now());
         show(&mut trimmer, None);
         trimmer.committed(QUEUE, PARTITION, position(5));

@@ -1,18 +1,19 @@
-//! What a worker sees to beside its lanes: it reads what is on record, gives a sign of life, compares its clock with the
-//! store's, closes polls whose time is over, and makes them final when every partition is complete.
+//! Work of a worker beside its lanes: it refreshes the catalog, sends heartbeats, compares its clock with the store's,
+//! closes polls that are due, and makes them final when every partition is complete.
 //!
 //! ```text
 //! closes_at + grace, or by hand → closed → sealed in every queue (by its monitor)
 //!     → every partition complete (by the lane that owns it) → final
 //! ```
 //!
-//! Every worker does it, since each step is done once only by the store.
+//! Every worker does this; the store makes sure that each step takes effect only once.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use vote_core::{
-    Clock, PollSlug, Store, audit,
+    Clock, PollSlug, Store,
+    count::audit::{self, Finding},
     store::{MAX_CLOCK_DIFFERENCE, StoreError},
 };
 use vote_service::Shutdown;
@@ -20,20 +21,21 @@ use vote_service::Shutdown;
 use crate::{
     health::{self, Health},
     presence::Presence,
+    promptly::promptly,
     registry::Registry,
     source::Queues,
 };
 
-/// How often what is on record is read.
+/// Interval at which the catalog is refreshed, and at which polls are closed.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
-/// How often the log says what keeps a closed poll from being final.
+/// Minimum time between two log messages on what keeps a closed poll from being final.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// How often the store is asked whether it still is durable.
+/// Interval at which the store is asked whether it is still durable.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
-/// A clock that differs from the store's by more than this is worth a warning.
+/// Difference between this clock and the store's above which a warning is logged.
 const WARN_AT: Duration = Duration::from_secs(2);
 
-/// What it needs.
+/// The upkeep of a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Upkeep {
     pub(crate) store: Arc<dyn Store>,
@@ -42,21 +44,30 @@ pub(crate) struct Upkeep {
     pub(crate) queues: watch::Receiver<Arc<Queues>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) health: Health,
-    /// How long after its `closes_at` a poll is closed: votes on their way get that long.
+    /// Time from a poll's `closes_at` until it is closed, for votes that are on their way.
     pub(crate) grace: Duration,
     /// Commit to a store that may lose commits.
     pub(crate) allow_volatile: bool,
 }
 
 impl Upkeep {
-    /// Works until shutdown.
+    /// Works until shutdown. Heartbeats don't wait for the polls: finding out whether one is final may take long.
     pub(crate) async fn run(self, shutdown: Shutdown) {
+        tokio::join!(self.live(&shutdown), self.close_polls(&shutdown));
+        self.presence.leave().await;
+    }
+
+    /// Refreshes the catalog and sends heartbeats.
+    async fn live(&self, shutdown: &Shutdown) {
         let (mut checked_at, mut warned) = (Instant::now(), false);
-        let mut explained: BTreeMap<PollSlug, (Instant, Vec<String>)> = BTreeMap::new();
         while !shutdown.is_requested() {
-            // What fails is tried again, and said by the lanes, which need the store as well.
-            if let Err(e) = self.look(&mut explained).await {
-                tracing::debug!("what is on record can't be looked after now: {e}");
+            // A failure is retried, and the lanes log it, since they need the store as well.
+            let beat = async {
+                self.registry.refresh().await?;
+                self.presence.beat(&self.queues).await
+            };
+            if let Err(e) = beat.await {
+                tracing::debug!("can't refresh the catalog or send a heartbeat now, trying again: {e}");
             }
             self.compare_clocks(&mut warned);
             if checked_at.elapsed() >= CHECK_EVERY {
@@ -68,18 +79,30 @@ impl Upkeep {
                 () = tokio::time::sleep(REFRESH_EVERY) => {}
             }
         }
-        self.presence.leave().await;
     }
 
-    async fn look(
-        &self,
-        explained: &mut BTreeMap<PollSlug, (Instant, Vec<String>)>,
-    ) -> Result<(), StoreError> {
-        let catalog = self.registry.refresh().await?;
-        self.presence.beat(&self.queues).await?;
-        for poll in self.store.close_due_polls(self.grace, self.clock.now()).await? {
-            tracing::info!(%poll, "the poll is closed: its queues are sealed, and what is in them is counted");
+    /// Closes polls that are due, and makes closed polls final.
+    async fn close_polls(&self, shutdown: &Shutdown) {
+        let mut explained: BTreeMap<PollSlug, (Instant, Vec<Finding>)> = BTreeMap::new();
+        while !shutdown.is_requested() {
+            if let Err(e) = self.try_close_polls(&mut explained).await {
+                tracing::debug!("can't close polls now, trying again: {e}");
+            }
+            tokio::select! {
+                () = shutdown.requested() => {}
+                () = tokio::time::sleep(REFRESH_EVERY) => {}
+            }
         }
+    }
+
+    async fn try_close_polls(
+        &self,
+        explained: &mut BTreeMap<PollSlug, (Instant, Vec<Finding>)>,
+    ) -> Result<(), StoreError> {
+        for poll in promptly(self.store.close_due_polls(self.grace, self.clock.now())).await? {
+            tracing::info!(%poll, "the poll is closed: workers seal the queues and count the remaining votes");
+        }
+        let catalog = self.registry.catalog();
         for poll in catalog.polls.iter().filter(|poll| poll.closed_at.is_some() && poll.final_at.is_none()) {
             if self.store.finish_poll(poll.slug).await? {
                 tracing::info!(poll = %poll.slug, "the poll is final");
@@ -93,10 +116,10 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Says in the log what keeps a poll from being final, if that is news.
-    async fn explain(&self, poll: PollSlug, before: &[String]) -> Result<Vec<String>, StoreError> {
-        let books = self.store.snapshot().await?.books(false).await?;
-        let obstacles = audit::obstacles(&books, poll);
+    /// Logs what keeps a poll from being final, if that has changed, and returns it.
+    async fn explain(&self, poll: PollSlug, before: &[Finding]) -> Result<Vec<Finding>, StoreError> {
+        let accounts = self.store.snapshot().await?.accounts(false).await?;
+        let obstacles = audit::obstacles(&accounts, poll);
         if obstacles != before {
             for obstacle in obstacles.iter().take(5) {
                 tracing::info!(%poll, "the poll is not final yet: {obstacle}");
@@ -105,41 +128,50 @@ impl Upkeep {
         Ok(obstacles)
     }
 
-    /// A poll closes by time only where the clocks of worker and store agree, so a difference must show.
+    /// Compares the clocks. A poll closes by time only if the clocks of worker and store agree, so a difference is
+    /// published and logged.
     fn compare_clocks(&self, warned: &mut bool) {
         let Some(ahead) = self.registry.clock_is_ahead_by() else { return };
         crate::metrics::clock_difference(ahead);
         let (seconds, differs_by) = (ahead as f64 / 1e6, Duration::from_micros(ahead.unsigned_abs()));
-        let news = |state| self.health.set(health::CLOCK, state);
+        let set_health = |state| self.health.set(health::CLOCK, state);
         if differs_by > MAX_CLOCK_DIFFERENCE {
             let text = format!(
-                "this worker's clock differs from the store's by {seconds:.0} s: no poll is closed by time as long as \
-                 one of them is wrong; `vote-worker polls close` works"
+                "this worker's clock differs from the store's by {seconds:.0} s, so this worker closes no poll by \
+                 time: set the wrong clock right; until then, `vote-worker polls close` works"
             );
-            // The exact figure moves all the time, and the same text is no news.
+            // The exact figure changes all the time, so a new text alone is not worth a log message.
             if self.health.is_well(health::CLOCK) {
                 tracing::error!("{text}");
             }
-            news(Err(text));
-        } else if news(Ok(())) {
-            tracing::info!("this worker's clock agrees with the store's");
+            set_health(Err(text));
+        } else if set_health(Ok(())) {
+            tracing::info!("this worker's clock agrees with the store's again");
         } else if differs_by > WARN_AT && !*warned {
-            tracing::warn!("this worker's clock differs from the store's by {seconds:.1} s");
+            tracing::warn!(
+                "this worker's clock differs from the store's by {seconds:.1} s; synchronise them, beyond {} s this \
+                 worker closes no poll by time",
+                MAX_CLOCK_DIFFERENCE.as_secs()
+            );
         }
         *warned = differs_by > WARN_AT;
     }
 
-    /// A store that is not durable any more is not committed to.
+    /// Checks whether the store is still durable. While it is not, the lanes commit nothing.
     async fn check_store(&self) {
         if self.allow_volatile {
             return;
         }
-        let Ok(problems) = self.store.check().await else { return };
+        let Ok(problems) = promptly(self.store.durability_problems()).await else { return };
         let state = if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) };
-        let news = self.health.set(health::STORE, state.clone());
+        let changed = self.health.set(health::STORE, state.clone());
         match state {
-            Err(problem) if news => tracing::error!("nothing is committed any more: {problem}"),
-            Ok(()) if news => tracing::info!("the store is durable again"),
+            Err(problem) if changed => {
+                tracing::error!(
+                    "the store may lose commits, so nothing is committed until this is fixed: {problem}"
+                );
+            }
+            Ok(()) if changed => tracing::info!("the store is durable again, committing"),
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
-//! Witnesses: standbys of the store, which are asked for the commits that they have.
+//! Witnesses: standbys of the store that are asked which commits they have.
 //!
-//! A commit that only the primary has is lost when the store fails over to a standby. Queues keep what a witness does not
-//! show yet, so the workers read it again after the failover.
+//! A commit that only the primary has is lost when the store fails over to a standby. So queues keep the entries that a
+//! witness does not show as committed yet, and workers read them again after the failover.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,24 +14,24 @@ use vote_service::Shutdown;
 
 use crate::tasks::Tasks;
 
-/// How long a witness is left alone after an answer.
+/// Pause after an answer before a witness is asked again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How long an answer may take.
+/// Time that an answer may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
-/// How long an answer allows trimming. A standby that is away may come back as an older copy, so what it showed before
-/// says nothing about what it has then. Longer than a slow answer and the pause before it.
+/// How long an answer allows trimming. A standby that was away may come back as an older copy, so an earlier answer
+/// does not tell what it has then. Longer than a slow answer plus the pause before it.
 const FRESH_FOR: Duration = Duration::from_secs(6);
 
 /// A standby that the store may fail over to.
 #[derive(Debug, Clone)]
 pub struct Witness {
-    /// Its address without a password, for the log and the metrics.
+    /// Address without the password, for log and metrics.
     pub name: String,
-    /// Where it is read. A server whose commits are not on disk when they can be read is no witness.
+    /// Read access to the standby. A server whose commits can be read before they are on its disk is no witness.
     pub store: Arc<dyn StoreReader>,
 }
 
-/// What a witness answered last.
+/// Last answer of a witness.
 #[derive(Debug)]
 struct Shown {
     at: Instant,
@@ -44,25 +44,26 @@ impl Shown {
     }
 }
 
-/// What all witnesses answered last. Clones share it. By default there are no witnesses.
+/// Last answers of all witnesses. Clones share them. By default there are no witnesses.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Witnesses {
     shown: Arc<[watch::Receiver<Option<Shown>>]>,
 }
 
 impl Witnesses {
-    /// Starts a task for each witness, which asks it until shutdown.
+    /// Starts a task for each witness that asks it until shutdown.
     pub(crate) fn ask(witnesses: Vec<Witness>, tasks: &Tasks, shutdown: &Shutdown) -> Self {
         let start = |witness: Witness| {
             let (send, receive) = watch::channel(None);
-            tasks.spawn(format!("the witness {}", witness.name), ask(witness, send, shutdown.clone()));
+            let task = format!("the task that asks the witness {}", witness.name);
+            tasks.spawn(task, ask(witness, send, shutdown.clone()));
             receive
         };
         Self { shown: witnesses.into_iter().map(start).collect() }
     }
 
-    /// How far a partition of a queue may be trimmed that is committed up to `position`: no further than every witness
-    /// shows. None while one of them gives no answer.
+    /// Returns how far a partition of a queue may be trimmed that is committed up to `position`: no further than every
+    /// witness shows. `None` while a witness does not answer.
     pub(crate) fn allow(
         &self,
         queue: QueueId,
@@ -95,10 +96,11 @@ async fn ask(witness: Witness, shown: watch::Sender<Option<Shown>>, shutdown: Sh
         crate::metrics::witness_up(&name, is_up);
         if was_up.replace(is_up) != Some(is_up) {
             if is_up {
-                tracing::info!("the witness {name} answers: queues keep what it does not show");
+                tracing::info!("the witness {name} answers: queues are trimmed as far as it shows");
             } else {
                 tracing::warn!(
-                    "the witness {name} does not answer, nothing is trimmed until it does: {problem}"
+                    "the witness {name} does not answer, so nothing is trimmed and queues fill up; bring it back, or \
+                     take it out of VOTE_STORE_WITNESS if it is gone for good: {problem}"
                 );
             }
         }
@@ -111,7 +113,7 @@ async fn ask(witness: Witness, shown: watch::Sender<Option<Shown>>, shutdown: Sh
 
 #[cfg(test)]
 impl Witnesses {
-    /// Witnesses that show these positions of one queue and partition now, or nothing.
+    /// Creates witnesses, each of which shows this position of a queue's partition, or none.
     pub(crate) fn showing(queue: QueueId, partition: Partition, positions: &[Option<Position>]) -> Self {
         let shown = |position: &Option<Position>| {
             let positions = position.map(|position| ((queue, partition), position)).into_iter().collect();
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn without_witnesses_everything_committed_may_be_trimmed() {
+    fn without_witnesses_all_committed_entries_may_be_trimmed() {
         assert_eq!(allowed(&Witnesses::default(), 7, Duration::ZERO), Some(at(7)));
     }
 
@@ -148,19 +150,19 @@ mod tests {
     }
 
     #[test]
-    fn a_witness_that_is_ahead_allows_no_more_than_what_is_committed() {
+    fn a_witness_that_is_ahead_allows_no_trimming_beyond_the_committed_position() {
         let witnesses = Witnesses::showing(QUEUE, PARTITION, &[Some(at(9))]);
         assert_eq!(allowed(&witnesses, 7, Duration::ZERO), Some(at(7)));
     }
 
     #[test]
-    fn of_a_queue_that_a_witness_does_not_know_nothing_may_be_trimmed() {
+    fn a_queue_that_a_witness_does_not_know_may_not_be_trimmed() {
         let witnesses = Witnesses::showing(QUEUE, PARTITION, &[Some(at(9)), None]);
         assert_eq!(allowed(&witnesses, 7, Duration::ZERO), Some(Position::START));
     }
 
     #[test]
-    fn an_answer_that_is_old_allows_nothing() {
+    fn an_old_answer_allows_no_trimming() {
         let witnesses = Witnesses::showing(QUEUE, PARTITION, &[Some(at(9))]);
         assert_eq!(allowed(&witnesses, 7, FRESH_FOR), None);
     }

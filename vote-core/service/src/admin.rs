@@ -1,9 +1,9 @@
-//! What operators and orchestrators ask a running process, on a port of its own.
+//! The admin port, which operators and orchestrators ask about a running process.
 //!
 //! | route | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 as long as the process runs |
-//! | `GET /readyz` | 200, with what it can't do if there is something; or 503 with the reasons why it should get no requests now |
+//! | `GET /readyz` | 200, with remarks if something does not work; 503, with reasons, while it should get no requests |
 //! | `GET /metrics` | metrics for Prometheus |
 
 use std::{
@@ -29,17 +29,17 @@ use crate::{
     serve::{Connections, Limits, serve},
 };
 
-/// The format of `/metrics`, which newer scrapers insist on being told.
+/// Content type of `/metrics`, which newer scrapers require.
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-/// How often histograms are tidied; without it, they grow while nobody scrapes.
+/// Interval at which histograms are compacted; otherwise they grow as long as nothing scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// What [`healthcheck`] allows, well under the usual interval of health checks.
+/// Time limit of [`healthcheck`], well under the usual interval of health checks.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 type ReadyCheck = dyn Fn() -> Result<(), String> + Send + Sync;
 type Remarks = dyn Fn() -> Option<String> + Send + Sync;
 
-/// The service of the admin port.
+/// HTTP service of the admin port.
 #[derive(Clone)]
 pub struct Admin {
     ready: Arc<ReadyCheck>,
@@ -54,13 +54,14 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// `ready` says whether the service can do its work now, or why not. It is called on each request, so it should
-    /// look at what is known and not ask others.
+    /// Creates the service. `ready` tells whether the service can do its work now, or why not. It is called for each
+    /// request to `/readyz` and `/metrics`, so it should look at known state rather than ask other systems.
     pub fn new(ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
         Self { ready: Arc::new(ready), remarks: Arc::new(|| None), metrics: metrics::exported() }
     }
 
-    /// Adds what a service that is ready can't do all the same, for whoever reads the answer. Called like the check.
+    /// Adds remarks about what does not work although the service is ready, shown to readers of `/readyz`. `remarks` is
+    /// called for each request, like the check.
     #[must_use]
     pub fn with_remarks(self, remarks: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         Self { remarks: Arc::new(remarks), ..self }
@@ -68,7 +69,7 @@ impl Admin {
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = respond::text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+            let mut response = respond::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
@@ -89,7 +90,7 @@ impl Admin {
                 response.headers_mut().insert(header::CONTENT_TYPE, PROMETHEUS_TEXT);
                 response
             }
-            _ => respond::text(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n"),
+            _ => respond::text(StatusCode::NOT_FOUND, "not found: try /healthz, /readyz or /metrics\n"),
         }
     }
 }
@@ -108,13 +109,13 @@ impl<B> Service<Request<B>> for Admin {
     }
 }
 
-/// Serves the admin port until `shutdown` is triggered, and keeps the metrics tidy meanwhile.
+/// Serves the admin port until `shutdown` is triggered, and compacts histograms meanwhile.
 ///
-/// Give it a shutdown of its own, triggered when the service has drained, and it answers until the very end: a load
-/// balancer then learns from `/readyz` that the process is going, and a health check does not fail in between.
+/// Pass a shutdown of its own that is triggered once the service has drained, so that the port answers until the end: a
+/// load balancer then learns from `/readyz` that the process is stopping, and no health check fails in between.
 ///
 /// # Errors
-/// When the listener is of no use.
+/// Fails if the listener is unusable.
 pub async fn serve_admin(
     listener: TcpListener,
     ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -123,10 +124,10 @@ pub async fn serve_admin(
     serve_as(listener, Admin::new(ready), shutdown).await
 }
 
-/// As [`serve_admin`], of a service that was made before.
+/// Serves the admin port like [`serve_admin`], with an [`Admin`] created by the caller.
 ///
 /// # Errors
-/// When the listener is of no use.
+/// Fails if the listener is unusable.
 pub async fn serve_as(listener: TcpListener, admin: Admin, shutdown: Shutdown) -> io::Result<()> {
     let metrics = admin.metrics.clone();
     let limits = Limits { drain: Duration::from_secs(1), ..Limits::default() };
@@ -143,12 +144,12 @@ pub async fn serve_as(listener: TcpListener, admin: Admin, shutdown: Shutdown) -
     }
 }
 
-/// Asks the admin port of a process on this machine whether it is healthy, for at most 2 s. Blocks.
+/// Asks the admin port of a process on this machine whether it is healthy. Blocks for at most 2 s.
 ///
-/// An address that stands for all of the machine's, `0.0.0.0` or `[::]`, is asked on the loopback one.
+/// An unspecified address, `0.0.0.0` or `[::]`, is replaced by the loopback address.
 ///
 /// # Errors
-/// With what came instead.
+/// Fails with the status line of any answer other than 200, or with the reason why there was none.
 pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
     let addr = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, addr.port()).into(),
@@ -156,13 +157,17 @@ pub fn healthcheck(addr: SocketAddr) -> Result<(), String> {
         _ => addr,
     };
     let status = ask(addr).map_err(|e| format!("{addr} does not answer: {e}"))?;
-    if status.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(format!("{addr} answers {status:?}")) }
+    if status.starts_with("HTTP/1.1 200 ") {
+        Ok(())
+    } else {
+        Err(format!("{addr} answered {status:?}, not 200"))
+    }
 }
 
-/// The status line of the answer.
+/// Requests `/healthz` and returns the status line of the answer.
 fn ask(addr: SocketAddr) -> io::Result<String> {
     let deadline = Instant::now() + HEALTHCHECK_TIMEOUT;
-    // A timeout of zero is an error of its own kind; the least there is will do.
+    // A zero timeout is rejected as invalid input, so never pass less than 1 ms.
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let mut stream = TcpStream::connect_timeout(&addr, left())?;
     stream.set_write_timeout(Some(left()))?;

@@ -8,38 +8,38 @@ use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited, combinator
 
 use crate::Problem;
 
-/// Any error.
+/// Boxed error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The body of every response.
+/// Body type of every response.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// How long a request's body may take. Half of what a request may take as a whole, so that a slow sender is told so
-/// (408) and is not taken for a slow service (503).
+/// Time limit for reading a request's body. Half of the default time limit of a request, so that a slow sender is told
+/// so (408) and is not mistaken for a slow service (503).
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A body of these bytes.
+/// Returns a body with these bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body of no bytes.
+/// Returns an empty body.
 #[must_use]
 pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Why a request's body could not be read. Becomes a [`Problem`] to answer with.
+/// Why a request's body could not be read. Converts into a [`Problem`] to answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// More bytes than allowed; answer 413.
+    /// The body has more bytes than allowed; answer 413.
     #[error("the body is too large")]
     TooLarge,
-    /// Not complete after [`BODY_TIMEOUT`]; answer 408.
+    /// The body was not complete after [`BODY_TIMEOUT`]; answer 408.
     #[error("the body took too long to arrive")]
     TooSlow,
-    /// The connection broke, or the body is not valid HTTP; answer 400, if anybody still listens.
+    /// The connection broke, or the body is not valid HTTP; answer 400, in case the client still reads.
     #[error("the body could not be read")]
     Unreadable,
 }
@@ -48,29 +48,31 @@ impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         let (status, code, detail) = match error {
             BodyError::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "It is larger than this address takes.")
+                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Its body is larger than allowed.")
             }
-            BodyError::TooSlow => {
-                (StatusCode::REQUEST_TIMEOUT, "body-too-slow", "It did not arrive in time. Please try again.")
-            }
+            BodyError::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "body-too-slow",
+                "Its body did not arrive in time. Please try again.",
+            ),
             BodyError::Unreadable => {
-                (StatusCode::BAD_REQUEST, "body-unreadable", "The request broke off, or is not valid HTTP.")
+                (StatusCode::BAD_REQUEST, "body-unreadable", "Its body was cut short or is not valid HTTP.")
             }
         };
         Self::new(status, code, "The request could not be read", detail)
     }
 }
 
-/// Reads a request's body whole.
+/// Reads the complete body of a request.
 ///
 /// # Errors
-/// When it has more than `limit` bytes, takes more than [`BODY_TIMEOUT`], or breaks off.
+/// Fails if the body has more than `limit` bytes, takes longer than [`BODY_TIMEOUT`], or is cut short.
 pub async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, BodyError>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    // A length that is announced need not be read to be refused.
+    // A body whose announced length exceeds the limit is refused without reading it.
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLarge);
     }
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_larger_one_is_refused() {
+    async fn a_body_over_the_limit_is_refused() {
         assert_eq!(read_body(full("123456"), 5).await, Err(BodyError::TooLarge));
     }
 }

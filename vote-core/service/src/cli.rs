@@ -1,4 +1,4 @@
-//! The command line of a service, made from its settings.
+//! The command line of a service, generated from its settings.
 
 use std::{
     ffi::OsString,
@@ -14,14 +14,14 @@ use crate::{
     telemetry,
 };
 
-/// The exit code for a command line that can't be understood (`EX_USAGE` of sysexits.h).
+/// Exit code for an invalid command line (`EX_USAGE` of sysexits.h).
 pub const EX_USAGE: u8 = 64;
-/// The command that only checks the settings.
+/// Name of the command that only checks the settings.
 pub const CHECK_CONFIG: &str = "check-config";
-/// The command that asks a running process whether it is healthy, for images without a shell.
+/// Name of the command that asks a running process whether it is healthy, for images without a shell.
 pub const HEALTHCHECK: &str = "healthcheck";
 
-/// The command line of a service.
+/// Definition of the command line of a service.
 ///
 /// ```
 /// use vote_service::{Cli, cli, settings};
@@ -40,35 +40,35 @@ pub struct Cli {
     declared: Vec<Declared>,
 }
 
-/// A command line that was understood.
+/// A parsed command line.
 #[derive(Debug)]
 pub struct Parsed {
-    /// The command and what was given for it; without one, the service is to run.
+    /// The command with its arguments; `None` to run the service.
     pub command: Option<(String, ArgMatches)>,
-    /// What was given for the settings, on the command line or in the environment.
+    /// Values given for the settings, on the command line or in the environment.
     pub settings: Settings,
 }
 
-/// Why the program ends before it starts: help was asked for, or the command line can't be understood.
+/// Why the program exits before it starts: help or the version was requested, or the command line is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CliExit {
-    /// 0, or [`EX_USAGE`].
+    /// Exit code: 0, or [`EX_USAGE`].
     pub code: u8,
-    /// The help, or what is wrong.
+    /// The help or version requested, or what is wrong.
     pub text: String,
-    /// How what is wrong is written, where it is for a log.
+    /// Format of an error: plain text, or a log line as JSON.
     pub format: LogFormat,
 }
 
 impl CliExit {
-    /// Prints the text, to stdout if it was asked for and else to stderr.
+    /// Prints the text, to stdout if it was requested and otherwise to stderr. Returns the exit code.
     #[must_use]
     pub fn exit(self) -> ExitCode {
-        // Whoever closed the pipe doesn't want the rest.
+        // A write fails if the reader has closed the pipe: it does not want the rest.
         let _ = match self.code {
             0 => io::stdout().write_all(self.text.as_bytes()),
             _ if self.format == LogFormat::Json => {
-                telemetry::say_why_it_ends(module_path!(), self.format, &self.text.trim_end());
+                telemetry::log_fatal(module_path!(), self.format, &self.text.trim_end());
                 Ok(())
             }
             _ => io::stderr().write_all(self.text.as_bytes()),
@@ -78,27 +78,26 @@ impl CliExit {
 }
 
 impl Cli {
-    /// The command line of the service `name`, with a flag for each of its settings.
+    /// Defines the command line of the service `name`, with a flag for each of its settings.
     #[must_use]
     pub fn new(name: &'static str, about: &'static str, settings: &[&'static Setting]) -> Self {
         let command = Command::new(name)
             .about(about)
             .version(env!("CARGO_PKG_VERSION"))
-            .after_help("A setting is a flag or a variable of the environment; the flag wins.")
+            .after_help("Each setting is a flag or an environment variable; the flag wins.")
             .subcommand(
                 Command::new(CHECK_CONFIG)
-                    .about("Check the settings and exit: 0 if they can be used, 78 if not"),
+                    .about("Check the settings and exit: 0 if they are valid, 78 if not"),
             )
-            .subcommand(
-                Command::new(HEALTHCHECK)
-                    .about("Ask the service that runs on this machine whether it is healthy: exit 0 or 1"),
-            );
+            .subcommand(Command::new(HEALTHCHECK).about(
+                "Ask the service running on this machine whether it is healthy: exit 0 if so, else 1",
+            ));
         let declared =
             settings.iter().map(|setting| Declared { setting, default: setting.default }).collect();
         Self { command, declared }
     }
 
-    /// Gives a setting another default in this service.
+    /// Overrides the default of a setting for this service.
     #[must_use]
     pub fn default_value(mut self, setting: &'static Setting, value: &'static str) -> Self {
         for declared in self.declared.iter_mut().filter(|d| d.setting.name == setting.name) {
@@ -107,20 +106,20 @@ impl Cli {
         self
     }
 
-    /// Adds a command. The settings are flags of it, too; arguments of its own must not have their names.
+    /// Adds a command. It takes the settings as flags too, so its own arguments must not reuse their names.
     #[must_use]
     pub fn command(mut self, command: Command) -> Self {
         self.command = self.command.subcommand(command);
         self
     }
 
-    /// Reads a command line, the program's name first, and an environment.
+    /// Parses a command line, whose first item is the program's name, and an environment.
     ///
-    /// Problems of the settings are not reported here but by [`Settings::finish`], together with those that the
+    /// Problems with the settings are not reported here but by [`Settings::finish`], together with those that the
     /// service finds.
     ///
     /// # Errors
-    /// When help or the version was asked for, or the command line can't be understood.
+    /// Fails if help or the version was requested, or if the command line is invalid. Call [`CliExit::exit`] then.
     pub fn parse(
         self,
         args: impl IntoIterator<Item = OsString>,
@@ -143,7 +142,7 @@ impl Cli {
     }
 }
 
-/// The flags of a setting, each with the name of its variable as id.
+/// Returns the flags of a setting, each with the name of its variable as its id.
 fn arguments(declared: &Declared) -> Vec<Arg> {
     let setting = declared.setting;
     let argument = |name: String| {
@@ -166,7 +165,7 @@ fn arguments(declared: &Declared) -> Vec<Arg> {
             capital(setting.help),
             notes(name)
         ));
-        // `--tls` alone, or `--tls=false`: with a space, a command could be taken for the value.
+        // `--tls` alone, or `--tls=false`: with a space, a command that follows could be taken for the value.
         arguments.push(if setting.is_bool() {
             arg.num_args(0..=1).require_equals(true).default_missing_value("true")
         } else {
@@ -189,8 +188,8 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The environment as text: what is not UTF-8 is replaced, so that a setting with such a value is refused by its own
-/// parser and a foreign variable does no harm.
+/// Converts the environment to text, with a replacement character for anything that is not UTF-8. So a setting with
+/// such a value is rejected by its own parser, and an unrelated variable does no harm.
 pub fn lossy_env(
     vars: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> impl Iterator<Item = (String, String)> {
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn clap_finds_no_fault_with_the_whole_table() {
+    fn clap_accepts_the_whole_table() {
         let all = Cli::new("vote-test", "Tests.", settings::ALL);
         all.command.args(all.declared.iter().flat_map(arguments)).debug_assert();
     }
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_stand_before_or_after_a_command() {
+    fn flags_may_come_before_or_after_a_command() {
         for args in [["--listen", "x", "audit", "--poll", "p"], ["audit", "--poll", "p", "--listen", "x"]] {
             let parsed = parse(&args, &[]).unwrap();
             let (name, matches) = parsed.command.as_ref().unwrap();
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_is_true_or_false_may_stand_alone() {
+    fn a_flag_that_is_true_or_false_needs_no_value() {
         for (args, expected) in [
             (&["--tls"][..], true),
             (&["--tls=false"], false),
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_has_no_flag_of_its_own_but_one_for_a_file() {
+    fn a_secret_has_no_flag_except_the_one_for_a_file() {
         assert_eq!(parse(&["--pepper", "abcd"], &[]).unwrap_err().code, EX_USAGE);
         let mut settings = parse(&["--pepper-file", "/nowhere"], &[]).unwrap().settings;
         assert!(settings.secret(&PEPPER).is_none());
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_a_usage_error() {
+    fn an_invalid_command_line_is_a_usage_error() {
         for args in [&["--lisen", "x"][..], &["dance"], &["--listen"]] {
             assert_eq!(parse(args, &[]).unwrap_err().code, EX_USAGE, "{args:?}");
         }

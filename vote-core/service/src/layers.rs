@@ -1,8 +1,8 @@
-//! What stands in front of an application: nothing a client does, and nothing the application does, ends in a dropped
-//! connection or an empty error.
+//! The layers in front of an application. They ensure that nothing a client or the application does results in a
+//! dropped connection or an empty error.
 //!
-//! From the outside in: security headers → errors put into words → refusal of cross-site posts → load shedding above
-//! a number of requests in flight → a limit on time → panics caught → the application.
+//! From the outside in: security headers → errors rendered for the client → rejection of cross-site POST requests →
+//! load shedding above a number of requests in flight → a time limit → panics caught → the application.
 
 use std::{
     any::Any,
@@ -32,8 +32,8 @@ use crate::{
     threads,
 };
 
-/// Sent with every response unless the application sets its own. A page may hold one inline `<style>`, load scripts
-/// and images from here, and be framed by nobody.
+/// Headers of every response, unless the application sets its own. A page may have inline styles, may load scripts and
+/// images from its own site only, and can't be framed.
 pub const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -47,11 +47,10 @@ pub const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// What a client is asked to wait, in seconds, when there is too much to do. Whoever sends it again at once makes it
-/// worse.
+/// Seconds that a client is asked to wait when the service is overloaded: immediate retries would make it worse.
 const RETRY_AFTER: u32 = 2;
 
-/// The limits of [`guard`].
+/// Limits that [`guard`] enforces.
 #[derive(Debug, Clone)]
 pub struct Guards {
     in_flight: usize,
@@ -59,20 +58,21 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// At most `in_flight` requests at a time; one more is answered with 503 and Retry-After at once, since to let it
-    /// wait would only make all others late. A request is in flight until the head of its response is there: a stream
-    /// of events that goes on does not count.
+    /// Allows at most `in_flight` requests at a time. Any further request is answered at once with 503 and Retry-After,
+    /// since letting it wait would only delay all others. A request is in flight until the head of its response is
+    /// ready: a stream of events that continues does not count.
     ///
-    /// The number holds for one call of [`guard`] and all clones of what it returns. A server with a thread per core
-    /// guards once a thread: a number shared by all would be a lock that all cores meet at, for each request.
+    /// The limit applies to one call of [`guard`] and all clones of the service it returns. A server with one thread
+    /// per core calls [`guard`] once per thread: a shared limit would be a lock that all cores contend for on each
+    /// request.
     #[must_use]
     pub fn new(in_flight: usize) -> Self {
         let in_flight = in_flight.min(Semaphore::MAX_PERMITS);
         Self { in_flight, request_timeout: Duration::from_secs(10) }
     }
 
-    /// How long it may take from the head of a request to the head of its response, reading the request's body
-    /// included; 10 s unless set. Streaming the body of the response takes as long as it takes.
+    /// Sets the time allowed from the head of a request to the head of its response, including reading the request's
+    /// body; 10 s by default. The time to stream the body of the response is not limited.
     #[must_use]
     pub fn request_timeout(self, timeout: Duration) -> Self {
         Self { request_timeout: timeout, ..self }
@@ -80,19 +80,20 @@ impl Guards {
 }
 
 impl Default for Guards {
-    /// 8192 requests in flight, as many as one flush of votes may hold.
+    /// Allows 8192 requests in flight, as many votes as one flush may hold.
     fn default() -> Self {
         Self::new(8192)
     }
 }
 
-/// The future of a guarded service.
+/// Future of a guarded service.
 pub type BoxFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// Puts the guards in front of an application.
 ///
-/// Cross-site posts are told by `Sec-Fetch-Site`, or where a client sends none by comparing `Origin` with `Host`: a
-/// proxy in front must pass both on as they are. An application that is not ready counts as overloaded.
+/// A cross-site POST request is recognized by its `Sec-Fetch-Site` or, without that header, by comparing `Origin` with
+/// `Host`: a proxy in front must forward these headers unchanged. An application that is not ready counts as
+/// overloaded.
 pub fn guard<S, B>(
     app: S,
     guards: &Guards,
@@ -107,17 +108,20 @@ where
 {
     metrics::describe_http();
     let inner = ServiceBuilder::new()
-        .layer(CsrfLayer::new().with_rejection_response(|e: ProtectionError| noted(cross_site(&e))))
+        .layer(CsrfLayer::new().with_rejection_response(|e: ProtectionError| unrendered(cross_site(&e))))
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(guards.in_flight))
         .layer(TimeoutLayer::new(guards.request_timeout))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| noted::<Empty<Bytes>>(panicked(&*panic))))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| {
+            unrendered::<Empty<Bytes>>(panicked(&*panic))
+        }))
         .service(app);
     Explain { inner }
 }
 
-/// The layers inside don't see in which form the caller reads errors: they note the problem, and [`Explain`] words it.
-fn noted<B: Default>(problem: Problem) -> Response<B> {
+/// Returns an empty response that carries `problem`. The inner layers don't know in which form the client reads errors,
+/// so [`Explain`] renders the problem.
+fn unrendered<B: Default>(problem: Problem) -> Response<B> {
     let mut response = Response::new(B::default());
     response.extensions_mut().insert(problem);
     response
@@ -127,14 +131,14 @@ fn cross_site(error: &ProtectionError) -> Problem {
     ::metrics::counter!(metrics::CROSS_SITE.name).increment(1);
     let detail = match error.kind() {
         ProtectionErrorKind::CrossOriginRequest => {
-            "This request was sent by a page of another site. Please vote on the page of the poll itself."
+            "This request was sent by a page of another site. Please vote on the poll's own page."
         }
         _ => {
-            "The Origin of this request is not the site it was sent to. Please vote on the page of the poll itself; \
-             if you did, a proxy in between changed Origin or Host."
+            "The Origin of this request is not the site it was sent to. Please vote on the poll's own page. If you \
+             did, a proxy in between changed Origin or Host."
         }
     };
-    Problem::new(StatusCode::FORBIDDEN, "cross-site", "Refused, since it came from another site", detail)
+    Problem::new(StatusCode::FORBIDDEN, "cross-site", "Request from another site refused", detail)
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Problem {
@@ -146,17 +150,18 @@ fn panicked(panic: &(dyn Any + Send)) -> Problem {
 fn failed(error: &BoxError) -> Problem {
     if error.is::<tower::timeout::error::Elapsed>() {
         ::metrics::counter!(metrics::TIMEOUTS.name).increment(1);
-        let detail = "The answer took too long. What you sent may or may not have arrived; it is safe to send it again.";
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "Please try again", detail)
+        let detail =
+            "Your request took too long. It may or may not have been processed; it is safe to send it again.";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "Temporarily unavailable", detail)
             .retry_after(RETRY_AFTER);
     }
     ::metrics::counter!(metrics::SHED.name).increment(1);
-    let detail = "Very many people are here right now. Nothing was stored; please try again in a moment.";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Please try again", detail)
+    let detail = "This service is very busy right now. Nothing was stored. Please try again in a moment.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Temporarily unavailable", detail)
         .retry_after(RETRY_AFTER)
 }
 
-/// Words errors in the form the caller reads, and adds the security headers.
+/// Renders errors in the form that the client reads, and adds the security headers.
 #[derive(Debug, Clone)]
 struct Explain<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! What the three services share, and what a service of your own may use: settings, telemetry, shutdown, an HTTP
+//! Building blocks of the three services, also usable by a service of your own: settings, telemetry, shutdown, an HTTP
 //! server that survives a spike, the layers in front of an application, admin routes, and receipts.
 //!
 //! A service is a function that a test can call on port 0 with its own [`Shutdown`]:
@@ -29,9 +29,9 @@
 //! # }
 //! ```
 //!
-//! In the order of a service's life: [`cli`] and [`settings`] → [`telemetry`] → [`shutdown`] → [`listen`] and
-//! [`threads`] → [`serve`] → [`layers`] → [`body`], [`respond`] and [`receipt`], with [`metrics`],
-//! [`traces`] and [`admin`] beside them.
+//! The modules in the order in which a service uses them: [`cli`] and [`settings`] → [`telemetry`] → [`shutdown`] →
+//! [`listen`] and [`threads`] → [`serve`] → [`layers`] → [`body`], [`respond`] and [`receipt`]. [`metrics`], [`traces`]
+//! and [`admin`] accompany all of them.
 
 pub mod admin;
 pub mod body;
@@ -58,8 +58,8 @@ pub use settings::{ConfigError, Setting, Settings};
 pub use shutdown::Shutdown;
 pub use telemetry::LogFormat;
 
-/// The commit that the program is built from, if the variable was set when it was compiled. Its name does not begin as
-/// those of the settings do: it is none.
+/// Commit that the program was built from; `None` unless the environment variable of this name was set at compile time.
+/// The name lacks the prefix `VOTE_` because it is not a setting.
 pub const BUILD_COMMIT: Option<&str> = match option_env!("BUILD_COMMIT") {
     Some(commit) if !commit.is_empty() => Some(commit),
     _ => None,

@@ -7,24 +7,24 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel completes and holds until they are accepted. At a spike they come faster than an
-/// event loop gets round; the kernel lowers it to `net.core.somaxconn` (4096 on Linux since 5.4).
+/// Number of completed connections that the kernel holds until they are accepted. In a spike they arrive faster than an
+/// event loop accepts them. The kernel caps the number at `net.core.somaxconn` (4096 on Linux since 5.4).
 const BACKLOG: i32 = 4096;
 
-/// Listens on `addr`; the socket is ready for `tokio::net::TcpListener::from_std`.
+/// Listens on `addr` with a non-blocking socket, ready for `tokio::net::TcpListener::from_std`.
 ///
-/// With `reuse_port` several sockets may share the address, one for each thread, and the kernel spreads connections
-/// over them. Without it a second process on the same address is an error, as it should be.
+/// With `reuse_port`, several sockets may share the address, one per thread, and the kernel distributes connections
+/// among them. Without it, a second process on the same address gets an error, as it should.
 ///
 /// # Errors
-/// With the address in the message, when it is in use or not one of this machine.
+/// Fails if the address is in use or does not belong to this machine; the message contains the address.
 pub fn listen(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     open(addr, reuse_port).map_err(|e| io::Error::new(e.kind(), format!("can't listen on {addr}: {e}")))
 }
 
 fn open(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // Else a restart must wait until the kernel has forgotten the old connections.
+    // Otherwise a restart would have to wait until the kernel has forgotten the old connections.
     socket.set_reuse_address(true)?;
     if reuse_port {
         socket.set_reuse_port(true)?;
@@ -42,7 +42,7 @@ mod tests {
     const ANY: &str = "127.0.0.1:0";
 
     #[test]
-    fn an_address_in_use_is_named() {
+    fn an_address_in_use_is_named_in_the_error() {
         let first = listen(ANY.parse().unwrap(), false).unwrap();
         let addr = first.local_addr().unwrap();
         let e = listen(addr, false).unwrap_err();

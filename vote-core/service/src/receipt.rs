@@ -1,12 +1,13 @@
-//! Receipts: what a voter is handed, and what says later whether the vote was counted.
+//! Receipts, which let voters find out later whether their votes were counted.
 //!
-//! A receipt is an encrypted token. Whoever has it can ask the results service what became of that vote; the token
-//! itself is noise, and its length tells neither the option nor the poll.
+//! A receipt is an encrypted token. Anyone who has it can ask the results service for the status of that vote; the
+//! token itself looks random, and its length reveals neither the option nor the poll.
 //!
-//! A token is base64url of nonce (24 bytes), ciphertext and tag (16 bytes), by XChaCha20-Poly1305, whose nonces are
-//! long enough to be drawn at random for any number of receipts. The plaintext, all integers big-endian:
+//! A token is the base64url encoding of nonce (24 bytes), ciphertext and tag (16 bytes) of XChaCha20-Poly1305, whose
+//! nonces are long enough to be drawn at random for any number of receipts. The plaintext, with all integers
+//! big-endian:
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 1 | version, 1 |
 //! | 1 + 32 | length of the poll's slug, the slug, zeros |
@@ -15,7 +16,7 @@
 //! | 2 | partition |
 //! | 16 | voter's key |
 //! | 8 | cast at, microseconds since 1970 |
-//! | 0 to 32 | position: the rest, whose length belongs to the kind of queue |
+//! | 0 to 32 | position: the rest, whose length depends on the kind of queue |
 
 use std::{fmt, str, str::FromStr};
 
@@ -33,31 +34,31 @@ use vote_core::{
 const VERSION: u8 = 1;
 const NONCE: usize = 24;
 const TAG: usize = 16;
-/// A plaintext without its position.
+/// Length of a plaintext without its position.
 const FIXED: usize = 1 + 2 * (1 + MAX_SLUG) + 16 + 2 + 16 + 8;
-/// The longest token there is, in characters.
+/// Upper limit of the length of a token, in characters.
 const MAX_TOKEN: usize = (NONCE + FIXED + Position::MAX + TAG).div_ceil(3) * 4;
 
 /// An accepted vote, and where it was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// In what poll.
+    /// Poll of the vote.
     pub poll: PollSlug,
-    /// In which box.
+    /// Queue that accepted the vote.
     pub queue: QueueId,
-    /// In which partition of it.
+    /// Partition of the queue that holds the vote.
     pub partition: Partition,
-    /// Where in that partition.
+    /// Position of the vote's frame in that partition.
     pub position: Position,
-    /// Whose.
+    /// Key of the voter.
     pub voter: VoterKey,
-    /// When it was accepted.
+    /// Time of the vote, by the frontend's clock.
     pub cast_at: Timestamp,
-    /// For what.
+    /// Option that was voted for.
     pub option: OptionSlug,
 }
 
-/// Seals and opens receipts. Frontends and results have the same.
+/// Key that seals and opens receipts. All frontends and results services need the same one.
 #[derive(Clone)]
 pub struct ReceiptKey {
     cipher: XChaCha20Poly1305,
@@ -72,7 +73,8 @@ impl fmt::Debug for ReceiptKey {
 
 impl From<Secret> for ReceiptKey {
     fn from(secret: Secret) -> Self {
-        // The secret itself is no key of the cipher: it may be longer, and other keys may come of it later.
+        // Derived rather than used as it is: the secret may be longer than the cipher's key, and other keys may be
+        // derived from it later.
         let key = keyed(secret.expose()).chain_update(b"vote receipt: cipher, version 1").finalize();
         let nonces = keyed(secret.expose()).chain_update(b"vote receipt: nonces, version 1").finalize();
         Self { cipher: XChaCha20Poly1305::new(&key.into_bytes()), nonces: keyed(&nonces.into_bytes()) }
@@ -85,18 +87,18 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
 }
 
 impl ReceiptKey {
-    /// The token for a receipt: letters, digits, `-` and `_`, at most 243 of them. Its length depends on the queue
-    /// alone. Sealing twice gives two tokens, and both open.
+    /// Returns the token for a receipt: at most 243 letters, digits, `-` and `_`. Its length depends on the kind of
+    /// queue only. Sealing a receipt twice returns two different tokens; both can be opened.
     #[must_use]
     pub fn seal(&self, receipt: &Receipt) -> String {
         let plain = encode(receipt);
-        // An operating system that has no random numbers is no reason to lose a receipt: a nonce made of the content
-        // is safe as well, since the same nonce then comes only with the same content.
+        // If the operating system has no random numbers, the receipt must not be lost: a nonce derived from the content
+        // is also safe, since the same nonce then occurs only with the same content.
         let nonce = XNonce::try_generate().unwrap_or_else(|_| self.derived_nonce(&plain));
         self.seal_with(&nonce, &plain)
     }
 
-    /// What was sealed; none for anything else, a token of another key included.
+    /// Returns the receipt that was sealed; `None` if the token is invalid or was sealed with another key.
     #[must_use]
     pub fn open(&self, token: &str) -> Option<Receipt> {
         if token.len() > MAX_TOKEN {
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_is_refused() {
+    fn a_token_with_any_bit_changed_is_rejected() {
         let token = key(7).seal(&receipt("pets", "cats"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(&token).unwrap();
         for bit in 0..bytes.len() * 8 {
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shortened_or_lengthened_token_is_refused() {
+    fn a_shortened_or_lengthened_token_is_rejected() {
         let token = key(7).seal(&receipt("pets", "cats"));
         for len in 0..token.len() {
             assert_eq!(key(7).open(&token[..len]), None, "{len} characters");
@@ -217,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_another_key_is_refused() {
+    fn a_token_of_another_key_is_rejected() {
         assert_eq!(key(8).open(&key(7).seal(&receipt("pets", "cats"))), None);
     }
 
     #[test]
-    fn the_length_tells_neither_poll_nor_option() {
+    fn the_length_reveals_neither_poll_nor_option() {
         let longest = "x".repeat(MAX_SLUG);
         let lengths = [("a", "b"), ("pets", "cats"), (&longest, &longest)]
             .map(|(poll, option)| key(7).seal(&receipt(poll, option)).len());
@@ -230,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn two_tokens_of_one_receipt_have_nothing_in_common() {
+    fn two_tokens_of_one_receipt_differ_and_both_open() {
         let [a, b] = [(); 2].map(|()| key(7).seal(&receipt("pets", "cats")));
         assert_ne!(a, b);
         assert_eq!(key(7).open(&a), key(7).open(&b));
     }
 
     #[test]
-    fn without_random_numbers_nonces_follow_from_the_content() {
+    fn without_random_numbers_nonces_are_derived_from_the_content() {
         let [cats, dogs] = ["cats", "dogs"].map(|option| encode(&receipt("pets", option)));
         assert_ne!(key(7).derived_nonce(&cats), key(7).derived_nonce(&dogs));
         let token = key(7).seal_with(&key(7).derived_nonce(&cats), &cats);
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_refused() {
+    fn another_version_is_rejected() {
         let mut plain = encode(&receipt("pets", "cats"));
         assert!(decode(&plain).is_some());
         plain[0] = 2;
@@ -253,8 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn tokens_open_as_long_as_polls_last() {
-        // Sealed by the first version of this module: voters keep their tokens, so this must open for ever.
+    fn a_token_of_the_first_version_still_opens() {
+        // Sealed by the first version of this module: voters keep their tokens, so it must always open.
         assert_eq!(key(7).open(KEPT), Some(receipt("pets", "cats")));
     }
     const KEPT: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJP-6RjsqZboar5lFHMGbGHhslk_4c9ITbxEfJjHsYjXHNTFGVESRziOCc\
@@ -263,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_sealed_opens(
+        fn a_sealed_receipt_opens(
             poll in "[a-z0-9-]{1,32}", option in "[a-z0-9-]{1,32}", queue: [u8; 16], partition: u16,
             voter: [u8; 16], position in prop::collection::vec(any::<u8>(), 0..=Position::MAX),
             micros in Timestamp::MIN.as_micros()..=Timestamp::MAX.as_micros(),
@@ -282,7 +284,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_refused(text: String, bytes: Vec<u8>) {
+        fn garbage_is_rejected(text: String, bytes: Vec<u8>) {
             prop_assert_eq!(key(7).open(&text), None);
             prop_assert_eq!(key(7).open(&BASE64_URL_SAFE_NO_PAD.encode(&bytes)), None);
             prop_assert_eq!(decode(&bytes), None);

@@ -1,4 +1,4 @@
-//! Responses: pages, JSON, redirects, and errors that say what was wrong in the form the caller reads.
+//! Responses: pages, JSON, redirects, and errors explained in the form that the client reads.
 
 use std::borrow::Cow;
 
@@ -15,34 +15,34 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// A page. Whatever a person wrote must have gone through [`escape_html`].
+/// Returns an HTML page. Any text in it that people wrote must already be escaped by [`escape_html`].
 #[must_use]
 pub fn html(status: StatusCode, page: String) -> Response<Body> {
     response(status, HTML, page.into())
 }
 
-/// JSON; a value that can't be written as such is a bug, and answered with 500.
+/// Returns a value as JSON. A value that can't be serialized is a bug, which is logged and answered with 500.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(bytes) => response(status, JSON, bytes.into()),
         Err(e) => {
-            tracing::error!("a response can't be written as JSON: {e}");
+            tracing::error!("a response can't be serialized as JSON: {e}");
             problem(true, Problem::internal())
         }
     }
 }
 
-/// Plain text.
+/// Returns plain text.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     response(status, TEXT, text.into())
 }
 
-/// "Look there" (303): the browser gets `location`, and reloading it repeats no POST. A location that is no header
-/// value is a bug, and answered with 500.
+/// Redirects with 303: the browser gets `location`, and reloading it does not repeat a POST. A location that is not a
+/// valid header value is a bug, which is logged and answered with 500.
 #[must_use]
 pub fn see_other(location: &str) -> Response<Body> {
     let Ok(location) = HeaderValue::try_from(location) else {
-        tracing::error!("not a location: {location:?}");
+        tracing::error!("invalid location of a redirect: {location:?}");
         return problem(false, Problem::internal());
     };
     let mut response = Response::new(body::empty());
@@ -51,7 +51,7 @@ pub fn see_other(location: &str) -> Response<Body> {
     response
 }
 
-/// Asks the caller to wait that many seconds before it tries again.
+/// Adds Retry-After, which asks the client to wait this many seconds before it tries again.
 pub fn retry_after<B>(mut response: Response<B>, seconds: u32) -> Response<B> {
     response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response
@@ -64,23 +64,23 @@ fn response(status: StatusCode, content_type: HeaderValue, bytes: Bytes) -> Resp
     response
 }
 
-/// What is wrong, for a program and for a person.
+/// Error response, explained to programs and to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The status to answer with.
+    /// Status of the response.
     pub status: StatusCode,
-    /// For programs: `poll-closed`. Part of the interface, so it does not change.
+    /// Code for programs, such as `poll-closed`. Part of the interface, so it never changes.
     pub code: &'static str,
-    /// For people, a few words: `This poll is closed`.
+    /// A few words for people, such as `This poll is closed`.
     pub title: Cow<'static, str>,
-    /// For people, a sentence: why, and what to do.
+    /// A sentence for people: the reason, and what to do.
     pub detail: Cow<'static, str>,
-    /// How many seconds to wait before trying again, where that may help.
+    /// Seconds to wait before trying again, if that may help.
     pub retry_after: Option<u32>,
 }
 
 impl Problem {
-    /// See the fields.
+    /// Creates a problem without `retry_after`. The arguments are the other fields.
     pub fn new(
         status: StatusCode,
         code: &'static str,
@@ -90,15 +90,16 @@ impl Problem {
         Self { status, code, title: title.into(), detail: detail.into(), retry_after: None }
     }
 
-    /// Trying again in that many seconds may help.
+    /// Sets the seconds after which trying again may help.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// A bug here, of which the log says more.
+    /// Returns the problem that stands for a bug in this service. The details belong in the log.
     pub(crate) fn internal() -> Self {
-        let (title, detail) = ("Something broke here", "It is not your fault. Please try again in a moment.");
+        let (title, detail) =
+            ("Something went wrong", "This is not your fault. Please try again in a moment.");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail)
     }
 }
@@ -109,7 +110,7 @@ struct ProblemJson<'a> {
     message: String,
 }
 
-/// Answers with a problem: `{"error": code, "message": "title: detail"}`, or a small page.
+/// Renders a problem as JSON, `{"error": code, "message": "title: detail"}`, or as a small page.
 #[must_use]
 pub fn problem(wants_json: bool, problem: Problem) -> Response<Body> {
     let Problem { status, code, title, detail, retry_after: seconds } = problem;
@@ -118,7 +119,7 @@ pub fn problem(wants_json: bool, problem: Problem) -> Response<Body> {
     } else {
         html(status, page(&title, &detail))
     };
-    // What is wrong now need not be wrong the next time.
+    // The same request may succeed the next time, so no cache may keep the error.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match seconds {
         Some(seconds) => retry_after(response, seconds),
@@ -126,7 +127,7 @@ pub fn problem(wants_json: bool, problem: Problem) -> Response<Body> {
     }
 }
 
-/// Needs nothing from elsewhere: when a page like this is shown, elsewhere may be down.
+/// Returns an error page that loads no other resources, since they may be unavailable when it is shown.
 fn page(title: &str, detail: &str) -> String {
     let (title, detail) = (escape_html(title), escape_html(detail));
     format!(
@@ -137,14 +138,14 @@ fn page(title: &str, detail: &str) -> String {
     )
 }
 
-/// Whether a request is better answered in JSON than with a page: it brings JSON, or its `Accept` prefers it. A
-/// browser, and a client that accepts anything, gets a page.
+/// True if a request is better answered with JSON than with a page: its body is JSON, or its `Accept` prefers JSON.
+/// Browsers, and clients that accept anything, get a page.
 #[must_use]
 pub fn wants_json(headers: &HeaderMap) -> bool {
     Wants::of(headers).json()
 }
 
-/// What [`wants_json`] looks at, kept while the request itself is away in the application.
+/// The headers that [`wants_json`] needs, kept while the application owns the request.
 #[derive(Debug, Clone)]
 pub(crate) struct Wants {
     accept: Option<HeaderValue>,
@@ -160,40 +161,40 @@ impl Wants {
         let text = |value: &Option<HeaderValue>| {
             value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_ascii_lowercase)
         };
-        let brings_json = text(&self.content_type).is_some_and(|content_type| {
+        let sends_json = text(&self.content_type).is_some_and(|content_type| {
             let media_type = content_type.split(';').next().unwrap_or_default().trim();
             media_type == "application/json" || media_type.ends_with("+json")
         });
-        brings_json
+        sends_json
             || text(&self.accept).is_some_and(|accept| {
                 preference(&accept, "application/json") > preference(&accept, "text/html")
             })
     }
 }
 
-/// How much an `Accept` header likes a media type: its quality in thousandths, then how exactly it is named (RFC 9110,
-/// section 12.5.1). `application/json, */*` likes JSON more than HTML.
+/// Returns how much an `Accept` header prefers a media type: its quality in thousandths, then the specificity of the
+/// range that matches (RFC 9110, section 12.5.1). `application/json, */*` prefers JSON to HTML.
 fn preference(accept: &str, media_type: &str) -> (u32, u32) {
     let kind = media_type.split('/').next().unwrap_or_default();
     let mut best = (0, 0);
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
-        let exactness = match parts.next().unwrap_or_default() {
+        let specificity = match parts.next().unwrap_or_default() {
             "*/*" => 1,
             range if range.strip_suffix("/*") == Some(kind) => 2,
             range if range == media_type => 3,
             _ => continue,
         };
         let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
-        // The most exact range decides, not the one with the highest quality.
-        if exactness > best.1 {
-            best = ((f64::clamp(quality, 0.0, 1.0) * 1000.0) as u32, exactness);
+        // The most specific range decides, not the one with the highest quality.
+        if specificity > best.1 {
+            best = ((f64::clamp(quality, 0.0, 1.0) * 1000.0) as u32, specificity);
         }
     }
     best
 }
 
-/// `text` with the characters replaced that mean something in HTML, in content and in quoted attributes.
+/// Escapes the special characters of HTML in `text`, for content and for quoted attributes.
 #[must_use]
 pub fn escape_html(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) {
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn who_brings_or_prefers_json_gets_json() {
+    fn clients_that_send_or_prefer_json_get_json() {
         assert!(wants(CONTENT_TYPE, "application/json; charset=utf-8"));
         assert!(wants(CONTENT_TYPE, "application/merge-patch+json"));
         assert!(wants(ACCEPT, "application/json"));
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_and_those_who_do_not_care_get_a_page() {
+    fn browsers_and_clients_without_a_preference_get_a_page() {
         assert!(!wants(ACCEPT, "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"));
         assert!(!wants(ACCEPT, "*/*"));
         assert!(!wants(ACCEPT, "application/json;q=0.1, text/html"));

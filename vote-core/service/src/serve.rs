@@ -1,23 +1,24 @@
-//! The HTTP/1.1 server: bounded in connections, in time and in memory, and it finishes what it began.
+//! The HTTP/1.1 server: limits connections, time and memory, and finishes the requests it has begun.
 //!
-//! # What bounds a client
-//! - The head of a request is there [`header_timeout`](Limits::header_timeout) after its first byte, however slowly
-//!   the rest trickles in; the first head of a connection, that long after the connection was accepted. (A head that
-//!   begins while the previous request is being answered counts as idle until its next byte.)
+//! # Limits of a client
+//! - The head of a request must be complete [`header_timeout`](Limits::header_timeout) after its first byte, however
+//!   slowly the rest trickles in; the first head of a connection, that long after the connection was accepted. (If a
+//!   head begins while the previous request is being answered, the connection counts as idle until the head's next
+//!   byte.)
 //! - Between two requests a connection may be idle for [`idle_timeout`](Limits::idle_timeout).
-//! - A client that takes no byte of a response for [`write_timeout`](Limits::write_timeout) is cut off, so a stream of
-//!   events has to send something now and then, or nobody notices that a client is gone.
-//! - The body of a request and the time to answer it are the matter of [`layers`](crate::layers) and
-//!   [`read_body`](crate::body::read_body).
+//! - A client that accepts no byte of a response for [`write_timeout`](Limits::write_timeout) is disconnected. A stream
+//!   of events has to send something now and then; otherwise a vanished client goes unnoticed.
+//! - [`layers`](crate::layers) and [`read_body`](crate::body::read_body) limit the body of a request and the time to
+//!   answer it.
 //!
-//! hyper has one timeout for both, since its header timeout begins when the previous response ends (read in hyper
-//! 1.12, `h1/conn.rs`). Here it bounds idleness, and heads are timed around it.
+//! hyper has one timeout for heads and idle time, since its header timeout begins when the previous response ends (read
+//! in hyper 1.12, `h1/conn.rs`). Here it limits idle time, and the code around hyper times heads.
 //!
-//! # The end
-//! When `shutdown` is triggered, connections that the kernel has completed are still accepted, then the listener
-//! closes. Each connection answers the request it has and closes; idle ones close at once, while new ones, whose first
-//! request may be on its way, are given a second. What is not done after [`drain`](Limits::drain) is dropped. An
-//! endless response has to watch the [`Shutdown`] itself.
+//! # Shutdown
+//! When `shutdown` is triggered, the server still accepts the connections that the kernel has completed, then closes
+//! the listener. Each connection answers its current request and closes. Idle connections close at once; new ones,
+//! whose first request may be in flight, are given a second. Connections that are not done after
+//! [`drain`](Limits::drain) are dropped. An endless response has to watch the [`Shutdown`] itself.
 
 use std::{
     convert::Infallible,
@@ -49,22 +50,22 @@ pub use connections::Connections;
 use connections::Place;
 use watch::{Phase, Watched, WatchedService};
 
-/// What a client may take. The defaults suit browsers behind a load balancer, and without one.
+/// Limits of a client's time and memory. The defaults suit browsers, with or without a load balancer in between.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// From the first byte of a request's head to its last. 10 s.
+    /// Time from the first byte of a request's head to its last. Default: 10 s.
     pub header_timeout: Duration,
-    /// How long a connection may be idle between requests; longer than that of the load balancer in front, or it
-    /// sends requests into connections that are just being closed. 60 s.
+    /// Time that a connection may be idle between requests. Must exceed the idle timeout of the load balancer in front,
+    /// which otherwise sends requests on connections that are just being closed. Default: 60 s.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of a response that is there. 30 s.
+    /// Time for which a client may accept no byte of a response that is ready. Default: 30 s.
     pub write_timeout: Duration,
-    /// The most bytes of a request's head; more is answered with 431. Also bounds the buffers of a connection. No less
-    /// than 8 KiB, which is hyper's minimum. 16 KiB.
+    /// Maximum bytes of a request's head; a larger one is answered with 431. Also limits the buffers of a connection.
+    /// Raised to 8 KiB, hyper's minimum, if less. Default: 16 KiB.
     pub max_head_bytes: usize,
-    /// The most header fields; more is answered with 431. 64.
+    /// Maximum number of header fields; more are answered with 431. Default: 64.
     pub max_headers: usize,
-    /// How long requests may take to finish after a shutdown was requested. 10 s.
+    /// Time that requests may take to finish after a shutdown is requested. Default: 10 s.
     pub drain: Duration,
 }
 
@@ -81,21 +82,21 @@ impl Default for Limits {
     }
 }
 
-/// How long a connection is given for a request that is on its way once the server is to stop.
+/// Time that a connection has to receive a request that may be in flight when a shutdown is requested.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
-/// How long a client is listened to after its last answer, so that it gets to read it.
+/// Time that the server keeps reading from a client after its last response, so that the client can read it.
 const LINGER: Duration = Duration::from_secs(1);
-/// The pause after an accept failed for want of file descriptors or memory. Without one the loop would spin, since
-/// the connection stays in the queue.
+/// Pause after an accept that failed for lack of file descriptors or memory. Without it the loop would spin, since the
+/// connection stays in the kernel's queue.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown` is triggered and all is finished, or the drain time is over.
+/// Serves until `shutdown` is triggered and all requests are finished, or the drain time is over.
 ///
-/// `service` is cloned for each request. Errors of single connections are no errors here; they are logged at level
-/// debug. Running out of file descriptors is survived, and logged once a second.
+/// Clones `service` for each request. Errors of single connections do not end the server; they are logged at level
+/// debug. The server also survives running out of file descriptors, which it logs at most once a second.
 ///
 /// # Errors
-/// When the listener itself is of no use.
+/// Fails if the listener itself is unusable.
 pub async fn serve<S>(
     listener: TcpListener,
     service: S,
@@ -111,13 +112,13 @@ where
     let mut tasks = JoinSet::new();
     server.accept(&listener, &mut tasks).await?;
     if let Err(e) = server.accept_completed(listener, &mut tasks) {
-        tracing::debug!("the last connections: {e}");
+        tracing::debug!("accepting the last connections failed: {e}");
     }
 
     let open = tasks.len();
     let finished = async { while tasks.join_next().await.map(log_panic).is_some() {} };
     if timeout(server.limits.drain, finished).await.is_err() {
-        tracing::warn!("{} of {open} connections were not done in time and are dropped", tasks.len());
+        tracing::warn!("{} of {open} connections did not finish in time and are dropped", tasks.len());
         tasks.shutdown().await;
     }
     Ok(())
@@ -147,13 +148,13 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    /// Accepts connections until the shutdown. By `&mut`, so that a service need not be `Sync`.
+    /// Accepts connections until the shutdown. Takes `&mut self`, so that the service need not be `Sync`.
     async fn accept(&mut self, listener: &TcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
-        let (mut accept_log, mut full_log) = (Seldom::new(1), Seldom::new(60));
+        let (mut accept_log, mut full_log) = (LogThrottle::new(1), LogThrottle::new(60));
         loop {
             if self.connections.is_full() && full_log.is_due() {
                 tracing::warn!(
-                    "{} connections, the limit, are open: others have to wait",
+                    "the limit of {} open connections is reached: further ones have to wait",
                     self.connections.max()
                 );
             }
@@ -163,8 +164,8 @@ where
                 accepted = async { self.connections.vacancy().await; listener.accept().await } => accepted,
             };
             match accepted {
-                // The place is only taken now: a thread that waits for connections must not hold one back from others,
-                // even if one of them takes the last place meanwhile.
+                // Taken only now: a thread that waits for connections must not keep a place from other threads, even if
+                // one of them takes the last place meanwhile.
                 Ok((stream, _)) => tokio::select! {
                     () = self.shutdown.requested() => return Ok(()),
                     place = self.connections.enter() => self.spawn(stream, place, tasks),
@@ -183,9 +184,9 @@ where
         }
     }
 
-    /// Accepts what the kernel has completed: closing the listener would reset it.
+    /// Accepts the connections that the kernel has completed: closing the listener would reset them.
     fn accept_completed(&self, listener: TcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
-        // tokio only asks the kernel when it was told that there is something, which may be news yet to come.
+        // Without tokio, which asks the kernel only after a readiness event; that event may not have arrived yet.
         let listener = listener.into_std()?;
         while let Some(place) = self.connections.try_enter() {
             let stream = match listener.accept() {
@@ -199,7 +200,7 @@ where
     }
 
     fn spawn(&self, stream: TcpStream, place: Place, tasks: &mut JoinSet<()>) {
-        // Answers are small and complete: waiting for more to send only delays them.
+        // Responses are small and written in one piece: waiting for more data would only delay them.
         if let Err(e) = stream.set_nodelay(true) {
             tracing::debug!("TCP_NODELAY: {e}");
         }
@@ -217,7 +218,7 @@ where
     }
 }
 
-/// Sees a connection through to its end.
+/// Drives a connection to its end.
 async fn drive<S>(
     mut connection: http1::Connection<TokioIo<Watched<TcpStream>>, WatchedService<S>>,
     phase: &Phase,
@@ -244,44 +245,45 @@ where
     result
 }
 
-/// Closes without losing the answer: what the client still sends, for example a body that nobody read, is thrown away.
-/// To close on it would reset the connection, and some clients then discard the answer they have.
+/// Closes without losing the response: discards what the client still sends, for example the rest of a refused body.
+/// Closing while data arrives would reset the connection, and some clients then discard the response they have
+/// received.
 async fn linger(mut stream: TcpStream) {
-    // On the heap: a connection must not be that much larger all its life for what it rarely needs.
+    // On the heap, so that a rarely needed buffer does not enlarge the future of every connection.
     let mut scratch = vec![0; 4096];
     let rest = async {
         stream.shutdown().await?;
         while stream.read(&mut scratch).await? > 0 {}
         io::Result::Ok(())
     };
-    // Whatever comes of it, the connection is dropped.
+    // The connection is dropped whatever the result.
     let _ = timeout(LINGER, rest).await;
 }
 
-/// Waits until a request that may be on its way is there: asked to shut down, hyper closes a connection that has not
-/// got a whole head. None if the connection did not end meanwhile.
+/// Waits for a request that may be in flight: once asked to shut down, hyper closes a connection that has not received
+/// a complete head. Returns `None` unless the connection ended meanwhile.
 async fn last_chance<C: Future + Unpin>(end: &mut C, phase: &Phase) -> Option<C::Output> {
-    let begun = poll_fn(|cx| match Pin::new(&mut *end).poll(cx) {
+    let head_or_end = poll_fn(|cx| match Pin::new(&mut *end).poll(cx) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending if phase.awaits_head() => Poll::Pending,
         Poll::Pending => Poll::Ready(None),
     });
-    timeout(LAST_CHANCE, begun).await.ok().flatten()
+    timeout(LAST_CHANCE, head_or_end).await.ok().flatten()
 }
 
 fn log_panic(ended: Result<(), JoinError>) {
     if let Err(e) = ended {
-        tracing::error!("a connection ended by a bug: {e}");
+        tracing::error!("a connection ended because of a bug: {e}");
     }
 }
 
-/// Something that is worth saying, but not each time.
-struct Seldom {
+/// Limits how often a message is logged.
+struct LogThrottle {
     every: Duration,
     last: Option<Instant>,
 }
 
-impl Seldom {
+impl LogThrottle {
     fn new(seconds: u64) -> Self {
         Self { every: Duration::from_secs(seconds), last: None }
     }

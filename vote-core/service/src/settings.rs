@@ -1,8 +1,8 @@
-//! Every setting of every service, in one table; and [`Settings`], what was given for them.
+//! One table of all settings of all services, and [`Settings`], the values given for them.
 //!
-//! A setting is an environment variable and a flag at once: `VOTE_LISTEN` is `--listen`, and the flag wins. Secrets
-//! have no plain flag, since command lines are visible to other users of a machine: they come from the variable, or
-//! from a file that `VOTE_PEPPER_FILE` or `--pepper-file` names.
+//! Each setting is both an environment variable and a flag, such as `VOTE_LISTEN` and `--listen`; the flag wins. A
+//! secret has no plain flag, because other users of the machine can read command lines: it comes from the variable or
+//! from a file, which `VOTE_PEPPER_FILE` or `--pepper-file` names.
 
 mod names;
 mod parse;
@@ -11,34 +11,36 @@ pub(crate) mod values;
 pub use parse::{count, partitions, seconds};
 pub use values::{ConfigError, EX_CONFIG, Settings};
 
-/// One setting.
+/// Definition of one setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// The environment variable, `VOTE_LISTEN`.
+    /// Name of the environment variable, such as `VOTE_LISTEN`.
     pub name: &'static str,
-    /// What stands for the value in the help, `ADDR`.
+    /// Placeholder for the value in the help, such as `ADDR`.
     pub value: &'static str,
-    /// What it does.
+    /// What the setting does: a phrase for the help and for docs/settings.md.
     pub help: &'static str,
-    /// What holds when it is not given.
+    /// Value used when the setting is not given.
     pub default: Option<&'static str>,
-    /// Never shown, and never taken from the command line.
+    /// True for a secret: its value is never printed, and never taken from the command line.
     pub secret: bool,
-    /// May also be given as a file, which `VOTE_…_FILE` names. All secrets may, and addresses that hold a password.
+    /// True if the value may also come from a file, which `VOTE_…_FILE` names. Applies to all secrets, and to addresses
+    /// that may contain a password.
     pub file: bool,
 }
 
-/// What stands for the value of a setting that is true or false; its flag may stand alone.
+/// Placeholder for the value of a setting that is true or false. The flag of such a setting needs no value.
 pub(crate) const BOOL: &str = "BOOL";
 
 impl Setting {
-    /// The flag without its dashes: `listen`.
+    /// Returns the flag without its dashes, such as `listen`.
     #[must_use]
     pub fn flag(&self) -> String {
         flag(self.name)
     }
 
-    /// The variable that names a file with the value, `VOTE_PEPPER_FILE`, if that is allowed.
+    /// Returns the variable that names a file with the value, such as `VOTE_PEPPER_FILE`; `None` if the value can't
+    /// come from a file.
     #[must_use]
     pub fn file_name(&self) -> Option<String> {
         self.file.then(|| format!("{}_FILE", self.name))
@@ -49,7 +51,7 @@ impl Setting {
     }
 }
 
-/// The flag, without its dashes, of the variable `name`.
+/// Returns the flag, without its dashes, of the variable `name`.
 pub(crate) fn flag(name: &str) -> String {
     name.trim_start_matches("VOTE_").to_ascii_lowercase().replace('_', "-")
 }
@@ -67,7 +69,7 @@ macro_rules! settings {
                 file: settings!(@file $($kind)?),
             };
         )+
-        /// All of them, in the order of the help.
+        /// All settings, in the order of the help.
         pub const ALL: &[&Setting] = &[$(&$name),+];
     };
     (@default) => { None };
@@ -79,34 +81,34 @@ macro_rules! settings {
 }
 
 settings! {
-    LISTEN "ADDR" "address and port for the public" = "127.0.0.1:8080";
-    ADMIN_LISTEN "ADDR" "address and port for /healthz, /readyz and /metrics; keep it private" = "127.0.0.1:9080";
-    POLLS "FILE" "the polls, a TOML file; without it the example, cats or dogs";
-    QUEUE "URL" "the queue of this frontend: redis://, redis+unix://, sqlite: or memory:", file;
-    QUEUES "URLS" "the queues to read, separated by commas; dns+redis://HOST:PORT stands for all addresses of a name", file;
-    QUEUE_PREFIX "NAME" "what the queue's keys in Redis begin with" = "vote";
-    STORE "URL" "where results are kept: postgres://, sqlite: or memory:", file;
-    STORE_WITNESS "URLS" "standbys of the store, postgres://, separated by commas: queues keep committed votes until each of these shows them", file;
-    STORE_SCHEMA "NAME" "the schema in Postgres" = "vote";
-    MIGRATE "BOOL" "create or update the store's tables at start" = "false";
-    PEPPER "HEX" "turns voter ids into keys: 32 bytes or more, the same for all services and for the life of the polls", secret;
-    COOKIE_KEYS "HEX,…" "sign the voters' cookies: the first signs, all verify, so that they can be changed", secret;
-    RECEIPT_KEY "HEX" "encrypts receipts: the same for frontends and results", secret;
-    PARTITIONS "N" "a power of two from 1 to 1024, the same for all services; fixed once a store was filled" = "16";
-    LANES "N" "database connections of this worker, each with its share of the partitions" = "2";
-    TRIM_DELAY "SECONDS" "keep committed votes in the queues for that long, in case the store falls back to a backup" = "0";
-    CLOSE_GRACE "SECONDS" "close a poll that long after its closes_at, so that votes on their way are in" = "5";
-    THREADS "N" "threads that serve requests; as many as there are processor cores if not given";
-    MAX_CONNECTIONS "N" "the most connections of the process; more wait to be accepted" = "10000";
-    TLS "BOOL" "whether TLS ends in front of this service: cookies are then sent over https only" = "false";
-    RESULTS_URL "URL" "where voters find the results service, for links";
-    FRONTEND_URL "URL" "where the public finds the frontend, for links";
-    ALLOW_VOLATILE_QUEUE "BOOL" "accept votes though the queue may lose them in a crash: never in production" = "false";
+    LISTEN "ADDR" "address and port of the public HTTP server" = "127.0.0.1:8080";
+    ADMIN_LISTEN "ADDR" "address and port of /healthz, /readyz and /metrics; keep it private" = "127.0.0.1:9080";
+    POLLS "FILE" "TOML file with the polls; without it, the example poll, cats or dogs";
+    QUEUE "URL" "queue of this frontend: redis://, redis+unix://, sqlite: or memory:", file;
+    QUEUES "URLS" "queues to read, separated by commas; dns+redis://HOST:PORT stands for all addresses of a host name", file;
+    QUEUE_PREFIX "NAME" "prefix of the queue's keys in Redis" = "vote";
+    STORE "URL" "store of votes and results: postgres://, sqlite: or memory:", file;
+    STORE_WITNESS "URLS" "standbys of the store, postgres://, separated by commas: queues keep committed votes until every standby has them", file;
+    STORE_SCHEMA "NAME" "schema in Postgres" = "vote";
+    MIGRATE "BOOL" "create or update the store's tables at startup" = "false";
+    PEPPER "HEX" "secret that turns voter ids into voter keys: 32 bytes or more, the same for all frontends and workers and for the life of the polls", secret;
+    COOKIE_KEYS "HEX,…" "keys that sign the voters' cookies: the first signs, all verify, so that keys can be rotated", secret;
+    RECEIPT_KEY "HEX" "key that encrypts receipts: the same for all frontends and results services", secret;
+    PARTITIONS "N" "number of partitions, a power of two from 1 to 1024: the same for all frontends and workers, fixed once the store is set up" = "16";
+    LANES "N" "number of lanes of this worker, each with one database connection and its share of the partitions" = "2";
+    TRIM_DELAY "SECONDS" "how long queues keep committed votes, in case the store falls back to a backup" = "0";
+    CLOSE_GRACE "SECONDS" "time from a poll's closes_at until workers close it, so that votes in flight are counted" = "5";
+    THREADS "N" "threads that serve requests; one per processor core if not given";
+    MAX_CONNECTIONS "N" "maximum number of connections of the process; further ones wait to be accepted" = "10000";
+    TLS "BOOL" "whether TLS is terminated in front of this service: cookies are then sent over https only" = "false";
+    RESULTS_URL "URL" "public URL of the results service, for links";
+    FRONTEND_URL "URL" "public URL of the frontend, for links";
+    ALLOW_VOLATILE_QUEUE "BOOL" "frontend: accept votes although the queue may lose them in a crash; worker: commit although the store may lose commits; never use it in production" = "false";
     SHUTDOWN_SECONDS "SECONDS" "how long requests may take to finish after SIGTERM" = "10";
-    LOG "FILTER" "what to log: error, warn, info, debug, trace, or by module as in info,vote_worker=debug" = "info";
-    LOG_FORMAT "FORMAT" "text or json" = "text";
-    OTLP_ENDPOINT "URL" "send traces to this collector, OTLP over HTTP as in http://collector:4318; needs a build with the feature otel";
-    OTLP_RATIO "SHARE" "which share of traces is sent, 0 to 1" = "0.01";
+    LOG "FILTER" "what to log: error, warn, info, debug or trace, or levels by module, such as info,vote_worker=debug" = "info";
+    LOG_FORMAT "FORMAT" "format of the log: text or json" = "text";
+    OTLP_ENDPOINT "URL" "collector that traces are sent to by OTLP over HTTP, such as http://collector:4318; needs a build with the feature otel";
+    OTLP_RATIO "SHARE" "share of traces to send, 0 to 1" = "0.01";
 }
 
 #[cfg(test)]
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_once_and_follow_from_one_another() {
+    fn names_are_unique_and_derived_from_one_another() {
         let names: Vec<String> = names::known_names().collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
         assert_eq!(ADMIN_LISTEN.flag(), "admin-listen");

@@ -1,4 +1,4 @@
-//! The wish to stop, passed to every part of a process.
+//! The request to shut down, passed to every part of a process.
 
 use std::{io, process, thread};
 
@@ -8,55 +8,55 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A handle on the end of a process or of a part of it; clones share it. Once requested it stays so.
+/// Handle to request or await the shutdown of a process or a part of it. Clones share it. A request is never undone.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// One that nothing triggers but [`trigger`](Self::trigger).
+    /// Creates a shutdown that only [`trigger`](Self::trigger) requests.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One that is triggered with this one; to trigger it does not trigger this one.
+    /// Returns a child: triggering this shutdown triggers the child, but not the other way round.
     ///
-    /// Also for speed: whoever waits looks at a lock each time it is woken, and the tasks of another thread, with a
-    /// child of their own, look at another.
+    /// Children also reduce contention: a waiting task takes a lock each time it is woken, and tasks of different
+    /// threads take different locks if each thread has a child of its own.
     #[must_use]
     pub fn child(&self) -> Self {
         Self(self.0.child_token())
     }
 
-    /// Asks everyone who holds a clone to finish.
+    /// Requests the shutdown: all holders of a clone or a child should finish. Idempotent.
     pub fn trigger(&self) {
         self.0.cancel();
     }
 
-    /// Waits until someone asked to finish. May be dropped and called again.
+    /// Waits until the shutdown is requested. The future may be dropped, and the method called again.
     pub async fn requested(&self) {
         self.0.cancelled().await;
     }
 
-    /// Whether someone asked to finish.
+    /// True once the shutdown is requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.is_cancelled()
     }
 }
 
-/// A shutdown that SIGTERM and SIGINT trigger. A second signal ends the process at once, with the code a shell shows
-/// for it: 143 and 130.
+/// Returns a shutdown that SIGTERM and SIGINT trigger. A second signal ends the process at once, with the exit code
+/// that shells report for it: 143 for SIGTERM, 130 for SIGINT.
 ///
-/// The signals are awaited on a thread of its own, so that a second one works even if everything else is stuck, and
-/// so that this needs no runtime.
+/// A dedicated thread waits for the signals, so that a second one works even if everything else is stuck, and so that
+/// the caller needs no runtime.
 ///
 /// # Errors
-/// When the handlers or the thread can't be set up.
+/// Fails if the handlers or the thread can't be set up.
 pub fn on_signals() -> io::Result<Shutdown> {
     let shutdown = Shutdown::new();
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
-    // Registered here and not on the thread: a signal that comes right after the return must find the handler.
+    // Registered here rather than on the thread: a signal right after this function returns must find the handler.
     let (mut term, mut int) = {
         let _context = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
@@ -65,10 +65,12 @@ pub fn on_signals() -> io::Result<Shutdown> {
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             let (name, _) = next(&mut term, &mut int).await;
-            tracing::info!("{name}: finishing what is under way; a second signal ends the process at once");
+            tracing::info!(
+                "received {name}: finishing work in progress; a second signal ends the process at once"
+            );
             trigger.trigger();
             let (name, code) = next(&mut term, &mut int).await;
-            tracing::warn!("{name} again: ending at once");
+            tracing::warn!("received {name} again: exiting at once");
             process::exit(code);
         });
     })?;
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_ends_with_its_parent_and_not_the_other_way_round() {
+    fn a_child_is_triggered_with_its_parent_but_not_the_other_way_round() {
         let parent = Shutdown::new();
         let (first, second) = (parent.child(), parent.child());
         first.trigger();
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn once_requested_it_stays_so_for_every_clone() {
+    async fn a_request_is_permanent_and_reaches_every_clone() {
         let shutdown = Shutdown::new();
         let clone = shutdown.clone();
         assert!(!clone.is_requested());

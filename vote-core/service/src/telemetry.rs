@@ -1,4 +1,4 @@
-//! Logs: to stderr, so that stdout stays free for what a command answers.
+//! Logging, to stderr, so that stdout stays free for the output of commands.
 
 use std::{
     backtrace::Backtrace,
@@ -9,18 +9,18 @@ use std::{
 };
 
 use serde_json::json;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use vote_core::{Clock, SystemClock};
 
-use crate::traces::{self, AnyLayer, Collector, Sending};
+use crate::traces::{self, AnyLayer, Collector, TracingGuard};
 
-/// How a line of the log looks.
+/// Format of the lines of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text, for people.
     #[default]
     Text,
-    /// One JSON object a line, for collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
@@ -35,39 +35,42 @@ impl FromStr for LogFormat {
     }
 }
 
-/// A filter that can't be understood, or traces that can't be sent.
+/// Why logging could not be started: the filter is invalid, or traces can't be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TelemetryError(String);
 
-/// Checks a filter, for reading [`LOG`](crate::settings::LOG).
+/// Validates a filter; the parser for the setting [`LOG`](crate::settings::LOG).
 ///
 /// # Errors
-/// When it can't be understood.
+/// Fails if the filter is invalid.
 pub fn valid_filter(text: &str) -> Result<String, TelemetryError> {
     filter(text).map(|_| text.to_owned())
 }
 
-/// Starts logging to stderr. A process that logs already, because another program embeds this one or because it was
-/// called before, goes on as it did.
+/// Starts logging to stderr. A process that already logs, because a program with its own logger embeds this service or
+/// because `init` was called before, keeps its logger.
 ///
 /// # Errors
-/// When the filter can't be understood.
+/// Fails if the filter is invalid.
 pub fn init(filter_text: &str, format: LogFormat) -> Result<(), TelemetryError> {
     start(filter_text, format, Vec::new())
 }
 
-/// [`init`], and sends traces of `service` to a collector, if there is one, as long as the result lives.
+/// Starts logging like [`init`] and, if there is a collector, sends it the traces of `service` until the returned guard
+/// is dropped.
 ///
 /// # Errors
-/// When the filter can't be understood, or traces can't be sent from this process.
+/// Fails if the filter is invalid, or if this process can't send traces.
 pub fn init_with_traces(
     filter_text: &str,
     format: LogFormat,
     service: &'static str,
     collector: Option<&Collector>,
-) -> Result<Sending, TelemetryError> {
-    let Some(collector) = collector else { return init(filter_text, format).map(|()| Sending::default()) };
+) -> Result<TracingGuard, TelemetryError> {
+    let Some(collector) = collector else {
+        return init(filter_text, format).map(|()| TracingGuard::default());
+    };
     let (layer, sending) = traces::layer(service, collector).map_err(|e| TelemetryError(e.to_string()))?;
     start(filter_text, format, vec![layer])?;
     Ok(sending)
@@ -80,37 +83,38 @@ fn start(filter_text: &str, format: LogFormat, mut layers: Vec<AnyLayer>) -> Res
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    // Of the log alone: spans for traces are no part of it.
+    // The filter applies to the log only, not to the layer that collects spans for traces.
     layers.push(lines.with_filter(filter(filter_text)?).boxed());
-    // The only error is that there is a subscriber already.
+    // Fails only if a subscriber is already installed.
     let is_ours = tracing_subscriber::registry().with(layers).try_init().is_ok();
     if is_ours && format == LogFormat::Json {
-        // Else a bug would be the one thing that a collector can't read.
+        // Otherwise a panic would be the only message that a log collector can't parse.
         panic::set_hook(Box::new(|panic| tracing::error!(backtrace = %Backtrace::capture(), "{panic}")));
     }
     Ok(())
 }
 
-/// Says on stderr why a program ends, in the form of the log: after the program's name, or as a JSON object of one line.
+/// Writes to stderr why a program exits, in the format of the log: as text after the program's name, or as a JSON
+/// object on one line.
 ///
-/// It is no part of the log, whose filter may leave out everything.
-pub fn say_why_it_ends(program: &str, format: LogFormat, why: &dyn fmt::Display) {
+/// The message bypasses the log, whose filter could suppress it.
+pub fn log_fatal(program: &str, format: LogFormat, why: &dyn fmt::Display) {
     match format {
         LogFormat::Text => eprintln!("{program}: {why}"),
         LogFormat::Json => eprintln!("{}", json_line(program, &why.to_string())),
     }
 }
 
-/// With the names that lines of the log have.
+/// Returns the message with the field names of a log line.
 fn json_line(program: &str, message: &str) -> serde_json::Value {
     let timestamp = SystemClock.now().to_string();
     json!({"timestamp": timestamp, "level": "ERROR", "message": message, "target": program})
 }
 
-fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::builder().parse(text).map_err(|e| {
+fn filter(text: &str) -> Result<Targets, TelemetryError> {
+    text.parse().map_err(|e: tracing_subscriber::filter::ParseError| {
         TelemetryError(format!(
-            "{e}; give error, warn, info, debug or trace, or a list such as info,vote_worker=debug"
+            "{e}; expected error, warn, info, debug or trace, or a list such as info,vote_worker=debug"
         ))
     })
 }
@@ -120,13 +124,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn may_be_started_twice() {
+    fn logging_may_be_started_twice() {
         init("off", LogFormat::Text).unwrap();
         init("off", LogFormat::Json).unwrap();
     }
 
     #[test]
-    fn filters_are_checked() {
+    fn filters_are_validated() {
         assert_eq!(valid_filter("info,vote_worker=debug").unwrap(), "info,vote_worker=debug");
         assert!(valid_filter("vote_worker=loud").is_err());
     }

@@ -1,4 +1,4 @@
-//! A runtime per core: each thread serves its own connections, so nothing moves between cores.
+//! One runtime per core: each thread serves its own connections, so that nothing moves between cores.
 
 use std::{any::Any, fmt::Display, io, num::NonZero, panic, sync::mpsc, thread};
 
@@ -6,49 +6,49 @@ use tokio::runtime;
 
 use crate::Shutdown;
 
-/// Why a thread ended before it was asked to.
+/// Why a thread ended before a shutdown was requested.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ThreadError {
-    /// It could not be started.
+    /// The thread or its runtime could not be started.
     #[error("thread {name} can't be started: {source}")]
     Start {
-        /// Which.
+        /// Name of the thread.
         name: String,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// What it ran ended with an error.
+    /// The future of the thread returned an error.
     #[error("thread {name}: {message}")]
     Failed {
-        /// Which.
+        /// Name of the thread.
         name: String,
-        /// The error.
+        /// Text of the error.
         message: String,
     },
-    /// What it ran panicked, which is a bug.
+    /// The future of the thread panicked, which is a bug.
     #[error("thread {name} panicked: {message}")]
     Panicked {
-        /// Which.
+        /// Name of the thread.
         name: String,
-        /// The message of the panic.
+        /// Message of the panic.
         message: String,
     },
 }
 
-/// As many threads as there are cores for this process.
+/// Returns the number of cores available to this process.
 #[must_use]
 pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Runs `make(0)` to `make(threads - 1)`, each on a thread of its own with a single-threaded tokio runtime, and waits
-/// for all. If one fails, `shutdown` is triggered, so that the others finish what they have under way.
+/// Runs the futures `make(0)` to `make(threads - 1)`, each on a thread of its own with a single-threaded tokio runtime,
+/// and waits for all of them. If one fails, triggers `shutdown`, so that the others finish their work in progress.
 ///
 /// Blocks; must not be called within a runtime.
 ///
 /// # Errors
-/// The first one that occurred.
+/// Fails with the first error that occurred; all errors are logged.
 pub fn run_per_core<F, Fut, E>(threads: usize, shutdown: &Shutdown, make: F) -> Result<(), ThreadError>
 where
     F: Fn(usize) -> Fut + Send + Sync + Clone + 'static,
@@ -103,7 +103,7 @@ where
         .map_err(|e| ThreadError::Failed { name: name.to_owned(), message: e.to_string() })
 }
 
-/// The text of a panic, where it has one.
+/// Returns the message of a panic, or "no message" if it has none.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thread_has_a_number_and_all_are_awaited() {
+    fn each_thread_has_a_number_and_all_are_awaited() {
         let sum = Arc::new(AtomicUsize::new(0));
         let shared = Arc::clone(&sum);
         run_per_core(3, &Shutdown::new(), move |number| {

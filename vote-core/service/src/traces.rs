@@ -1,17 +1,17 @@
-//! Traces: how long the steps of a vote take, one by one, sent to a collector by OTLP over HTTP.
+//! Traces: the duration of each step that a vote passes through, sent to a collector by OTLP over HTTP.
 //!
-//! The steps are spans of `tracing` with the target [`vote_core::TRACES`]: `request` and `flush` of a frontend, `batch` and
-//! `commit` of a worker, `poll` of the results service. Without the feature `otel` nobody collects them, and each costs a
-//! comparison.
+//! The steps are spans of `tracing` with the target [`vote_core::TRACES`]: `request` and `flush` of a frontend, `batch`
+//! and `commit` of a worker, `poll` of the results service. Without the feature `otel` nothing collects them, and each
+//! costs one comparison.
 //!
-//! A request's own `traceparent` is not looked at: whoever sends one could have every request of his recorded.
+//! The `traceparent` of a request is ignored: with it, a client could have all of its requests recorded.
 
 use std::{fmt, str::FromStr};
 
 #[cfg(feature = "otel")]
 mod otlp;
 
-/// Where traces are sent, and how many.
+/// Where traces are sent, and what share of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collector {
     endpoint: Endpoint,
@@ -19,14 +19,14 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// This share of traces is sent to that address.
+    /// Creates a collector that gets the share `ratio` of all traces at `endpoint`.
     #[must_use]
     pub fn new(endpoint: Endpoint, ratio: Ratio) -> Self {
         Self { endpoint, ratio }
     }
 }
 
-/// The address of a collector, without the path. There is none in a build that lacks the feature `otel`.
+/// Address of a collector, without a path. Parsing one always fails in a build without the feature `otel`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(http::Uri);
 
@@ -41,8 +41,8 @@ const NOT_BUILT_IN: &str =
     "this program was built without traces; build it with --features otel, or remove the setting";
 
 fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
-    const EXPECTED: &str = "expected http://HOST:PORT, where a collector takes OTLP over HTTP, without a path; one that \
-                            is far away is best reached through a collector nearby, which also encrypts";
+    const EXPECTED: &str = "expected http://HOST:PORT, without a path, where a collector accepts OTLP over HTTP; to \
+                            reach a remote one, run a collector nearby that forwards traces with encryption";
     let uri: http::Uri = text.parse().map_err(|_| EXPECTED)?;
     let is_base = uri.scheme_str() == Some("http")
         && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
@@ -51,7 +51,7 @@ fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
     if is_base { Ok(Endpoint(uri)) } else { Err(EXPECTED) }
 }
 
-/// A share, 0 to 1.
+/// Share of traces to send, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio(f64);
 
@@ -63,25 +63,25 @@ impl FromStr for Ratio {
     }
 }
 
-/// Traces that are being sent. Dropping it sends what is left, for at most a second.
+/// Guard that keeps traces being sent. Dropping it sends the remaining ones, for at most 1 s.
 #[must_use]
 #[derive(Default)]
-pub struct Sending {
+pub struct TracingGuard {
     #[cfg(feature = "otel")]
     provider: Option<opentelemetry_sdk::trace::SdkTracerProvider>,
 }
 
-impl fmt::Debug for Sending {
+impl fmt::Debug for TracingGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sending").finish_non_exhaustive()
+        f.debug_struct("TracingGuard").finish_non_exhaustive()
     }
 }
 
 #[cfg(feature = "otel")]
-impl Drop for Sending {
+impl Drop for TracingGuard {
     fn drop(&mut self) {
         if let Some(provider) = &self.provider {
-            // A collector that is away has been told of in the log.
+            // The exporter has already logged that the collector is unavailable.
             let _ = provider.shutdown_with_timeout(std::time::Duration::from_secs(1));
         }
     }
@@ -89,9 +89,12 @@ impl Drop for Sending {
 
 pub(crate) type AnyLayer = Box<dyn tracing_subscriber::Layer<tracing_subscriber::Registry> + Send + Sync>;
 
-/// The layer that collects spans.
+/// Returns the layer that collects spans, with the guard that keeps them being sent.
 #[cfg(feature = "otel")]
-pub(crate) fn layer(service: &'static str, collector: &Collector) -> std::io::Result<(AnyLayer, Sending)> {
+pub(crate) fn layer(
+    service: &'static str,
+    collector: &Collector,
+) -> std::io::Result<(AnyLayer, TracingGuard)> {
     use opentelemetry::trace::TracerProvider;
     use tracing_subscriber::{Layer, filter::LevelFilter, filter::Targets};
 
@@ -103,12 +106,12 @@ pub(crate) fn layer(service: &'static str, collector: &Collector) -> std::io::Re
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_filter(Targets::new().with_target(vote_core::TRACES, LevelFilter::TRACE));
-    Ok((layer.boxed(), Sending { provider: Some(provider) }))
+    Ok((layer.boxed(), TracingGuard { provider: Some(provider) }))
 }
 
-/// Nobody can make a collector in this build.
+/// Fails always. It is never called, since no [`Collector`] can be created in this build.
 #[cfg(not(feature = "otel"))]
-pub(crate) fn layer(_: &'static str, _: &Collector) -> std::io::Result<(AnyLayer, Sending)> {
+pub(crate) fn layer(_: &'static str, _: &Collector) -> std::io::Result<(AnyLayer, TracingGuard)> {
     Err(std::io::Error::other(NOT_BUILT_IN))
 }
 
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_collector_is_named_by_scheme_host_and_port() {
+    fn an_endpoint_is_scheme_host_and_port() {
         for good in ["http://collector:4318", "http://127.0.0.1:4318/", "http://[::1]:4318"] {
             assert!(endpoint(good).is_ok(), "{good}");
         }
@@ -129,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_refused_where_it_could_not_be_used() {
+    fn an_endpoint_is_rejected_in_a_build_without_traces() {
         assert_eq!("http://collector:4318".parse::<Endpoint>().is_ok(), cfg!(feature = "otel"));
     }
 
     #[test]
-    fn a_ratio_is_a_share() {
+    fn a_ratio_is_from_0_to_1() {
         assert_eq!("0.25".parse(), Ok(Ratio(0.25)));
         for bad in ["-0.1", "1.1", "NaN", "all"] {
             assert!(bad.parse::<Ratio>().is_err(), "{bad}");

@@ -1,6 +1,6 @@
-//! Queues and stores that break one clause each, to show that the suites notice.
+//! Queues and stores with a fault each, to show that the suites detect it.
 //!
-//! Each is the one in memory with a single fault. They are also of use for testing a checker of your own.
+//! Each is the implementation in memory with a single fault. They are also useful to test a checker of your own.
 #![allow(clippy::missing_panics_doc)]
 
 mod queue;

@@ -1,27 +1,27 @@
-//! The digest of a poll's definition: what a frontend and a store must agree on before a vote of the poll is stored.
+//! Digest of a poll's definition, on which a frontend and the store must agree before a vote of the poll is stored.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use sha2::{Digest, Sha256};
 
 use super::{Keep, Poll, Voters};
-use crate::{OptionSlug, PollSlug, store::RegisteredPoll};
+use crate::{OptionSlug, PollSlug, count::RegisteredPoll};
 
-/// What the encoding begins with. It names the version, so that no later encoding has the same bytes.
+/// First text of the encoding. It names the version, so that no later version can produce the same bytes.
 const VERSION: &str = "vote poll 1";
 
-/// A digest of what decides how the votes of a poll are counted: its slug, the set of its options, `keep` and `voters`.
+/// Digest of what decides how the votes of a poll are counted: its slug, the set of its options, `keep` and `voters`.
 ///
-/// Titles, labels, times and the order of options may change while votes come in, so they are not part of it.
+/// Titles, labels, times and the order of options may change while votes are coming in, so they are not part of it.
 ///
-/// It is the first 16 bytes of the SHA-256 of these texts, each with its length in bytes before it as two bytes,
-/// big-endian: `vote poll 1`, the slug, `keep` and `voters` as in `polls.toml`, and the slugs of the options in the order
-/// of their bytes.
+/// It is the first 16 bytes of the SHA-256 of the following texts, each preceded by its length in bytes as a 16-bit
+/// big-endian number: `vote poll 1`, the slug, `keep` and `voters` as in `polls.toml`, and the slugs of the options in
+/// byte order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PollDigest(pub [u8; 16]);
 
 impl PollDigest {
-    /// The digest of a poll with these properties; the order of `options` does not matter.
+    /// Computes the digest of a poll with these properties. The order of `options` does not matter.
     pub fn of(
         slug: PollSlug,
         options: impl IntoIterator<Item = OptionSlug>,
@@ -30,7 +30,7 @@ impl PollDigest {
     ) -> Self {
         let mut hasher = Sha256::new();
         let mut add = |text: &str| {
-            // All of them are far shorter than 64 KiB.
+            // All texts are far shorter than 64 KiB.
             hasher.update((text.len() as u16).to_be_bytes());
             hasher.update(text);
         };
@@ -46,7 +46,7 @@ impl PollDigest {
 }
 
 impl Poll {
-    /// The digest of the poll as this file defines it.
+    /// Computes the digest of the poll as this file defines it.
     #[must_use]
     pub fn digest(&self) -> PollDigest {
         PollDigest::of(self.slug, self.options.iter().map(|option| option.slug), self.keep, self.voters)
@@ -54,8 +54,9 @@ impl Poll {
 }
 
 impl RegisteredPoll {
-    /// The digest of the poll as the store has it. It equals that of a [`Poll`] exactly if there is no
-    /// [difference](Self::difference).
+    /// Computes the digest of the poll as registered in the store.
+    ///
+    /// It equals the digest of a [`Poll`] exactly if there is no [difference](Self::difference).
     #[must_use]
     pub fn digest(&self) -> PollDigest {
         PollDigest::of(self.slug, self.options.iter().copied(), self.keep, self.voters)
@@ -92,16 +93,16 @@ mod tests {
         Polls::example().get("pets").unwrap().clone()
     }
 
-    /// Queues keep digests, so these never change.
+    /// Queues store digests, so these must never change.
     #[test]
-    fn the_digests_of_version_1_stay() {
+    fn digests_of_version_1_never_change() {
         assert_eq!(pets().digest().to_string(), "f574a7f77d89a44f450ddb263ddcda06");
         let last = Poll { keep: Keep::Last, ..pets() };
         assert_eq!(last.digest().to_string(), "66cec57fc542f06e8715761ca8e575f5");
     }
 
     #[test]
-    fn what_people_read_and_times_change_nothing() {
+    fn titles_labels_order_and_times_do_not_change_the_digest() {
         let mut poll = pets();
         poll.title = "Dogs or cats?".to_owned();
         poll.options[0].label = "Felines".to_owned();
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_the_count_changes_it() {
+    fn whatever_affects_the_count_changes_the_digest() {
         let renamed = Poll { slug: "pet".parse().unwrap(), ..pets() };
         let mut fewer = pets();
         fewer.options.pop();
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_read_as_it_was_written() {
+    fn a_digest_survives_its_text_form() {
         let digest = pets().digest();
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("abc".parse::<PollDigest>().is_err());

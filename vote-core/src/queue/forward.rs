@@ -1,14 +1,14 @@
-//! The trait for pointers to queues.
+//! Implements [`Queue`] for `Arc` and `Box` of a queue.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Frame, Layout, PollRecord, Position, Queue, QueueError, QueueId, QueueStatus,
-    Read, Room, Seal, Unread,
+    AppendError, Appended, Backlog, Frame, Layout, PollRecord, Position, Queue, QueueError, QueueId,
+    QueueStatus, Read, Seal, Usage,
 };
-use crate::{Partition, PollSlug};
+use crate::{Partition, PollDigest, PollSlug};
 
 macro_rules! forward {
     ($pointer:ident) => {
@@ -28,8 +28,8 @@ macro_rules! forward {
             async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
                 (**self).status().await
             }
-            async fn register(&self, id: QueueId) -> Result<(), QueueError> {
-                (**self).register(id).await
+            async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
+                (**self).activate(id).await
             }
             async fn record_polls(
                 &self,
@@ -37,6 +37,17 @@ macro_rules! forward {
                 polls: &[PollRecord],
             ) -> Result<Vec<PollSlug>, QueueError> {
                 (**self).record_polls(id, polls).await
+            }
+            async fn give_up_poll(
+                &self,
+                id: QueueId,
+                poll: PollSlug,
+                digest: PollDigest,
+            ) -> Result<bool, QueueError> {
+                (**self).give_up_poll(id, poll, digest).await
+            }
+            async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+                (**self).note_clock(id, ahead).await
             }
             async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
                 (**self).append(id, frames).await
@@ -61,19 +72,19 @@ macro_rules! forward {
             async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
                 (**self).seal(id, poll).await
             }
-            async fn unread(
+            async fn backlog(
                 &self,
                 id: QueueId,
                 after: &[Position],
                 limit: usize,
-            ) -> Result<Vec<Unread>, QueueError> {
-                (**self).unread(id, after, limit).await
+            ) -> Result<Vec<Backlog>, QueueError> {
+                (**self).backlog(id, after, limit).await
             }
-            async fn check(&self) -> Result<Vec<String>, QueueError> {
-                (**self).check().await
+            async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+                (**self).durability_problems().await
             }
-            async fn room(&self) -> Result<Option<Room>, QueueError> {
-                (**self).room().await
+            async fn usage(&self) -> Result<Option<Usage>, QueueError> {
+                (**self).usage().await
             }
         }
     };

@@ -1,4 +1,4 @@
-//! A queue in memory, for tests and examples: everything is lost with the process.
+//! A queue in memory, for tests and examples: everything is lost when the process ends.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,20 +9,21 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Counters, Entry, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState, PollStates,
-    Position, Queue, QueueError, QueueId, QueueStatus, Read, Remains, Room, Seal, Unread,
+    AppendError, Appended, Backlog, Counters, Entry, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState,
+    PollStates, Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, ReplacedQueue, Seal,
+    Usage,
 };
-use crate::{Partition, PollSlug};
+use crate::{Clock, Partition, PollDigest, PollSlug, SystemClock};
 
-/// A queue in memory. Share it between a frontend and a worker of the same process with an `Arc`.
+/// A queue in memory. Wrap it in an `Arc` to share it between a frontend and a worker of the same process.
 #[derive(Default)]
 pub struct MemoryQueue {
     data: Mutex<Data>,
-    /// Where identities come from; the operating system's random numbers if nothing else is said.
+    /// Source of identities; `None` for the random numbers of the operating system.
     ids: Option<Ids>,
 }
 
-/// Makes identities, each another one than all before.
+/// A source of identities. It never returns the same one twice.
 pub type Ids = Box<dyn Fn() -> QueueId + Send + Sync>;
 
 impl fmt::Debug for MemoryQueue {
@@ -31,59 +32,63 @@ impl fmt::Debug for MemoryQueue {
     }
 }
 
-/// What a [`MemoryQueue`] held at a moment.
+/// A copy of everything that a [`MemoryQueue`] held at some moment; see [`MemoryQueue::image`].
 #[derive(Debug, Clone)]
 pub struct MemoryQueueImage(Data);
 
 #[derive(Debug, Default, Clone)]
 struct Data {
     current: Option<Log>,
-    /// What is left of replaced boxes, by the identity it got.
-    remains: BTreeMap<QueueId, Log>,
+    /// Replaced queues that still hold entries, by the identity under which these are read.
+    replaced: BTreeMap<QueueId, Log>,
 }
 
 #[derive(Debug, Clone)]
 struct Log {
     id: QueueId,
     layout: Layout,
-    registered: bool,
+    active: bool,
+    clock_ahead: Option<i64>,
     polls: PollStates,
+    /// Digest that was given up last, for each poll of which one was.
+    given_up: BTreeMap<PollSlug, PollDigest>,
     partitions: Vec<PartitionLog>,
 }
 
 #[derive(Debug, Default, Clone)]
 struct PartitionLog {
     entries: VecDeque<Entry>,
-    /// The position of the last entry, which is known even when that is gone.
+    /// Position of the last entry; known even after that entry was trimmed.
     last: Position,
     accepted: Counters,
 }
 
 impl MemoryQueue {
-    /// An empty queue.
+    /// Creates an empty queue.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty queue that takes its identities from a source, so that a test with a seed can repeat what it did.
+    /// Creates an empty queue that takes its identities from a source, so that a test with a seed is reproducible.
     #[must_use]
     pub fn with_ids(ids: Ids) -> Self {
         Self { data: Mutex::default(), ids: Some(ids) }
     }
 
-    /// A copy of all that the queue holds, as a backup of its server would be.
+    /// Returns a copy of everything that the queue holds, like a backup of a server.
     #[must_use]
     pub fn image(&self) -> MemoryQueueImage {
         MemoryQueueImage(self.lock().clone())
     }
 
-    /// Replaces all that the queue holds, as a server does that starts from a backup: what came after it is lost.
+    /// Replaces everything that the queue holds, like a server that is started from a backup: what came after the
+    /// backup is lost.
     pub fn restore(&self, image: &MemoryQueueImage) {
         *self.lock() = image.0.clone();
     }
 
-    /// For a queue with a fault.
+    /// Drops the entries of a partition before an order number, even the anchor. For a queue with a fault.
     #[cfg(feature = "conformance")]
     pub(crate) fn trim_blindly(&self, partition: Partition, before: u64) {
         if let Some(log) = &mut self.lock().current
@@ -98,7 +103,7 @@ impl MemoryQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Data> {
-        // Nothing here panics between two changes that belong together.
+        // A poisoned lock can be used: nothing here panics between two changes that belong together.
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,17 +114,17 @@ impl MemoryQueue {
     ) -> Result<T, QueueError> {
         match &mut self.lock().current {
             Some(log) if log.id == id => f(log),
-            _ => Err(QueueError::AnotherBox),
+            _ => Err(QueueError::Replaced),
         }
     }
 }
 
 impl Data {
-    /// The box or the remains of that name, and whether it is the box.
+    /// Returns the current or replaced queue with this id, and whether it is the current one.
     fn log(&mut self, id: QueueId) -> Result<(&mut Log, bool), QueueError> {
         match &mut self.current {
             Some(log) if log.id == id => Ok((log, true)),
-            _ => self.remains.get_mut(&id).map(|log| (log, false)).ok_or(QueueError::AnotherBox),
+            _ => self.replaced.get_mut(&id).map(|log| (log, false)).ok_or(QueueError::Replaced),
         }
     }
 }
@@ -147,7 +152,7 @@ impl PartitionLog {
     }
 }
 
-/// The order number of a position, which is 0 at the start. The check behind it does not decide what comes first.
+/// Returns the order number of a position, 0 for the start. The check behind it does not take part in the order.
 fn number(position: Position) -> u64 {
     position.as_bytes().first_chunk().copied().map_or(0, u64::from_be_bytes)
 }
@@ -163,17 +168,19 @@ impl Queue for MemoryQueue {
         match &data.current {
             Some(log) if replacing != Some(log.id) => Ok(log.id),
             _ => {
-                let (id, remains) = (self.new_id()?, self.new_id()?);
+                let (id, replaced_id) = (self.new_id()?, self.new_id()?);
                 let replaced = data.current.replace(Log {
                     id,
                     layout,
-                    registered: false,
+                    active: false,
+                    clock_ahead: None,
+                    given_up: BTreeMap::new(),
                     polls: PollStates::new(),
                     partitions: vec![PartitionLog::default(); usize::from(layout.partitions.count())],
                 });
                 if let Some(log) = replaced {
-                    data.remains.insert(remains, log);
-                    data.remains.retain(|_, log| !log.is_empty());
+                    data.replaced.insert(replaced_id, log);
+                    data.replaced.retain(|_, log| !log.is_empty());
                 }
                 Ok(id)
             }
@@ -187,7 +194,7 @@ impl Queue for MemoryQueue {
             server: format!("{:p}", std::ptr::from_ref(self)),
             version: LAYOUT_VERSION,
             layout: log.layout,
-            registered: log.registered,
+            active: log.active,
             accepted: log
                 .layout
                 .partitions
@@ -198,13 +205,14 @@ impl Queue for MemoryQueue {
                 .collect::<BTreeMap<_, _>>(),
             entries: log.partitions.iter().map(|log| log.entries.len() as u64).collect(),
             polls: log.polls.clone(),
-            remains: data.remains.iter().map(|(id, log)| Remains { id: *id, of: log.id }).collect(),
+            replaced: data.replaced.iter().map(|(id, log)| ReplacedQueue { id: *id, of: log.id }).collect(),
+            clock: QueueClock { now: SystemClock.now(), ahead: log.clock_ahead },
         }))
     }
 
-    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
         self.with(id, |log| {
-            log.registered = true;
+            log.active = true;
             Ok(())
         })
     }
@@ -213,6 +221,12 @@ impl Queue for MemoryQueue {
         self.with(id, |log| {
             let mut others = Vec::new();
             for record in polls {
+                if log.given_up.get(&record.poll) == Some(&record.digest)
+                    && !log.polls.contains_key(&record.poll)
+                {
+                    others.push(record.poll);
+                    continue;
+                }
                 match PollState::record(log.polls.get(&record.poll).copied(), record) {
                     Some(state) => drop(log.polls.insert(record.poll, state)),
                     None => others.push(record.poll),
@@ -222,14 +236,41 @@ impl Queue for MemoryQueue {
         })
     }
 
+    async fn give_up_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+    ) -> Result<bool, QueueError> {
+        self.with(id, |log| {
+            let has_votes = log.partitions.iter().any(|log| log.accepted.contains_key(poll.as_str()));
+            match log.polls.get(&poll) {
+                Some(PollState::Sealed) => return Ok(false),
+                Some(PollState::Recorded { digest: found, .. }) if *found != digest => return Ok(true),
+                _ if has_votes => return Ok(false),
+                _ => {}
+            }
+            log.polls.remove(&poll);
+            log.given_up.insert(poll, digest);
+            Ok(true)
+        })
+    }
+
+    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+        self.with(id, |log| {
+            log.clock_ahead = Some(ahead);
+            Ok(())
+        })
+    }
+
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         let mut data = self.lock();
         let log = match &mut data.current {
             Some(log) if log.id == id => log,
-            _ => return Err(AppendError::AnotherBox),
+            _ => return Err(AppendError::Replaced),
         };
-        if !log.registered {
-            return Err(AppendError::NotRegistered);
+        if !log.active {
+            return Err(AppendError::NotActivated);
         }
         if let Some(frame) = frames.iter().find(|frame| !log.layout.partitions.contains(frame.partition)) {
             return Err(AppendError::NotStored(QueueError::NoPartition(frame.partition).to_string()));
@@ -251,28 +292,28 @@ impl Queue for MemoryQueue {
         limit: usize,
     ) -> Result<Read, QueueError> {
         let mut data = self.lock();
-        let (log, is_box) = data.log(id)?;
+        let (log, is_current) = data.log(id)?;
         let log = log.partition(partition)?;
         let start = log.entries.partition_point(|entry| number(entry.position) <= number(after));
         let anchored = start > 0 && after.is_of(&log.entries[start - 1].position);
-        if is_box && after != Position::START && !anchored {
-            return Err(QueueError::Cut(after));
+        if is_current && after != Position::START && !anchored {
+            return Err(QueueError::Diverged(after));
         }
         let entries: Vec<Entry> = log.entries.range(start..).take(limit).cloned().collect();
         let at_end = start + entries.len() == log.entries.len();
-        Ok(Read { entries, at_end, accepted: (is_box && at_end).then(|| log.accepted.clone()) })
+        Ok(Read { entries, at_end, accepted: (is_current && at_end).then(|| log.accepted.clone()) })
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
         let mut data = self.lock();
-        let (log, is_box) = data.log(id)?;
+        let (log, is_current) = data.log(id)?;
         let entries = &mut log.partition(partition)?.entries;
-        if is_box && !entries.iter().any(|entry| upto.is_of(&entry.position)) {
+        if is_current && !entries.iter().any(|entry| upto.is_of(&entry.position)) {
             return Ok(());
         }
-        let first = if is_box { number(upto) } else { number(upto).saturating_add(1) };
+        let first = if is_current { number(upto) } else { number(upto).saturating_add(1) };
         entries.retain(|entry| number(entry.position) >= first);
-        data.remains.retain(|_, log| !log.is_empty());
+        data.replaced.retain(|_, log| !log.is_empty());
         Ok(())
     }
 
@@ -290,26 +331,31 @@ impl Queue for MemoryQueue {
         })
     }
 
-    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+    async fn backlog(
+        &self,
+        id: QueueId,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<Backlog>, QueueError> {
         let mut data = self.lock();
         let (log, _) = data.log(id)?;
-        let unread = |(log, after): (&PartitionLog, &Position)| {
+        let backlog = |(log, after): (&PartitionLog, &Position)| {
             let behind = || log.entries.iter().filter(|entry| number(entry.position) > number(*after));
             let mut votes = Counters::new();
             for entry in behind().take(limit) {
                 *votes.entry(entry.poll.clone()).or_default() += entry.votes;
             }
             let end = behind().last().map_or(*after, |entry| entry.position);
-            Unread { end, votes, complete: behind().count() <= limit, oldest: None }
+            Backlog { end, votes, complete: behind().count() <= limit, oldest: None }
         };
-        Ok(log.partitions.iter().zip(after).map(unread).collect())
+        Ok(log.partitions.iter().zip(after).map(backlog).collect())
     }
 
-    async fn check(&self) -> Result<Vec<String>, QueueError> {
-        Ok(vec!["a queue in memory is lost with its process".to_owned()])
+    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+        Ok(vec!["a queue in memory is lost when its process ends: use Redis or a SQLite file".to_owned()])
     }
 
-    async fn room(&self) -> Result<Option<Room>, QueueError> {
+    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
         Ok(None)
     }
 }

@@ -1,18 +1,18 @@
-//! What a queue knows of polls: which definition of each it takes votes for.
+//! What a queue knows of polls: for which definition of each it accepts votes.
 
 use std::collections::BTreeMap;
 
 use super::{Appended, QueueStatus};
-use crate::{PollDigest, PollSlug, Timestamp, store::RegisteredPoll};
+use crate::{PollDigest, PollSlug, Timestamp, count::RegisteredPoll};
 
-/// What a worker records of a poll in a queue: see [`Queue::record_polls`](super::Queue::record_polls).
+/// Definition of a poll as a worker records it in a queue; see [`Queue::record_polls`](super::Queue::record_polls).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollRecord {
-    /// The poll.
+    /// Slug of the poll.
     pub poll: PollSlug,
-    /// The digest of its definition in the store.
+    /// Digest of its definition in the store.
     pub digest: PollDigest,
-    /// When it stops taking votes, if that is said.
+    /// Time when the poll closes, if it has one.
     pub closes_at: Option<Timestamp>,
 }
 
@@ -22,22 +22,22 @@ impl From<&RegisteredPoll> for PollRecord {
     }
 }
 
-/// What a queue knows of a poll.
+/// State of a poll in a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PollState {
-    /// Votes are taken for this definition.
+    /// The queue accepts votes for this definition.
     Recorded {
-        /// The digest of the definition. It never changes.
+        /// Digest of the definition. It never changes once the queue has accepted a vote for the poll.
         digest: PollDigest,
-        /// When the poll stops taking votes, if that is said.
+        /// Time when the poll closes, if it has one.
         closes_at: Option<Timestamp>,
     },
-    /// No more votes are taken. This never changes.
+    /// The queue accepts no more votes for the poll. This never changes.
     Sealed,
 }
 
 impl PollState {
-    /// What a queue knows of a poll after it was recorded; none if it has another digest, which stays.
+    /// Returns the state of a poll after a record of it; `None` if another digest is recorded, which then stays.
     pub(super) fn record(found: Option<Self>, record: &PollRecord) -> Option<Self> {
         match found {
             Some(Self::Sealed) => Some(Self::Sealed),
@@ -46,23 +46,26 @@ impl PollState {
         }
     }
 
-    /// Why a queue that knows this of a poll refuses a frame with that digest; none if it does not.
+    /// Returns why a queue with this state of a poll refuses a frame made for that digest; `None` if it accepts the
+    /// frame.
     pub(super) fn refuses(found: Option<&Self>, offered: PollDigest) -> Option<Appended> {
         match found {
             None => Some(Appended::UnknownPoll),
             Some(Self::Sealed) => Some(Appended::Sealed),
-            Some(Self::Recorded { digest, .. }) => (*digest != offered).then_some(Appended::OtherPoll),
+            Some(Self::Recorded { digest, .. }) => {
+                (*digest != offered).then_some(Appended::DifferentDefinition)
+            }
         }
     }
 }
 
 impl QueueStatus {
-    /// Whether a poll takes no more votes here.
+    /// Returns whether the poll is sealed in the queue.
     #[must_use]
     pub fn is_sealed(&self, poll: PollSlug) -> bool {
         self.polls.get(&poll) == Some(&PollState::Sealed)
     }
 }
 
-/// What a queue knows of polls, by their names.
+/// States of polls in a queue, by slug.
 pub type PollStates = BTreeMap<PollSlug, PollState>;

@@ -1,15 +1,16 @@
-//! Where an entry is in the log of a partition.
+//! Positions: names of the entries of a partition, in the order of its log.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// A place in one partition of one queue: up to 32 bytes whose byte order is the order of the log.
+/// Position in one partition of one queue: up to 32 bytes whose byte order is the order of the log.
 ///
 /// The position of an entry is its order number in the log, followed by a [check](Self::of_entry) of its content. A
-/// server that is set back to an older state may give out order numbers again; the check tells an entry that was read
-/// before from another one that got its number later. Only the implementation of a queue knows how long its order
-/// numbers are, and they alone decide which entries are before a position. [`Position::START`] is before everything.
+/// server that is rolled back to an older state may assign order numbers again; the check distinguishes an entry that
+/// was read before from another one that got its number later. Only the implementation of a queue knows how long its
+/// order numbers are, and they alone decide which entries are before a position. [`Position::START`] is before all
+/// entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
     bytes: [u8; Self::MAX],
@@ -17,14 +18,14 @@ pub struct Position {
 }
 
 impl Position {
-    /// The most bytes a position may have.
+    /// Maximum length of a position in bytes.
     pub const MAX: usize = 32;
-    /// The bytes of a position's check, its last ones.
+    /// Length in bytes of the check, with which the position of an entry ends.
     pub const CHECK: usize = 8;
-    /// Before the first entry.
+    /// The position before the first entry.
     pub const START: Self = Self { bytes: [0; Self::MAX], len: 0 };
 
-    /// A position of these bytes; none when there are more than [`MAX`](Self::MAX).
+    /// Creates a position from its bytes; `None` if there are more than [`MAX`](Self::MAX).
     #[must_use]
     pub fn from_bytes(from: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::MAX];
@@ -32,11 +33,12 @@ impl Position {
         Some(Self { bytes, len: from.len() as u8 })
     }
 
-    /// The position of an entry with this order number and this content; none when the number is longer than
-    /// [`MAX`](Self::MAX) less [`CHECK`](Self::CHECK).
+    /// Returns the position of an entry with this order number and this content; `None` if the number is longer than
+    /// [`MAX`](Self::MAX) minus [`CHECK`](Self::CHECK).
     ///
-    /// The check is the first 8 bytes of the SHA-256 of the poll, a zero, the number of votes as 8 bytes, big-endian,
-    /// and the frame. It is no CRC, since a frame ends with its own, over which a CRC has always the same value.
+    /// The check is the first 8 bytes of the SHA-256 of: the poll, a zero byte, the number of votes as 8 bytes
+    /// big-endian, and the frame. It is not a CRC: a frame ends with its own CRC, and over both a CRC always has the
+    /// same value.
     #[must_use]
     pub fn of_entry(order: &[u8], poll: &str, votes: u64, frame: &[u8]) -> Option<Self> {
         let hash = Sha256::new()
@@ -53,23 +55,23 @@ impl Position {
         Some(Self { bytes, len: len as u8 })
     }
 
-    /// Whether it is the position of that entry. One that was stored before positions had a check is, if the order
-    /// number is the same.
+    /// Returns whether it is the position of the entry at `entry`: both are equal, or the order numbers are and this
+    /// one was stored before positions had a check.
     #[must_use]
     pub fn is_of(&self, entry: &Self) -> bool {
         let (this, entry) = (self.as_bytes(), entry.as_bytes());
         this == entry || (this.len() + Self::CHECK == entry.len() && entry.starts_with(this))
     }
 
-    /// The position that [`Display`](fmt::Display) wrote.
+    /// Parses what [`Display`](fmt::Display) wrote.
     ///
     /// # Errors
-    /// When it is not hexadecimal, or too long.
+    /// If the text is not hexadecimal, or too long.
     pub fn from_hex(text: &str) -> Result<Self, hex::FromHexError> {
         Self::from_bytes(&hex::decode(text)?).ok_or(hex::FromHexError::InvalidStringLength)
     }
 
-    /// The bytes it was made of.
+    /// Returns the bytes of the position.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
@@ -114,9 +116,9 @@ mod tests {
         Position::of_entry(&number.to_be_bytes(), poll, votes, frame).unwrap()
     }
 
-    /// Stores keep positions, so these never change.
+    /// Stores hold positions, so this value must never change.
     #[test]
-    fn the_check_is_of_poll_votes_and_frame() {
+    fn the_check_covers_poll_votes_and_frame() {
         assert_eq!(of(5, "pets", 2, b"frame").to_string(), "00000000000000058c6fae8001b5aa71");
         let positions = [of(5, "pets", 2, b"frame"), of(5, "pet", 2, b"sframe"), of(5, "pets", 3, b"frame")];
         assert!(positions[1..].iter().all(|other| !positions[0].is_of(other)), "{positions:?}");
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_without_a_check_is_of_the_entry_with_its_number() {
+    fn a_position_without_a_check_matches_the_entry_with_its_number() {
         let old = Position::from_bytes(&5_u64.to_be_bytes()).unwrap();
         assert!(old.is_of(&of(5, "pets", 1, b"a")) && old < of(5, "pets", 1, b"a"));
         assert!(!old.is_of(&of(6, "pets", 1, b"a")));

@@ -1,19 +1,24 @@
-//! The queue on Redis 7.0 or newer, or Valkey: standalone, no cluster, no promotion of replicas.
+//! A queue on Redis 7.0 or newer, or Valkey: standalone, without cluster and without promotion of replicas.
 //!
-//! Keys, under a prefix that is `vote` unless set otherwise:
+//! Keys; their prefix is `vote` unless set otherwise:
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `vote:id` | string | the current box |
-//! | `vote:<id>:meta` | hash | `version`, `partitions`, `pepper` (fingerprint), `registered` (0 or 1) |
+//! | `vote:id` | string | id of the current queue |
+//! | `vote:<id>:meta` | hash | `version`, `partitions`, `pepper` (fingerprint), `registered` (1 once active), `clock` |
 //! | `vote:<id>:p:<n>` | stream | a partition; an entry has `p` poll, `n` number of votes, `f` frame |
 //! | `vote:<id>:accepted` | hash | `<partition>:<poll>` → votes ever accepted |
-//! | `vote:<id>:polls` | hash | poll → the digest of its definition, followed by a space and when it closes (microseconds since 1970) if that is said; or `sealed` |
-//! | `vote:remains` | hash | name of the remains → the replaced box whose keys they are |
+//! | `vote:<id>:polls` | hash | poll → its state |
+//! | `vote:remains` | hash | id of a replaced queue → id of the original queue, whose keys it keeps |
 //!
-//! Whatever must be atomic is one script; a read too, since a Redis that is full refuses to queue commands in a
-//! `MULTI`, even reading ones, and that is when it must be read. The order number of a position is a stream entry's id,
-//! its two numbers as 16 bytes big-endian; its check is not stored, but computed wherever the entry is at hand.
+//! `clock` is by how many microseconds the server's clock was ahead of the store's when they were last compared. The
+//! state of a poll is the digest of its definition, followed by a space and the closing time (microseconds since
+//! 1970) if there is one; or `sealed`; or `withdrawn` and the digest that was given up last.
+//!
+//! Each atomic step is one script. So is a read, since a Redis that is full refuses to queue commands in a `MULTI`,
+//! even those that only read, and that is when it must be read. The order number of a position is a stream entry's
+//! id, as two numbers of 8 bytes big-endian; the check of a position is not stored, but computed wherever the entry
+//! is at hand.
 
 use std::{
     fmt,
@@ -34,23 +39,23 @@ use fred::{
 use tokio::sync::OnceCell;
 
 use super::{
-    AppendError, Appended, Frame, LAYOUT_VERSION, Layout, PollRecord, Position, Queue, QueueError, QueueId,
-    QueueStatus, Read, Room, Seal, Unread,
+    AppendError, Appended, Backlog, Frame, LAYOUT_VERSION, Layout, PollRecord, Position, Queue, QueueError,
+    QueueId, QueueStatus, Read, Seal, Usage,
 };
-use crate::{Partition, PollSlug};
+use crate::{Partition, PollDigest, PollSlug};
 
 mod durability;
 mod entry;
 mod reply;
 
-/// How long a command may take. A frontend's voters wait that long in the worst case.
+/// Time limit of a command. In the worst case a frontend's voters wait that long.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection on which so many commands in a row were not answered in time is given up.
+/// Number of consecutive commands without an answer in time after which a connection is dropped.
 const MAX_TIMEOUTS: u32 = 3;
-/// The most entries of one read: 64 MiB of the largest frames.
+/// Maximum number of entries of one read: 64 MiB of the largest frames.
 const MAX_READ: usize = 1024;
 
-/// A queue on Redis. It connects in the background, and again whenever the connection is lost.
+/// A queue on Redis. It connects in the background, and reconnects whenever the connection is lost.
 pub struct RedisQueue {
     client: Client,
     connection: ConnectHandle,
@@ -58,24 +63,26 @@ pub struct RedisQueue {
     prefix: String,
     scripts: Scripts,
     timeouts: AtomicU32,
-    /// Whether the server's log was last seen to lack what came before it was switched on.
+    /// Whether the server's append-only file, when last seen, lacked what came before it was switched on.
     began_late: AtomicBool,
 }
 
 #[derive(Default)]
 struct Scripts {
     append: Script,
+    clock: Script,
     create: Script,
+    give_up: Script,
     read: Script,
     record: Script,
-    register: Script,
+    activate: Script,
     seal: Script,
     status: Script,
     trim: Script,
-    unread: Script,
+    backlog: Script,
 }
 
-/// The hash that Redis gave a script, once it was loaded.
+/// Hash of a script, as Redis returned it when the script was loaded.
 #[derive(Default)]
 struct Script(OnceCell<String>);
 
@@ -92,15 +99,17 @@ impl Drop for RedisQueue {
 }
 
 impl RedisQueue {
-    /// A queue at `url`, which is `redis://[user:password@]host:port[/db]`, `rediss://…` for TLS, or
-    /// `redis+unix:///path/to/socket`. Keys begin with `prefix`. Returns at once; whether the server is there shows
-    /// in the calls. Must be called within a tokio runtime, which then drives the connection.
+    /// Connects to a queue at `url`: `redis://[user:password@]host:port[/db]`, `rediss://…` for TLS, or
+    /// `redis+unix:///path/to/socket`. Keys begin with `prefix`.
+    ///
+    /// Returns at once; an unreachable server shows as an error of later calls. Must be called within a tokio
+    /// runtime, which then drives the connection.
     ///
     /// # Errors
-    /// [`QueueError::Incompatible`] when the address can't be read.
+    /// [`QueueError::Incompatible`] if the address can't be parsed, or is one of a cluster or of sentinels.
     pub fn connect(url: &str, prefix: &str) -> Result<Self, QueueError> {
         let unreadable =
-            |e: Error| QueueError::Incompatible(format!("the address of the queue: {}", e.details()));
+            |e: Error| QueueError::Incompatible(format!("invalid address of a Redis: {}", e.details()));
         let mut config = Config::from_url(url).map_err(unreadable)?;
         // Two databases of one server are two queues.
         let database = config.database.filter(|number| *number > 0);
@@ -112,16 +121,20 @@ impl RedisQueue {
             ServerConfig::Unix { path } => {
                 format!("redis+unix://{}{}", path.display(), database.replace('/', "#"))
             }
-            _ => return Err(QueueError::Incompatible("clusters and sentinels are not supported".to_owned())),
+            _ => {
+                return Err(QueueError::Incompatible(
+                    "clusters and sentinels are not supported: give the address of one Redis".to_owned(),
+                ));
+            }
         };
-        // The first connection is tried again like any other, so that services start in any order.
+        // A failed first connection is retried like any other, so that services can start in any order.
         config.fail_fast = false;
         let client = Builder::from_config(config)
             .with_performance_config(|performance| performance.default_command_timeout = COMMAND_TIMEOUT)
             .with_connection_config(|connection| {
                 connection.connection_timeout = COMMAND_TIMEOUT;
                 connection.internal_command_timeout = COMMAND_TIMEOUT;
-                // Repeating a write by itself is what stores a frame twice.
+                // With more attempts fred would repeat a write on its own, and store a frame twice.
                 connection.max_command_attempts = 1;
                 connection.max_command_buffer_len = 4096;
                 connection.tcp.nodelay = Some(true);
@@ -141,19 +154,20 @@ impl RedisQueue {
         })
     }
 
+    /// Returns the key that holds the id of the current queue.
     fn current(&self) -> String {
         format!("{}:id", self.prefix)
     }
 
-    /// Runs a script, and gives a connection up that does not answer: where the other end is gone without a word, the
-    /// kernel takes a quarter of an hour to say so.
+    /// Runs a script. Drops a connection that does not answer: if the server vanished without closing it, the kernel
+    /// takes a quarter of an hour to notice.
     async fn run(&self, script: &Script, source: &'static str, args: Vec<Value>) -> Result<Value, Error> {
         let result = self.run_once(script, source, args).await;
         if result.as_ref().is_err_and(|e| *e.kind() == ErrorKind::Timeout) {
             if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_TIMEOUTS {
                 self.timeouts.store(0, Ordering::Relaxed);
-                tracing::warn!(address = %self.address, "no answer to {MAX_TIMEOUTS} commands in a row: connecting anew");
-                // An error of this shows in the next command.
+                tracing::warn!(address = %self.address, "no answer to {MAX_TIMEOUTS} commands in a row, reconnecting");
+                // An error of the reconnect shows in the next command.
                 let _ = tokio::time::timeout(COMMAND_TIMEOUT, self.client.force_reconnection()).await;
             }
         } else {
@@ -162,7 +176,7 @@ impl RedisQueue {
         result
     }
 
-    /// Runs a script, loading it first where the server does not have it.
+    /// Runs a script, after loading it if the server does not have it.
     async fn run_once(
         &self,
         script: &Script,
@@ -171,7 +185,7 @@ impl RedisQueue {
     ) -> Result<Value, Error> {
         let load = || self.client.script_load::<String, _>(source);
         let hash = script.0.get_or_try_init(load).await?;
-        // A command that can't be sent now is not kept for later: its caller will be gone.
+        // A command that can't be sent now is not buffered: its caller would be gone when it is sent.
         let options = Options { max_attempts: Some(1), fail_fast: true, ..Options::default() };
         let client = self.client.with_options(&options);
         match client.evalsha(hash.as_str(), self.current(), args.clone()).await {
@@ -184,7 +198,7 @@ impl RedisQueue {
         }
     }
 
-    /// As [`run`](Self::run), where it does not matter whether what failed was done.
+    /// Runs a script like [`run`](Self::run), for calls where it does not matter whether one that failed took effect.
     async fn ask(
         &self,
         script: &Script,
@@ -212,7 +226,7 @@ impl Queue for RedisQueue {
             QueueId::random()?.to_string().into(),
         ];
         let reply = self.ask(&self.scripts.create, include_str!("redis/create.lua"), args).await?;
-        reply::text(&reply)?.parse().map_err(|_| reply::unexpected("the box", &reply))
+        reply::text(&reply)?.parse().map_err(|_| reply::unexpected("the id of a queue", &reply))
     }
 
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
@@ -221,9 +235,9 @@ impl Queue for RedisQueue {
         reply::status(reply)
     }
 
-    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
         let args = vec![self.prefix.clone().into(), id.to_string().into()];
-        self.ask(&self.scripts.register, include_str!("redis/register.lua"), args).await.map(drop)
+        self.ask(&self.scripts.activate, include_str!("redis/activate.lua"), args).await.map(drop)
     }
 
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
@@ -239,6 +253,30 @@ impl Queue for RedisQueue {
         reply::polls(reply)
     }
 
+    async fn give_up_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+    ) -> Result<bool, QueueError> {
+        let args = vec![
+            self.prefix.clone().into(),
+            id.to_string().into(),
+            poll.as_str().into(),
+            digest.to_string().into(),
+        ];
+        let reply = self.ask(&self.scripts.give_up, include_str!("redis/give_up.lua"), args).await?;
+        match reply.as_u64() {
+            Some(answer) => Ok(answer == 1),
+            None => Err(reply::unexpected("whether a poll was given up", &reply)),
+        }
+    }
+
+    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+        let args = vec![self.prefix.clone().into(), id.to_string().into(), ahead.to_string().into()];
+        self.ask(&self.scripts.clock, include_str!("redis/clock.lua"), args).await.map(drop)
+    }
+
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         let mut args: Vec<Value> = Vec::with_capacity(2 + frames.len() * 5);
         args.push(self.prefix.clone().into());
@@ -252,7 +290,7 @@ impl Queue for RedisQueue {
         }
         let reply = self.run(&self.scripts.append, include_str!("redis/append.lua"), args).await;
         let reply = reply.map_err(|e| append_error(&e))?;
-        // A reply that can't be read says nothing of what was stored.
+        // A reply that can't be parsed does not tell what was stored.
         reply::appended(reply, frames).map_err(|e| AppendError::Unknown(e.to_string()))
     }
 
@@ -268,7 +306,7 @@ impl Queue for RedisQueue {
             None => ("-".to_owned(), 0),
             Some(entry_id) => (entry_id, 1),
         };
-        // One more than is wanted tells whether there is more.
+        // One entry more than asked for shows whether there are more.
         let count = (limit + anchor + 1) as i64;
         let args = vec![
             self.prefix.clone().into(),
@@ -298,30 +336,35 @@ impl Queue for RedisQueue {
         reply::seal(reply)
     }
 
-    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+    async fn backlog(
+        &self,
+        id: QueueId,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<Backlog>, QueueError> {
         let mut args: Vec<Value> = Vec::with_capacity(3 + after.len());
         args.push(self.prefix.clone().into());
         args.push(id.to_string().into());
         args.push((limit.clamp(1, MAX_READ) as i64).into());
         args.extend(after.iter().map(|after| entry::id(*after).unwrap_or_else(|| "-".to_owned()).into()));
-        let reply = self.ask(&self.scripts.unread, include_str!("redis/unread.lua"), args).await?;
-        reply::unread(reply, after)
+        let reply = self.ask(&self.scripts.backlog, include_str!("redis/backlog.lua"), args).await?;
+        reply::backlog(reply, after)
     }
 
-    async fn check(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
         durability::problems(&self.client, &self.prefix, &self.began_late).await.map_err(|e| queue_error(&e))
     }
 
-    async fn room(&self) -> Result<Option<Room>, QueueError> {
+    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
         let info: String = self.client.info(Some(InfoKind::Memory)).await.map_err(|e| queue_error(&e))?;
-        reply::room(&info).map(Some)
+        reply::usage(&info).map(Some)
     }
 }
 
 fn queue_error(error: &Error) -> QueueError {
     let details = error.details();
     if details.starts_with("VOTEANOTHERBOX") {
-        QueueError::AnotherBox
+        QueueError::Replaced
     } else if let Some(partition) =
         details.strip_prefix("VOTENOPARTITION ").and_then(|n| n.trim().parse().ok())
     {
@@ -335,11 +378,11 @@ fn queue_error(error: &Error) -> QueueError {
     }
 }
 
-/// Errors of Redis that it gives before a script has written anything: either before the script runs, or (`OOM`,
-/// `MISCONF` and `READONLY`) also at its first write and at none after that.
+/// Errors that Redis returns before a script has written anything: before the script runs, or (`OOM`, `MISCONF` and
+/// `READONLY`) also at its first write, but at no later one.
 ///
-/// `NOPERM` is not among them: each command of a script is checked against the user's rights when its turn comes, so that
-/// an entry may be stored before the command that counts it is refused.
+/// `NOPERM` is not among them: Redis checks each command of a script against the user's rights when the command runs,
+/// so that an entry may be stored before the command that counts it is refused.
 const NOT_EXECUTED: [&str; 8] =
     ["OOM", "LOADING", "MISCONF", "READONLY", "NOAUTH", "WRONGPASS", "BUSY", "NOSCRIPT"];
 
@@ -347,8 +390,8 @@ fn append_error(error: &Error) -> AppendError {
     let details = error.details();
     let code = details.split_whitespace().next().unwrap_or_default();
     match code {
-        "VOTEANOTHERBOX" => AppendError::AnotherBox,
-        "VOTENOTREGISTERED" => AppendError::NotRegistered,
+        "VOTEANOTHERBOX" => AppendError::Replaced,
+        "VOTENOTREGISTERED" => AppendError::NotActivated,
         "VOTENOPARTITION" => AppendError::NotStored(details.to_owned()),
         code if NOT_EXECUTED.contains(&code) => AppendError::NotStored(details.to_owned()),
         "NOPERM" => AppendError::Unknown(details.to_owned()),

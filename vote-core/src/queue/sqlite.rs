@@ -1,22 +1,22 @@
-//! A queue in a SQLite file: durable, with nothing to install.
+//! A queue in a SQLite file: durable, without a server to install.
 
 use std::{collections::BTreeMap, path::Path};
 
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Counters, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState, Position, Queue,
-    QueueError, QueueId, QueueStatus, Read, Room, Seal, Unread,
+    AppendError, Appended, Backlog, Counters, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState, Position,
+    Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, Seal, Usage,
 };
 use crate::{
-    Partition, PollSlug,
+    Clock, Partition, PollDigest, PollSlug, SystemClock,
     sqlite::{Failure, Files, OpenError, Schema, signed},
 };
 
 mod log;
 mod polls;
 
-use log::{CurrentBox, Log, Row, entry, number};
+use log::{CurrentQueue, Log, Row, entry, number};
 
 const SCHEMA: Schema = Schema {
     of: "queue",
@@ -24,28 +24,31 @@ const SCHEMA: Schema = Schema {
         (1, "boxes", include_str!("sqlite/1_boxes.sql")),
         (2, "remains", include_str!("sqlite/2_remains.sql")),
         (3, "polls", include_str!("sqlite/3_polls.sql")),
+        (4, "clock", include_str!("sqlite/4_clock.sql")),
+        (5, "given up", include_str!("sqlite/5_given_up.sql")),
     ],
 };
 
 /// A queue in a SQLite file.
 ///
-/// An append is one transaction and waits for the disk, so callers should group votes, as
-/// [`Writer`](crate::writer::Writer) does. Share it between a frontend and a worker of the same process with an
-/// `Arc`; other processes of the same machine may open the same file. The file must be on a local disk, and it must
-/// not be the one of a store, or appends would wait for commits.
-///
-/// Trimming writes, so unlike on other queues it needs a little room on the disk.
+/// - An append is one transaction and waits for the disk: group votes, as [`Writer`](crate::writer::Writer) does.
+/// - Wrap it in an `Arc` to share it between a frontend and a worker of the same process. Other processes of the same
+///   machine may open the same file.
+/// - The file must be on a local disk. It must not be the file of a store, or appends would wait for commits.
+/// - Unlike on other queues, trimming needs some free disk space, because it writes.
 #[derive(Debug)]
 pub struct SqliteQueue {
     file: Files,
 }
 
 impl SqliteQueue {
-    /// Opens the queue in a file, and makes the file, its tables and its folder where they are missing.
+    /// Opens the queue in a file. Creates the file, its tables and its folder where they are missing.
     ///
     /// # Errors
-    /// [`QueueError::Incompatible`] if the file is something else or of a newer version, and
-    /// [`QueueError::Unavailable`] if it can't be opened; the text names the file and says what to do.
+    /// Each text names the file and says what to do.
+    ///
+    /// - [`QueueError::Incompatible`]: the file is no queue, is damaged, or is of a newer version.
+    /// - [`QueueError::Unavailable`]: the file can't be opened now; for example its folder can't be written.
     pub async fn open(path: &Path) -> Result<Self, QueueError> {
         let file = SCHEMA.open(path).await.map_err(|e| match e {
             OpenError::Foreign(reason) => QueueError::Incompatible(reason),
@@ -65,7 +68,7 @@ impl From<Failure> for QueueError {
     }
 }
 
-/// A failure before `COMMIT` was sent: the connection is closed, which rolls back.
+/// For failures before `COMMIT` was sent: the connection is then closed, which rolls back.
 impl From<Failure> for AppendError {
     fn from(failure: Failure) -> Self {
         Self::NotStored(failure.to_string())
@@ -80,11 +83,11 @@ impl Queue for SqliteQueue {
 
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
         let mut tx = self.file.writer.begin().await?;
-        let id = match CurrentBox::find(&mut tx).await? {
+        let id = match CurrentQueue::find(&mut tx).await? {
             Some(current) if replacing != Some(current.id) => current.id,
             replaced => {
                 if let Some(replaced) = replaced {
-                    replaced.leave_remains(&mut tx).await?;
+                    replaced.keep_as_replaced(&mut tx).await?;
                 }
                 let id = QueueId::random()?;
                 let insert = sqlx::query(
@@ -104,7 +107,7 @@ impl Queue for SqliteQueue {
 
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
         let mut tx = self.file.readers.begin().await?;
-        let Some(current) = CurrentBox::find(&mut tx).await? else {
+        let Some(current) = CurrentQueue::find(&mut tx).await? else {
             tx.commit().await?;
             return Ok(None);
         };
@@ -126,35 +129,67 @@ impl Queue for SqliteQueue {
                 .ok_or_else(|| tx.damaged("the partition of a frame"))? = count;
         }
         let polls = current.polls(&mut tx).await?;
-        let remains = log::remains(&mut tx).await?;
+        let replaced = log::replaced(&mut tx).await?;
         tx.commit().await?;
-        let CurrentBox { id, version, layout, registered, .. } = current;
+        let CurrentQueue { id, version, layout, active, clock_ahead: ahead, .. } = current;
         let server = self.file.identity.clone();
-        Ok(Some(QueueStatus { id, version, layout, registered, server, accepted, entries, polls, remains }))
+        let clock = QueueClock { now: SystemClock.now(), ahead };
+        Ok(Some(QueueStatus {
+            id,
+            version,
+            layout,
+            active,
+            server,
+            accepted,
+            entries,
+            polls,
+            replaced,
+            clock,
+        }))
     }
 
-    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
+    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
         let mut tx = self.file.writer.begin().await?;
-        let current = CurrentBox::named(&mut tx, id).await?;
+        let current = CurrentQueue::by_id(&mut tx, id).await?;
         tx.run(sqlx::query("UPDATE boxes SET registered = 1 WHERE box = ?1").bind(current.number)).await?;
         Ok(tx.commit().await?)
     }
 
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
         let mut tx = self.file.writer.begin().await?;
-        let others = CurrentBox::named(&mut tx, id).await?.record(&mut tx, polls).await?;
+        let others = CurrentQueue::by_id(&mut tx, id).await?.record(&mut tx, polls).await?;
         tx.commit().await?;
         Ok(others)
     }
 
+    async fn give_up_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+    ) -> Result<bool, QueueError> {
+        let mut tx = self.file.writer.begin().await?;
+        let given_up = CurrentQueue::by_id(&mut tx, id).await?.give_up(&mut tx, poll, digest).await?;
+        tx.commit().await?;
+        Ok(given_up)
+    }
+
+    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+        let mut tx = self.file.writer.begin().await?;
+        let current = CurrentQueue::by_id(&mut tx, id).await?;
+        let update = sqlx::query("UPDATE boxes SET clock_ahead = ?2 WHERE box = ?1");
+        tx.run(update.bind(current.number).bind(ahead)).await?;
+        Ok(tx.commit().await?)
+    }
+
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         let mut tx = self.file.writer.begin().await?;
-        let current = match CurrentBox::find(&mut tx).await? {
+        let current = match CurrentQueue::find(&mut tx).await? {
             Some(current) if current.id == id => current,
-            _ => return Err(AppendError::AnotherBox),
+            _ => return Err(AppendError::Replaced),
         };
-        if !current.registered {
-            return Err(AppendError::NotRegistered);
+        if !current.active {
+            return Err(AppendError::NotActivated);
         }
         let polls = current.polls(&mut tx).await?;
         let mut appended = Vec::with_capacity(frames.len());
@@ -178,15 +213,15 @@ impl Queue for SqliteQueue {
         after: Position,
         limit: usize,
     ) -> Result<Read, QueueError> {
-        // One transaction that only reads is one snapshot, whatever is appended meanwhile.
+        // One read-only transaction is one snapshot, whatever is appended meanwhile.
         let mut tx = self.file.readers.begin().await?;
-        let log = Log::named(&mut tx, id).await?;
+        let log = Log::by_id(&mut tx, id).await?;
         log.has(partition)?;
         let from = number(after);
-        if log.is_box && after != Position::START {
-            log.entry_at(&mut tx, partition, after).await?.ok_or(QueueError::Cut(after))?;
+        if log.is_current && after != Position::START {
+            log.entry_at(&mut tx, partition, after).await?.ok_or(QueueError::Diverged(after))?;
         }
-        // One more than asked for tells whether the end was reached.
+        // One row more than asked for shows whether the end was reached.
         let query = sqlx::query_as(
             "SELECT position, poll, votes, frame FROM frames
              WHERE box = ?1 AND partition = ?2 AND position > ?3 ORDER BY position LIMIT ?4",
@@ -198,7 +233,7 @@ impl Queue for SqliteQueue {
         let mut rows: Vec<Row> = tx.all(query).await?;
         let at_end = rows.len() <= limit;
         rows.truncate(limit);
-        let accepted = if log.is_box && at_end {
+        let accepted = if log.is_current && at_end {
             let query = sqlx::query_as("SELECT poll, votes FROM accepted WHERE box = ?1 AND partition = ?2")
                 .bind(log.number)
                 .bind(partition.0);
@@ -213,20 +248,20 @@ impl Queue for SqliteQueue {
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
         let mut tx = self.file.writer.begin().await?;
-        let log = Log::named(&mut tx, id).await?;
+        let log = Log::by_id(&mut tx, id).await?;
         log.has(partition)?;
-        if log.is_box && log.entry_at(&mut tx, partition, upto).await?.is_none() {
+        if log.is_current && log.entry_at(&mut tx, partition, upto).await?.is_none() {
             return Ok(tx.commit().await?);
         }
-        // A position of another kind of queue trims nothing: it is only a hint.
+        // A position of another kind of queue trims nothing: a trim is only a hint.
         let upto = number(upto).unwrap_or_default();
-        let before = if log.is_box { upto } else { upto.saturating_add(1) };
+        let before = if log.is_current { upto } else { upto.saturating_add(1) };
         let delete = sqlx::query("DELETE FROM frames WHERE box = ?1 AND partition = ?2 AND position < ?3")
             .bind(log.number)
             .bind(partition.0)
             .bind(before);
         tx.run(delete).await?;
-        if !log.is_box {
+        if !log.is_current {
             log.forget_if_empty(&mut tx).await?;
         }
         Ok(tx.commit().await?)
@@ -234,7 +269,7 @@ impl Queue for SqliteQueue {
 
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
         let mut tx = self.file.writer.begin().await?;
-        let current = CurrentBox::named(&mut tx, id).await?;
+        let current = CurrentQueue::by_id(&mut tx, id).await?;
         current.seal(&mut tx, poll).await?;
         let query = sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE box = ?1");
         let rows: Vec<(u16, String, u64)> = tx.all(query.bind(current.number)).await?;
@@ -251,20 +286,25 @@ impl Queue for SqliteQueue {
         Ok(seal)
     }
 
-    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
+    async fn backlog(
+        &self,
+        id: QueueId,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<Backlog>, QueueError> {
         let mut tx = self.file.readers.begin().await?;
-        let log = Log::named(&mut tx, id).await?;
-        let unread = log.unread(&mut tx, after, limit).await?;
+        let log = Log::by_id(&mut tx, id).await?;
+        let backlog = log.backlog(&mut tx, after, limit).await?;
         tx.commit().await?;
-        Ok(unread)
+        Ok(backlog)
     }
 
-    async fn check(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
         Ok(self.file.writer.check().await?)
     }
 
-    // Its limit is the disk's, which SQLite does not know.
-    async fn room(&self) -> Result<Option<Room>, QueueError> {
+    // The disk is the limit, and SQLite does not know its size.
+    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
         Ok(None)
     }
 }

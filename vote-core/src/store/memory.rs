@@ -1,7 +1,7 @@
 //! A store in memory, for tests and examples: everything is lost with the process.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,18 +9,21 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Acquired, Ballot, Books, Catalog, Checkpoint, CommitPlan, Decision, FUTURE, Lane, LedgerEntry, LedgerRow,
-    Lookup, MAX_CLOCK_DIFFERENCE, QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal,
-    QuarantinedFrame, QueueRecord, QueueState, RegisteredPoll, ReplayOutcome, Reschedule, SealRecord,
-    Snapshot, Store, StoreError, StoreReader, TallyRow, UNKNOWN_AGE, WORKER_LIVES_FOR, WorkerId,
-    WorkerRecord,
+    Acquired, Catalog, Lookup, MAX_CLOCK_DIFFERENCE, Session, Snapshot, Store, StoreError, StoreReader,
+    WORKER_LIVES_FOR, WorkerId, WorkerRecord, withdrawal,
 };
 use crate::{
-    Clock, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey, audit,
+    Clock, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey,
+    count::{
+        Accounts, Ballot, Checkpoint, CommitPlan, Decision, FUTURE, LedgerEntry, LedgerRow, PollPlan,
+        QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal, QuarantinedFrame, QueueRecord,
+        QueueState, RegisteredPoll, ReplayOutcome, Reschedule, SealRecord, TallyRow, UNKNOWN_AGE, Withdrawal,
+        audit, audit::Finding, was_within,
+    },
     queue::Layout,
 };
 
-/// A store in memory. Clones are the same store.
+/// A store in memory, lost with the process. Clones share the same content.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     data: Arc<Mutex<Data>>,
@@ -33,7 +36,7 @@ impl Default for MemoryStore {
     }
 }
 
-/// What a [`MemoryStore`] held at a moment.
+/// Copy of what a [`MemoryStore`] held at a moment, to [restore](MemoryStore::restore).
 #[derive(Debug, Clone)]
 pub struct MemoryStoreImage(Data);
 
@@ -46,8 +49,10 @@ struct Data {
     seals: BTreeMap<(QueueId, PollSlug), SealRecord>,
     revision: u64,
     completions: BTreeMap<(PollSlug, Partition), u64>,
+    given_up: BTreeSet<(QueueId, PollSlug, Timestamp)>,
     workers: BTreeMap<WorkerId, (WorkerRecord, Timestamp)>,
-    lanes: u64,
+    /// Number of sessions ever opened, and the number of the latest one.
+    sessions: u64,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -56,7 +61,7 @@ struct PartitionData {
     rows: Rows,
 }
 
-/// All that a commit moves.
+/// Everything that a commit moves.
 #[derive(Debug, Default, Clone)]
 struct Rows {
     version: u64,
@@ -68,39 +73,39 @@ struct Rows {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Returns an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty store with a clock of its own.
+    /// Returns an empty store with a given clock in place of the system's.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self { data: Arc::default(), clock }
     }
 
-    /// A copy of all that was committed, as a backup or a standby of the server would be.
+    /// Returns a copy of everything committed, as a backup or a standby of a server has it.
     #[must_use]
     pub fn image(&self) -> MemoryStoreImage {
         MemoryStoreImage(self.lock().clone())
     }
 
-    /// Replaces all that was committed, as a server does that starts from a backup: what was committed after it is
-    /// lost. No lane owns a partition then.
+    /// Replaces everything committed by a copy, as a server does that starts from a backup: what was committed after
+    /// the copy was taken is lost. No session owns a partition then.
     pub fn restore(&self, image: &MemoryStoreImage) {
         let mut data = self.lock();
-        let lanes = data.lanes;
-        *data = Data { lanes, ..image.0.clone() };
+        let sessions = data.sessions;
+        *data = Data { sessions, ..image.0.clone() };
         data.partitions.values_mut().for_each(|partition| partition.owner = None);
     }
 
-    /// Frees all partitions, as a server does that loses its locks: lanes that had one go on as if they had it still.
+    /// Frees all partitions, as a server does that loses its locks. Sessions that owned one do not notice.
     pub fn lose_locks(&self) {
         self.lock().partitions.values_mut().for_each(|partition| partition.owner = None);
     }
 
-    /// The partitions that no lane owns.
+    /// Returns the partitions that no session owns.
     #[must_use]
     pub fn unowned(&self) -> Vec<Partition> {
         let data = self.lock();
@@ -113,12 +118,12 @@ impl MemoryStore {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store's clock.
+    /// Returns the time of the store's clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// For a store with a fault.
+    /// Makes a poll not final, for a store with a fault.
     #[cfg(feature = "conformance")]
     pub(crate) fn reopen(&self, poll: PollSlug) {
         if let Some(poll) = self.lock().poll(poll) {
@@ -126,7 +131,7 @@ impl MemoryStore {
         }
     }
 
-    /// For a store with a fault.
+    /// Records every partition as complete for a poll, for a store with a fault.
     #[cfg(feature = "conformance")]
     pub(crate) fn complete_all(&self, poll: PollSlug) {
         let mut data = self.lock();
@@ -135,7 +140,7 @@ impl MemoryStore {
         data.completions.extend(partitions.into_iter().map(|partition| ((poll, partition), revision)));
     }
 
-    /// For a store with a fault.
+    /// Sets when a poll was closed, for a store with a fault.
     #[cfg(feature = "conformance")]
     pub(crate) fn set_closed(&self, poll: PollSlug, at: Option<Timestamp>) {
         if let Some(poll) = self.lock().poll(poll) {
@@ -143,7 +148,7 @@ impl MemoryStore {
         }
     }
 
-    /// For a store with a fault.
+    /// Sets the closing time of a poll, for a store with a fault.
     #[cfg(feature = "conformance")]
     pub(crate) fn set_closes_at(&self, poll: PollSlug, at: Option<Timestamp>) {
         if let Some(poll) = self.lock().poll(poll) {
@@ -151,13 +156,13 @@ impl MemoryStore {
         }
     }
 
-    /// For a store with a fault.
+    /// Removes a recorded seal, for a store with a fault.
     #[cfg(feature = "conformance")]
     pub(crate) fn forget_seal(&self, seal: &SealRecord) {
         self.lock().seals.remove(&(seal.queue, seal.poll));
     }
 
-    /// For a store with a fault.
+    /// Makes a poll final, for a store with a fault.
     #[cfg(feature = "conformance")]
     pub(crate) fn set_final(&self, poll: PollSlug, at: Timestamp) {
         if let Some(poll) = self.lock().poll(poll) {
@@ -177,6 +182,32 @@ impl Data {
         self.polls.iter_mut().find(|poll| poll.slug == slug)
     }
 
+    /// Returns the queue and the poll of a record of giving up, if it is about the poll's current withdrawal.
+    fn still_given_up(&self, given_up: &(QueueId, PollSlug, Timestamp)) -> Option<(QueueId, PollSlug)> {
+        let (queue, slug, at) = *given_up;
+        let poll = self.polls.iter().find(|poll| poll.slug == slug)?;
+        poll.withdrawal.as_ref().filter(|withdrawal| withdrawal.at == at).map(|_| (queue, slug))
+    }
+
+    /// Returns whether votes for a poll were read or reported.
+    fn has_votes(&self, poll: PollSlug) -> bool {
+        let name = poll.as_str();
+        let reported = |queue: &QueueRecord| queue.accepted.get(name).is_some_and(|n| *n > 0);
+        self.queues.values().any(reported)
+            || self.rows().any(|(_, rows)| rows.ledger.keys().any(|(_, of)| of == name))
+    }
+
+    /// Returns whether every queue has given up a withdrawn poll.
+    fn is_given_up(&self, poll: &RegisteredPoll) -> bool {
+        let Some(at) = poll.withdrawal.as_ref().map(|withdrawal| withdrawal.at) else { return false };
+        if self.has_votes(poll.slug) {
+            return false;
+        }
+        let counts = |queue: &QueueRecord| queue.state != QueueState::Retired && queue.original_id.is_none();
+        let mut queues = self.queues.values().filter(|queue| counts(queue));
+        queues.all(|queue| self.given_up.contains(&(queue.id, poll.slug, at)))
+    }
+
     fn rows(&self) -> impl Iterator<Item = (Partition, &Rows)> {
         self.partitions.iter().map(|(partition, data)| (*partition, &data.rows))
     }
@@ -185,7 +216,7 @@ impl Data {
         self.rows().flat_map(|(_, rows)| rows.quarantine.values())
     }
 
-    fn books(&self, now: Timestamp, recount: bool) -> Books {
+    fn accounts(&self, now: Timestamp, recount: bool) -> Accounts {
         let count = || {
             let mut rows = BTreeMap::new();
             for ((poll, _), ballot) in self.rows().flat_map(|(_, rows)| &rows.votes) {
@@ -215,7 +246,7 @@ impl Data {
             let row = move |entry: &LedgerEntry| LedgerRow { partition, entry: entry.clone() };
             rows.ledger.values().map(row).collect::<Vec<_>>()
         };
-        Books {
+        Accounts {
             taken_at: now,
             revision: self.revision,
             completions: self.completions.clone(),
@@ -240,18 +271,25 @@ impl Data {
     }
 }
 
+/// Fails if a poll of a plan is not registered, or lacks an option.
+fn check_names(polls: &[RegisteredPoll], plan: &PollPlan) -> Result<(), StoreError> {
+    let poll = polls.iter().find(|poll| poll.slug == plan.poll);
+    let poll = poll.ok_or_else(|| super::not_registered(plan.poll))?;
+    let replaced = plan.replacements.iter().flat_map(|(old, new)| [old, new]);
+    let ballots = plan.inserts.iter().chain(replaced).map(|ballot| ballot.option);
+    let unknown = ballots.chain(plan.tally.keys().copied()).find(|option| !poll.options.contains(option));
+    unknown.map_or(Ok(()), |option| Err(super::no_option(option)))
+}
+
 impl Rows {
-    /// Everything that could be wrong is found here, before [`apply`](Self::apply) changes anything.
+    /// Finds everything that could be wrong, before [`apply`](Self::apply) changes anything.
     fn check(&self, plan: &CommitPlan) -> Result<(), StoreError> {
-        if self.version != plan.version {
-            return Err(StoreError::StaleVersion(plan.partition));
-        }
         for poll in &plan.polls {
             let mut last = None;
             for ballot in &poll.inserts {
                 if self.votes.contains_key(&(poll.poll, ballot.voter)) || last == Some(ballot.voter) {
                     return Err(StoreError::Conflict(format!(
-                        "{} has a vote in {} already",
+                        "{} has an effective ballot in {} already",
                         ballot.voter, poll.poll
                     )));
                 }
@@ -260,7 +298,7 @@ impl Rows {
             for (old, _) in &poll.replacements {
                 if self.votes.get(&(poll.poll, old.voter)) != Some(old) {
                     return Err(StoreError::Conflict(format!(
-                        "another vote of {} stands in {}",
+                        "{} has another effective ballot in {}",
                         old.voter, poll.poll
                     )));
                 }
@@ -268,7 +306,10 @@ impl Rows {
         }
         for frame in &plan.quarantine {
             if self.quarantine.contains_key(&(frame.queue, frame.position)) {
-                return Err(StoreError::Conflict(format!("{} was quarantined before", frame.position)));
+                return Err(StoreError::Conflict(format!(
+                    "votes of the frame at {} are quarantined already",
+                    frame.position
+                )));
             }
         }
         for replayed in &plan.replayed {
@@ -277,7 +318,7 @@ impl Rows {
                 |row: &QuarantineRow| row.state.is_pending() && row.frame.quarantined == replayed.tried;
             if !row.is_some_and(as_planned) {
                 return Err(StoreError::Conflict(format!(
-                    "other votes of the frame at {} are quarantined",
+                    "the quarantined votes of the frame at {} are not those that were replayed",
                     replayed.position
                 )));
             }
@@ -288,8 +329,8 @@ impl Rows {
     fn apply(&mut self, plan: &CommitPlan, now: Timestamp) {
         self.version += 1;
         for poll in &plan.polls {
-            let stands = poll.inserts.iter().chain(poll.replacements.iter().map(|(_, new)| new));
-            self.votes.extend(stands.map(|ballot| ((poll.poll, ballot.voter), *ballot)));
+            let effective = poll.inserts.iter().chain(poll.replacements.iter().map(|(_, new)| new));
+            self.votes.extend(effective.map(|ballot| ((poll.poll, ballot.voter), *ballot)));
             for (option, n) in &poll.tally {
                 *self.tally.entry((poll.poll, *option)).or_default() += n;
             }
@@ -311,8 +352,9 @@ impl Rows {
             let row = QuarantineRow {
                 partition: plan.partition,
                 frame: frame.clone(),
-                state: QuarantineState::Held,
-                set_aside_at: now,
+                state: QuarantineState::Quarantined,
+                rejection: None,
+                quarantined_at: now,
             };
             self.quarantine.insert((frame.queue, frame.position), row);
         }
@@ -320,11 +362,10 @@ impl Rows {
             let Some(row) = self.quarantine.get_mut(&(replayed.queue, replayed.position)) else { continue };
             row.state = match &replayed.outcome {
                 ReplayOutcome::Counted => QuarantineState::Counted,
-                ReplayOutcome::Held { votes, reason, awaits_poll } => {
+                ReplayOutcome::Quarantined { votes, reason } => {
                     row.frame.quarantined.clone_from(votes);
                     row.frame.reason.clone_from(reason);
-                    row.frame.awaits_poll = *awaits_poll;
-                    QuarantineState::Held
+                    QuarantineState::Quarantined
                 }
             };
         }
@@ -420,7 +461,7 @@ impl StoreReader for MemoryStore {
     }
 }
 
-/// A copy of everything.
+/// A copy of the store's content.
 #[derive(Debug)]
 struct MemorySnapshot {
     taken_at: Timestamp,
@@ -429,8 +470,8 @@ struct MemorySnapshot {
 
 #[async_trait]
 impl Snapshot for MemorySnapshot {
-    async fn books(&mut self, recount: bool) -> Result<Books, StoreError> {
-        Ok(self.data.books(self.taken_at, recount))
+    async fn accounts(&mut self, recount: bool) -> Result<Accounts, StoreError> {
+        Ok(self.data.accounts(self.taken_at, recount))
     }
 
     async fn ballots(
@@ -441,8 +482,8 @@ impl Snapshot for MemorySnapshot {
     ) -> Result<Vec<Ballot>, StoreError> {
         // A partition is a range of keys, so partition after partition is in the order of the keys.
         let of_poll = self.data.rows().flat_map(|(_, rows)| &rows.votes).filter(|((p, _), _)| *p == poll);
-        let behind = of_poll.filter(|((_, voter), _)| Some(*voter) > after);
-        Ok(behind.map(|(_, ballot)| *ballot).take(limit).collect())
+        let rest = of_poll.filter(|((_, voter), _)| Some(*voter) > after);
+        Ok(rest.map(|(_, ballot)| *ballot).take(limit).collect())
     }
 }
 
@@ -450,19 +491,24 @@ impl Snapshot for MemorySnapshot {
 impl Store for MemoryStore {
     async fn prepare(&self, layout: Layout) -> Result<(), StoreError> {
         let mut data = self.lock();
-        let stands = *data.layout.get_or_insert(layout);
-        for partition in stands.partitions.iter() {
+        let recorded = *data.layout.get_or_insert(layout);
+        for partition in recorded.partitions.iter() {
             data.partitions.entry(partition).or_default();
         }
-        super::same_layout(stands, layout)
+        super::same_layout(recorded, layout)
     }
 
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
         let mut data = self.lock();
-        if let Some(registered) = data.poll(poll.slug) {
-            return Ok(registered.clone());
+        let mut registered = RegisteredPoll::from(poll);
+        if let Some(found) = data.polls.iter().find(|known| known.slug == poll.slug) {
+            if !found.makes_way_for(poll) || !data.is_given_up(found) {
+                return Ok(found.clone());
+            }
+            registered.earlier = found.earlier.iter().cloned().chain(found.as_earlier()).collect();
+            data.polls.retain(|known| known.slug != poll.slug);
+            data.partitions.values_mut().for_each(|partition| partition.rows.version += 1);
         }
-        let registered = RegisteredPoll::from(poll);
         data.polls.push(registered.clone());
         Ok(registered)
     }
@@ -470,20 +516,17 @@ impl Store for MemoryStore {
     async fn catalog(&self) -> Result<Catalog, StoreError> {
         let taken_at = self.now();
         let data = self.lock();
-        let undecided = |poll: &PollSlug| {
+        let not_final = |poll: &PollSlug| {
             data.polls.iter().any(|p| p.slug == *poll && p.closed_at.is_some() && p.final_at.is_none())
         };
-        // One seen in the future was seen before the clock was set back: nobody knows when.
-        let is_alive = |at: Timestamp| {
-            taken_at.as_micros().abs_diff(at.as_micros()) <= WORKER_LIVES_FOR.as_micros() as u64
-        };
-        let alive = data.workers.values().filter(|(_, at)| is_alive(*at));
+        let alive = data.workers.values().filter(|(_, at)| was_within(*at, taken_at, WORKER_LIVES_FOR));
         Ok(Catalog {
             taken_at,
             revision: data.revision,
             queues: data.queues.clone(),
             polls: data.polls.clone(),
-            sealed: data.seals.keys().filter(|(_, poll)| undecided(poll)).copied().collect(),
+            given_up: data.given_up.iter().filter_map(|given_up| data.still_given_up(given_up)).collect(),
+            sealed: data.seals.keys().filter(|(_, poll)| not_final(poll)).copied().collect(),
             workers: alive.map(|(worker, _)| (worker.id, worker.clone())).collect(),
         })
     }
@@ -491,7 +534,9 @@ impl Store for MemoryStore {
     async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
         let now = self.now();
         Ok(self.lock().poll(poll).map(|poll| {
-            poll.closed_at.get_or_insert(now);
+            if poll.withdrawal.is_none() {
+                poll.closed_at.get_or_insert(now);
+            }
             poll.clone()
         }))
     }
@@ -503,7 +548,8 @@ impl Store for MemoryStore {
         }
         let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
         let mut closed = Vec::new();
-        for poll in self.lock().polls.iter_mut().filter(|poll| poll.closed_at.is_none()) {
+        let is_open = |poll: &&mut RegisteredPoll| poll.closed_at.is_none() && poll.withdrawal.is_none();
+        for poll in self.lock().polls.iter_mut().filter(is_open) {
             if poll.closes_at.is_some_and(|at| at.saturating_add(grace) <= ours) {
                 poll.closed_at = Some(ours);
                 closed.push(poll.slug);
@@ -528,6 +574,41 @@ impl Store for MemoryStore {
         poll.reschedules.push(Reschedule { at, from: poll.closes_at, to: closes_at, reason });
         poll.closes_at = closes_at;
         Ok(Some(poll.clone()))
+    }
+
+    async fn withdraw_poll(
+        &self,
+        poll: PollSlug,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        let at = self.now();
+        let mut data = self.lock();
+        let has_votes = data.has_votes(poll);
+        let Some(found) = data.poll(poll) else { return Ok(None) };
+        if found.withdrawal.is_none() {
+            if found.closed_at.is_some() || has_votes {
+                return Err(withdrawal::refused(found));
+            }
+            found.withdrawal = Some(Withdrawal { at, reason: reason.to_owned() });
+        }
+        Ok(Some(found.clone()))
+    }
+
+    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+        if let Some(found) = self.lock().poll(poll) {
+            found.withdrawal.take_if(|withdrawal| withdrawal.at == withdrawn_at);
+        }
+        Ok(())
+    }
+
+    async fn note_given_up(
+        &self,
+        queue: QueueId,
+        poll: PollSlug,
+        withdrawn_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.lock().given_up.insert((queue, poll, withdrawn_at));
+        Ok(())
     }
 
     async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
@@ -584,10 +665,12 @@ impl Store for MemoryStore {
         let limit = now.saturating_add(FUTURE.as_micros() as i64);
         let long_ago = now.saturating_add(-(UNKNOWN_AGE.as_micros() as i64));
         let mut data = self.lock();
+        // A worker in the future shows that the clock was set back, so the age of no report is known.
+        let was_set_back = data.workers.values().any(|(_, seen_at)| *seen_at > limit);
         data.workers.retain(|_, (_, seen_at)| *seen_at <= limit);
         data.workers.insert(worker.id, (worker.clone(), now));
-        for queue in data.queues.values_mut().filter(|queue| queue.seen_at > limit) {
-            queue.seen_at = long_ago;
+        for queue in data.queues.values_mut().filter(|queue| was_set_back || queue.seen_at > limit) {
+            queue.seen_at = queue.seen_at.min(long_ago);
         }
         Ok(())
     }
@@ -597,7 +680,7 @@ impl Store for MemoryStore {
         let Some(record) = data.queues.get_mut(&queue) else { return Ok(false) };
         if record.state != QueueState::Retired {
             record.state = QueueState::Retired;
-            record.reason = QueueRecord::written_off(&record.reason, reason);
+            record.reason = QueueRecord::retirement_reason(&record.reason, reason);
         }
         Ok(true)
     }
@@ -613,7 +696,7 @@ impl Store for MemoryStore {
                 Decision::Replay => row.state = QuarantineState::Replay,
                 Decision::Reject(reason) => {
                     row.state = QuarantineState::Rejected;
-                    row.frame.reason = format!("{}{}{reason}", row.frame.reason, QuarantinedFrame::REJECTED);
+                    row.rejection = Some(reason.clone());
                 }
             }
             decided += 1;
@@ -621,24 +704,25 @@ impl Store for MemoryStore {
         Ok(decided)
     }
 
-    async fn check(&self) -> Result<Vec<String>, StoreError> {
-        Ok(vec!["a store in memory is lost with its process".to_owned()])
+    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+        Ok(vec!["a store in memory is lost with its process: use SQLite or Postgres".to_owned()])
     }
 
-    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
+    async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
         let mut data = self.lock();
-        data.lanes += 1;
-        Ok(Box::new(MemoryLane { store: self.clone(), number: data.lanes }))
+        data.layout.ok_or_else(super::not_prepared)?;
+        data.sessions += 1;
+        Ok(Box::new(MemorySession { store: self.clone(), number: data.sessions }))
     }
 }
 
 #[derive(Debug)]
-struct MemoryLane {
+struct MemorySession {
     store: MemoryStore,
     number: u64,
 }
 
-impl Drop for MemoryLane {
+impl Drop for MemorySession {
     fn drop(&mut self) {
         let mut data = self.store.lock();
         for partition in data.partitions.values_mut().filter(|p| p.owner == Some(self.number)) {
@@ -648,7 +732,7 @@ impl Drop for MemoryLane {
 }
 
 #[async_trait]
-impl Lane for MemoryLane {
+impl Session for MemorySession {
     async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
         Ok(self.store.unowned())
     }
@@ -698,7 +782,7 @@ impl Lane for MemoryLane {
         let rows = data.partition(partition)?.rows.quarantine.values();
         let again = |row: &&QuarantineRow| match row.state {
             QuarantineState::Replay => true,
-            QuarantineState::Held => row.frame.awaits_poll && polls.contains(&row.frame.poll),
+            QuarantineState::Quarantined => row.frame.reason.awaits_poll() && polls.contains(&row.frame.poll),
             QuarantineState::Counted | QuarantineState::Rejected => false,
         };
         Ok(rows.filter(again).take(limit).map(|row| row.frame.clone()).collect())
@@ -711,6 +795,10 @@ impl Lane for MemoryLane {
         if data.polls.iter().any(|poll| poll.final_at.is_some() && counted.contains(&poll.slug)) {
             return Err(StoreError::StaleVersion(plan.partition));
         }
+        if data.partition(plan.partition)?.rows.version != plan.version {
+            return Err(StoreError::StaleVersion(plan.partition));
+        }
+        plan.polls.iter().try_for_each(|poll| check_names(&data.polls, poll))?;
         let rows = &mut data.partition(plan.partition)?.rows;
         rows.check(plan)?;
         rows.apply(plan, now);
@@ -722,13 +810,13 @@ impl Lane for MemoryLane {
         partition: Partition,
         version: u64,
         poll: PollSlug,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<Finding>, StoreError> {
         let now = self.store.now();
         let mut data = self.store.lock();
         if data.partition(partition)?.rows.version != version {
             return Err(StoreError::StaleVersion(partition));
         }
-        let obstacles = audit::obstacles_in(&data.books(now, false), poll, partition);
+        let obstacles = audit::obstacles_in(&data.accounts(now, false), poll, partition);
         if obstacles.is_empty() {
             let revision = data.revision;
             data.completions.insert((poll, partition), revision);

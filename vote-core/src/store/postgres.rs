@@ -1,9 +1,9 @@
 //! The store on Postgres 14 or newer.
 //!
-//! Tables are in a schema of their own, `vote` unless set otherwise, so that the database can be shared. They are made
-//! by [`PostgresStore::migrate`]; see `store/postgres/*.sql`.
+//! Its tables are in a schema of their own, so that the database can be shared. [`PostgresStore::migrate`] creates them
+//! from `store/postgres/*.sql`.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -12,37 +12,38 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 
-use super::{
-    Catalog, Decision, Lane, QuarantineKey, QuarantineState, QuarantinedFrame, QueueRecord, RegisteredPoll,
-    SealRecord, Store, StoreError, StoreReader, WorkerRecord, same_layout,
+use super::{Catalog, Session, Store, StoreError, StoreReader, WorkerRecord, same_layout};
+use crate::{
+    Poll, PollSlug, Position, QueueId, Timestamp,
+    count::{Decision, QuarantineKey, QuarantineState, QueueRecord, RegisteredPoll, SealRecord},
+    queue::Layout,
 };
-use crate::{Poll, PollSlug, Position, QueueId, Timestamp, queue::Layout};
 
-mod books;
+mod accounts;
 mod commit;
 mod copy;
 mod filter;
-mod lane;
 mod polls;
 mod quarantine;
 mod queues;
 mod reader;
+mod session;
 mod snapshot;
 mod types;
 mod workers;
 
 use types::{Moment, Uuid};
 
-/// How long one statement may take.
+/// Time limit of one statement, kept by the server.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long one call may take in all, for the case that the server does not keep to its own limit.
+/// Time limit of a whole call, in case the server does not keep its own.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a connection attempt may take.
+/// Time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// When the server drops a lane that gives no sign of life, and with it its locks. A lane pings every 2 s.
+/// Idle time after which the server ends a session, and frees its locks. A lane calls its session every 2 s or sooner.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A store on Postgres.
+/// A store on Postgres 14 or newer. Clones share a pool of up to four connections.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -60,20 +61,21 @@ impl fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
-    /// A store at `url`, `postgres://user:password@host:port/database`, in `schema`. Returns at once; whether the
-    /// server is there shows in the calls.
+    /// Returns a store at `url`, `postgres://user:password@host:port/database`, in `schema`. Does not connect yet: the
+    /// first call shows whether the server can be reached.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] when the address or the name can't be read.
+    /// [`StoreError::NotPrepared`] if the address can't be read, or if the name of the schema has other characters than
+    /// a-z, 0-9 and _, begins with a digit, or is longer than 63.
     pub fn connect(url: &str, schema: &str) -> Result<Self, StoreError> {
         let plain = schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !plain || schema.is_empty() || schema.len() > 63 || schema.as_bytes()[0].is_ascii_digit() {
             return Err(StoreError::NotPrepared(format!(
-                "{schema:?} can't be the name of the schema: use up to 63 of a-z, 0-9 and _, and a letter first"
+                "{schema:?} can't be the name of the schema: use up to 63 of a-z, 0-9 and _, and no digit first"
             )));
         }
         let options = PgConnectOptions::from_str(url)
-            .map_err(|e| StoreError::NotPrepared(format!("the address of the store: {e}")))?
+            .map_err(|e| StoreError::NotPrepared(format!("the address of the store can't be read: {e}")))?
             .application_name("vote")
             .options([("search_path", schema), ("TimeZone", "UTC")])
             .options([("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis()))]);
@@ -85,17 +87,19 @@ impl PostgresStore {
         Ok(Self { pool, options, schema: schema.to_owned() })
     }
 
-    /// Where the store is, for logs; no password in it.
+    /// Returns the address of the store for logs, without the password.
     #[must_use]
     pub fn address(&self) -> String {
         let database = self.options.get_database().unwrap_or_default();
         format!("postgres://{}:{}/{database}", self.options.get_host(), self.options.get_port())
     }
 
-    /// Makes the schema and its tables, or brings them up to date. Safe to run again, and by several at once.
+    /// Creates the schema and its tables, or brings them up to date. Safe to repeat, and to run several times at once.
     ///
     /// # Errors
-    /// When the server is not reachable or the user may not make tables.
+    /// - [`StoreError::NotPrepared`] if the tables can't be brought up to date, for example since a newer version made
+    ///   them.
+    /// - [`StoreError::Unavailable`] if the server can't be reached, or the user may not create tables.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let migration = |number, name: &'static str, sql: &'static str| {
             Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -106,6 +110,9 @@ impl PostgresStore {
             migration(3, "results", include_str!("postgres/0003_results.sql")),
             migration(4, "finality", include_str!("postgres/0004_finality.sql")),
             migration(5, "quarantine by vote", include_str!("postgres/0005_quarantine_by_vote.sql")),
+            migration(6, "withdrawal", include_str!("postgres/0006_withdrawal.sql")),
+            migration(7, "reason codes", include_str!("postgres/0007_reason_codes.sql")),
+            migration(8, "diverged", include_str!("postgres/0008_diverged.sql")),
         ]);
         // The default name would collide with the migrations of an application that shares the database.
         migrator.dangerous_set_table_name(format!("{}._vote_migrations", self.schema));
@@ -121,17 +128,19 @@ impl PostgresStore {
     async fn connection(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
         match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
             Ok(connection) => connection.map_err(|e| self.error(e)),
-            Err(_) => {
-                Err(StoreError::Unavailable(format!("{}: no connection in time", self.address()).into()))
-            }
+            Err(_) => Err(StoreError::Unavailable(
+                format!("{}: no connection within {CONNECT_TIMEOUT:?}", self.address()).into(),
+            )),
         }
     }
 
-    /// What a server does not answer that is gone without a word, is given up.
+    /// Fails with `Unavailable` after [`CALL_TIMEOUT`], in case the server vanished without closing the connection.
     async fn in_time<T>(&self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(result) => result.map_err(|e| self.error(e)),
-            Err(_) => Err(StoreError::Unavailable(format!("{}: no answer in time", self.address()).into())),
+            Err(_) => Err(StoreError::Unavailable(
+                format!("{}: no answer within {CALL_TIMEOUT:?}", self.address()).into(),
+            )),
         }
     }
 
@@ -139,8 +148,8 @@ impl PostgresStore {
         error_at(&self.address(), &self.schema, error)
     }
 
-    /// A statement's rows. Single statements only: a transaction on a pool can be left open by a cancelled caller
-    /// and go to the next one (transact-rs/sqlx#4385).
+    /// Returns the rows of a statement. Single statements only: a caller that is cancelled can leave a transaction on a
+    /// pool open, and the next user of the connection gets it (transact-rs/sqlx#4385).
     async fn rows(
         &self,
         query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
@@ -156,7 +165,7 @@ impl PostgresStore {
     }
 }
 
-/// Says what an error of sqlx means for the caller.
+/// Translates an error of sqlx into what it means for the caller.
 fn error_at(address: &str, schema: &str, error: sqlx::Error) -> StoreError {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref() {
@@ -173,9 +182,12 @@ fn error_at(address: &str, schema: &str, error: sqlx::Error) -> StoreError {
     }
 }
 
-/// A value in the database that the program did not write.
+/// Error of a value in the database that this program did not write.
 fn damaged(what: &str) -> StoreError {
-    StoreError::NotPrepared(format!("the store holds a {what} that this version can't read"))
+    StoreError::NotPrepared(format!(
+        "the store holds a value that this version can't read ({what}): run the version that wrote it, or restore a \
+         backup"
+    ))
 }
 
 fn position(bytes: &[u8]) -> Result<Position, StoreError> {
@@ -191,28 +203,38 @@ impl Store for PostgresStore {
                 .bind(layout.fingerprint.0.as_slice()),
         )
         .await?;
-        let stands = self.layout().await?.ok_or_else(|| damaged("layout"))?;
-        same_layout(stands, layout)?;
-        self.execute(
-            sqlx::query("INSERT INTO partitions SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING")
-                .bind(i32::from(layout.partitions.count())),
-        )
+        let recorded = self.layout().await?.ok_or_else(|| damaged("layout"))?;
+        same_layout(recorded, layout)?;
+        // A worker that was stopped within a commit holds the row of that partition. If it was the only one, no lane ends
+        // its session: so this does, and inserts only rows that are missing, since a conflict would wait for that row.
+        self.in_time(async {
+            let mut connection = self.pool.acquire().await?;
+            let lock = session::lock_number(&mut connection).await?;
+            session::end_stuck_sessions(&mut connection, lock).await
+        })
         .await?;
-        Ok(())
+        let insert = sqlx::query(
+            "INSERT INTO partitions SELECT n FROM generate_series(0, $1 - 1) n
+             WHERE NOT EXISTS (SELECT FROM partitions WHERE partition = n) ON CONFLICT DO NOTHING",
+        );
+        self.execute(insert.bind(i32::from(layout.partitions.count()))).await.map(drop)
     }
 
     async fn catalog(&self) -> Result<Catalog, StoreError> {
-        // Single statements, in the order that makes the whole safe to act on: see `Catalog`.
+        // Single statements, in the order that makes their results safe to act on together: see `Catalog`.
         let query = sqlx::query("SELECT clock_timestamp() AS now, (SELECT revision FROM meta) AS revision");
         let rows = self.rows(query).await?;
         let row = rows.first().ok_or_else(|| damaged("revision"))?;
         let revision: Option<i64> = row.get("revision");
         let queues = self.queues().await?;
+        let polls = self.polls().await?;
+        let any_withdrawn = polls.iter().any(|poll| poll.withdrawal.is_some());
         Ok(Catalog {
             taken_at: row.try_get::<Moment, _>("now").map_err(|_| damaged("time"))?.0,
             revision: revision.unwrap_or_default() as u64,
             queues: queues.into_iter().map(|record| (record.id, record)).collect(),
-            polls: self.polls().await?,
+            polls,
+            given_up: if any_withdrawn { self.given_up().await? } else { BTreeSet::new() },
             sealed: self.sealed().await?,
             workers: self.workers().await?,
         })
@@ -239,8 +261,29 @@ impl Store for PostgresStore {
         self.reschedule(poll, closes_at, reason).await
     }
 
+    async fn withdraw_poll(
+        &self,
+        poll: PollSlug,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        self.withdraw(poll, reason).await
+    }
+
+    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+        self.keep(poll, withdrawn_at).await
+    }
+
+    async fn note_given_up(
+        &self,
+        queue: QueueId,
+        poll: PollSlug,
+        withdrawn_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.record_given_up(queue, poll, withdrawn_at).await
+    }
+
     async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
-        // One statement, so that two that are recorded at once can't take each other's place.
+        // One statement, so that of two calls at once neither overwrites what the other recorded.
         let rows = self
             .rows(
                 sqlx::query(
@@ -286,11 +329,11 @@ impl Store for PostgresStore {
     }
 
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
-        // One row a statement: no two reports ever wait on each other.
+        // One row per statement, so that no two reports wait for each other's locks in turn.
         for queue in queues {
             let query = sqlx::query(queues::REPORT)
                 .bind(Uuid(queue.id.0))
-                .bind(queue.remains_of.map(|id| Uuid(id.0)))
+                .bind(queue.original_id.map(|id| Uuid(id.0)))
                 .bind(&queue.address)
                 .bind(Moment(queue.seen_at))
                 .bind(queues::counters(&queue.accepted))
@@ -308,7 +351,7 @@ impl Store for PostgresStore {
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
         // As in QueueRecord::written_off.
         let update = "UPDATE queues SET state = 'retired',
-                 reason = CASE reason WHEN '' THEN $2 ELSE reason || '; written off: ' || $2 END
+                 reason = CASE reason WHEN '' THEN $2 ELSE reason || '; retired: ' || $2 END
              WHERE queue = $1 AND state <> 'retired'";
         if self.execute(sqlx::query(update).bind(Uuid(queue.0)).bind(reason)).await? > 0 {
             return Ok(true);
@@ -318,15 +361,13 @@ impl Store for PostgresStore {
     }
 
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
-        let (state, reason) = match decision {
-            Decision::Replay => (QuarantineState::Replay, String::new()),
-            Decision::Reject(reason) => {
-                (QuarantineState::Rejected, format!("{}{reason}", QuarantinedFrame::REJECTED))
-            }
+        let (state, rejection) = match decision {
+            Decision::Replay => (QuarantineState::Replay, None),
+            Decision::Reject(reason) => (QuarantineState::Rejected, Some(reason)),
         };
         self.execute(
             sqlx::query(
-                "UPDATE quarantine q SET state = $4, reason = q.reason || $5
+                "UPDATE quarantine q SET state = $4, rejection = $5
                  FROM unnest($1::uuid[], $2::smallint[], $3::bytea[]) AS k (queue, partition, position)
                  WHERE q.queue = k.queue AND q.partition = k.partition AND q.position = k.position
                    AND q.state IN ('held', 'replay')",
@@ -335,12 +376,12 @@ impl Store for PostgresStore {
             .bind(frames.iter().map(|key| key.partition.0 as i16).collect::<Vec<_>>())
             .bind(frames.iter().map(|key| key.position.as_bytes().to_vec()).collect::<Vec<_>>())
             .bind(state.as_str())
-            .bind(reason),
+            .bind(rejection),
         )
         .await
     }
 
-    async fn check(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query(
             "SELECT name, setting FROM pg_settings
              WHERE (name IN ('fsync', 'synchronous_commit', 'full_page_writes') AND setting = 'off')
@@ -352,16 +393,16 @@ impl Store for PostgresStore {
             .iter()
             .map(|row| match row.get::<&str, _>("name") {
                 "server_version_num" => {
-                    format!("Postgres {} is too old, use 14 or newer", row.get::<&str, _>("setting"))
+                    format!("Postgres {} is too old: use 14 or newer", row.get::<&str, _>("setting"))
                 }
                 name => format!(
-                    "Postgres has {name} off, set it to on, or committed votes are lost when power fails"
+                    "Postgres has {name} off: set it to on, or committed votes are lost when power fails"
                 ),
             })
             .collect())
     }
 
-    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
-        Ok(Box::new(lane::PostgresLane::open(self).await?))
+    async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
+        Ok(Box::new(session::PostgresSession::open(self).await?))
     }
 }

@@ -1,30 +1,29 @@
-//! A store in a SQLite file: durable, with nothing to install, for one worker process.
+//! A store in a SQLite file: durable, without anything to install, for one worker process.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{
-    Ballot, Catalog, Decision, Lane, MAX_CLOCK_DIFFERENCE, QuarantineKey, QuarantineRow, QueueRecord,
-    RegisteredPoll, SealRecord, Snapshot, Store, StoreError, StoreReader, WorkerRecord,
-};
+use super::{Catalog, MAX_CLOCK_DIFFERENCE, Session, Snapshot, Store, StoreError, StoreReader, WorkerRecord};
 use crate::{
     Clock, OptionSlug, Partition, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId,
     SystemClock, Timestamp, VoterKey,
+    count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
     sqlite::{Connections, Failure, OpenError, Schema, Transaction},
 };
 
-mod books;
+mod accounts;
 mod commit;
-mod lane;
 mod polls;
 mod quarantine;
 mod queues;
+mod session;
+mod withdrawal;
 mod workers;
 
-use books::SqliteSnapshot;
-use lane::{Lanes, SqliteLane};
+use accounts::SqliteSnapshot;
+use session::{Sessions, SqliteSession};
 
 const SCHEMA: Schema = Schema {
     of: "store",
@@ -34,14 +33,17 @@ const SCHEMA: Schema = Schema {
         (3, "results", include_str!("sqlite/3_results.sql")),
         (4, "finality", include_str!("sqlite/4_finality.sql")),
         (5, "quarantine by vote", include_str!("sqlite/5_quarantine_by_vote.sql")),
+        (6, "withdrawal", include_str!("sqlite/6_withdrawal.sql")),
+        (7, "reason codes", include_str!("sqlite/7_reason_codes.sql")),
+        (8, "diverged", include_str!("sqlite/8_diverged.sql")),
     ],
 };
 
 /// A store in a SQLite file. Clones are the same store.
 ///
-/// Any number of processes of one machine may read the file, but only one has lanes: the first
-/// [`open_lane`](Store::open_lane) takes a lock on the file beside it, `FILE.lock`, which is held until the last clone
-/// and the last lane are dropped. The file must be on a local disk and must not be the one of a queue.
+/// Any number of processes of one machine may read the file, but only one may have sessions: the first
+/// [`open_session`](Store::open_session) takes a lock on a file beside it, `FILE.lock`, which is held until the last
+/// clone and the last session are dropped. The file must be on a local disk, and must not be that of a queue.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -50,39 +52,43 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Inner {
     path: Arc<Path>,
-    /// None if opened for reading only.
+    /// The write connection; `None` if the store was opened for reading only.
     writer: Option<Connections>,
     readers: Connections,
-    lanes: Lanes,
+    sessions: Sessions,
 }
 
 impl SqliteStore {
-    /// Opens the store in a file, and makes the file, its tables and its folder where they are missing.
+    /// Opens the store in a file, and creates the file, its tables and its folder where they are missing.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] if the file is something else or of a newer version, and
-    /// [`StoreError::Unavailable`] if it can't be opened; the text names the file and says what to do.
+    /// - [`StoreError::NotPrepared`] if the file is not a store, or one of a newer version.
+    /// - [`StoreError::Unavailable`] if the file can't be opened.
+    ///
+    /// The text names the file and says what to do.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let file = SCHEMA.open(path).await?;
-        let lanes = Lanes::of(&file.path);
+        let sessions = Sessions::of(&file.path);
         Ok(Self {
             inner: Arc::new(Inner {
                 path: file.path,
                 writer: Some(file.writer),
                 readers: file.readers,
-                lanes,
+                sessions,
             }),
         })
     }
 
-    /// Opens a store that another process writes, for its results. All but the methods of [`StoreReader`] fail.
+    /// Opens a store that another process writes, for reading its results. Of the methods of [`Store`], only those of
+    /// [`StoreReader`] and [`catalog`](Store::catalog) work; the others fail with [`StoreError::NotPrepared`].
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] if the file or its tables are not there yet, and as [`open`](Self::open).
+    /// [`StoreError::NotPrepared`] also if the file or its tables do not exist yet; otherwise those of
+    /// [`open`](Self::open).
     pub async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         let (path, readers) = SCHEMA.open_read_only(path).await?;
-        let lanes = Lanes::of(&path);
-        Ok(Self { inner: Arc::new(Inner { path, writer: None, readers, lanes }) })
+        let sessions = Sessions::of(&path);
+        Ok(Self { inner: Arc::new(Inner { path, writer: None, readers, sessions }) })
     }
 
     async fn read(&self) -> Result<Transaction<'_>, StoreError> {
@@ -105,7 +111,10 @@ impl Inner {
 
     fn writer(&self) -> Result<&Connections, StoreError> {
         self.writer.as_ref().ok_or_else(|| {
-            StoreError::NotPrepared(format!("{} was opened for reading only", self.path.display()))
+            StoreError::NotPrepared(format!(
+                "the store {} was opened for reading only: open it for writing",
+                self.path.display()
+            ))
         })
     }
 }
@@ -122,7 +131,7 @@ impl From<OpenError> for StoreError {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         if failure.is_damage() {
-            Self::NotPrepared(format!("{failure}: the file is damaged, put back a copy"))
+            Self::NotPrepared(format!("{failure}: the file is damaged, restore it from a backup"))
         } else {
             Self::Unavailable(Box::new(failure))
         }
@@ -130,7 +139,7 @@ impl From<Failure> for StoreError {
 }
 
 fn queue_id(tx: &Transaction<'_>, bytes: Vec<u8>) -> Result<QueueId, Failure> {
-    bytes.try_into().map(QueueId).map_err(|_| tx.damaged("the id of a queue"))
+    bytes.try_into().map(QueueId).map_err(|_| tx.damaged("the identity of a queue"))
 }
 
 fn position(tx: &Transaction<'_>, bytes: &[u8]) -> Result<Position, Failure> {
@@ -176,7 +185,7 @@ impl StoreReader for SqliteStore {
         let rows: Vec<(String, i64)> = tx.all(query.bind(poll.as_str())).await?;
         let tally = rows
             .into_iter()
-            // Below zero it is wrong; the audit says so, and a result can't show it.
+            // Only damage can make a sum negative. The audit reports that; a result can't show it.
             .map(|(option, n)| {
                 Ok((option.parse().map_err(|e| tx.damaged(e))?, u64::try_from(n).unwrap_or(0)))
             })
@@ -228,7 +237,7 @@ impl StoreReader for SqliteStore {
 
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         let mut tx = self.read().await?;
-        // CROSS JOIN: partition by partition, since the key begins with it.
+        // CROSS JOIN makes SQLite look up partition after partition, since the key begins with the partition.
         let query = sqlx::query_as(
             "SELECT p.partition, q.position FROM partitions AS p
              CROSS JOIN positions AS q ON q.partition = p.partition AND q.queue = ?1",
@@ -244,7 +253,7 @@ impl StoreReader for SqliteStore {
 
     async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
         let mut tx = self.read().await?;
-        let positions = books::positions(&mut tx, None).await?;
+        let positions = accounts::positions(&mut tx, None).await?;
         tx.commit().await?;
         Ok(positions)
     }
@@ -276,8 +285,8 @@ impl StoreReader for SqliteStore {
 impl Store for SqliteStore {
     async fn prepare(&self, asked: Layout) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let stands = match layout(&mut tx).await? {
-            Some(stands) => stands,
+        let recorded = match layout(&mut tx).await? {
+            Some(recorded) => recorded,
             None => {
                 let insert =
                     sqlx::query("INSERT INTO meta (one, partitions, fingerprint) VALUES (1, ?1, ?2)")
@@ -293,7 +302,7 @@ impl Store for SqliteStore {
             }
         };
         tx.commit().await?;
-        super::same_layout(stands, asked)
+        super::same_layout(recorded, asked)
     }
 
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
@@ -309,10 +318,11 @@ impl Store for SqliteStore {
         let queues = queues::all(&mut tx).await?;
         let catalog = Catalog {
             taken_at,
-            revision: books::revision(&mut tx).await?,
+            revision: accounts::revision(&mut tx).await?,
             queues: queues.into_iter().map(|record| (record.id, record)).collect(),
             polls: polls::all(&mut tx).await?,
-            sealed: books::sealed(&mut tx).await?,
+            given_up: withdrawal::given_up(&mut tx).await?,
+            sealed: accounts::sealed(&mut tx).await?,
             workers: workers::alive(&mut tx, taken_at).await?,
         };
         tx.commit().await?;
@@ -350,9 +360,37 @@ impl Store for SqliteStore {
         Ok(moved)
     }
 
+    async fn withdraw_poll(
+        &self,
+        poll: PollSlug,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        let mut tx = self.write().await?;
+        let withdrawn = withdrawal::withdraw(&mut tx, poll, reason, SystemClock.now()).await?;
+        tx.commit().await?;
+        Ok(withdrawn)
+    }
+
+    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        withdrawal::keep(&mut tx, poll, withdrawn_at).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn note_given_up(
+        &self,
+        queue: QueueId,
+        poll: PollSlug,
+        withdrawn_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        withdrawal::note(&mut tx, queue, poll, withdrawn_at).await?;
+        Ok(tx.commit().await?)
+    }
+
     async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
         let mut tx = self.write().await?;
-        let recorded = books::note_seal(&mut tx, seal).await?;
+        let recorded = accounts::note_seal(&mut tx, seal).await?;
         tx.commit().await?;
         Ok(recorded)
     }
@@ -390,12 +428,13 @@ impl Store for SqliteStore {
         Ok(decided)
     }
 
-    async fn check(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
         Ok(self.inner.writer()?.check().await?)
     }
 
-    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
+    async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
         self.inner.writer()?;
-        Ok(Box::new(SqliteLane::open(&self.inner)?))
+        self.layout().await?.ok_or_else(super::not_prepared)?;
+        Ok(Box::new(SqliteSession::open(&self.inner)?))
     }
 }

@@ -1,6 +1,6 @@
-/* Shifts the wall clock of a program: preloaded, it adds the seconds in the file CLOCK_OFFSET_FILE to what the system
- * says. The file is mapped, so that the clock steps at once when the file is written. The monotonic clock is left
- * alone, as it is when an operator or a time server steps a real clock.
+/* Shifts the wall clock of a program that preloads this library, by the number of seconds in the file that
+ * CLOCK_OFFSET_FILE names. The file is mapped, so that the clock steps as soon as the file is written. The monotonic
+ * clock is not changed, as when an operator or a time server steps a real clock.
  *
  *     cc -shared -fPIC -O2 -o clock.so clock.c
  *     CLOCK_OFFSET_FILE=/tmp/offset LD_PRELOAD=./clock.so date
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Before main, so that no thread can ask while the file is being mapped. */
+/* Set before main, so that no thread can read the clock while the file is being mapped. */
 static volatile const int64_t *offset;
 
 __attribute__((constructor)) static void map_offset(void) {

@@ -1,64 +1,71 @@
-//! A wall clock that is wrong, for one program.
+//! A wall clock that is wrong, for selected programs.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
+use crate::dir;
+
 const SOURCE: &str = include_str!("clock.c");
 
 const REMEDY: &str = "apt-get install gcc libc6-dev on Debian and Ubuntu; elsewhere install a C compiler, so that cc \
                       is on PATH";
 
-/// A wall clock that differs from the system's by some seconds, for the programs that get its
-/// [environment](Self::environment). Their monotonic clock is the system's. Linux only, and only for programs
-/// that are linked to the C library dynamically.
+/// A wall clock that differs from the system's by some seconds, for programs started with its
+/// [environment](Self::environment). Their monotonic clock is the system's. Works on Linux only, and only for
+/// programs that are dynamically linked to the C library.
 #[derive(Debug)]
 pub struct SkewedClock {
-    library: &'static str,
+    library: String,
     file: File,
     path: String,
-    // Dropped last: the file is in it. Programs that still run keep their mapping of it.
+    // Dropped last, since it contains the file. Programs that are still running keep their mapping of the file.
     _folder: TempDir,
 }
 
 impl SkewedClock {
-    /// A clock that is ahead by so many seconds, or behind where they are negative.
+    /// Creates a clock that is ahead of the system's by `seconds`, or behind if `seconds` is negative.
     pub fn new(seconds: i64) -> Self {
+        // World-readable, since a Postgres may run as another user than the test and reads both files.
         let made = || {
-            let folder = tempfile::tempdir()?;
-            let path = folder.path().join("offset");
+            let folder = tempfile::Builder::new().prefix("vote-clock-").tempdir_in(dir::open_parent())?;
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+            let (path, own) = (folder.path().join("offset"), folder.path().join("clock.so"));
             let file = File::create(&path)?;
-            Ok::<_, std::io::Error>((folder, path, file))
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+            fs::copy(library(), &own)?;
+            Ok::<_, std::io::Error>((folder, path, own, file))
         };
-        let (folder, path, file) = match made() {
+        let (folder, path, own, file) = match made() {
             Ok(made) => made,
-            Err(error) => panic!("can't make the file of a clock: {error}"),
+            Err(error) => panic!("can't create the files of a clock: {error}"),
         };
-        let clock = Self { library: library(), file, path: text(&path), _folder: folder };
+        let clock = Self { library: text(&own), file, path: text(&path), _folder: folder };
         clock.step(seconds);
         clock
     }
 
-    /// Steps the clock while programs run: from now on it is ahead by so many seconds.
+    /// Steps the clock of running programs: from now on it is ahead of the system's by `seconds`.
     pub fn step(&self, seconds: i64) {
-        // In one write of one word, of which no reader sees a part.
+        // A single write of one word, so that no reader sees a partial value.
         if let Err(error) = self.file.write_all_at(&seconds.to_ne_bytes(), 0) {
             panic!("can't write {}: {error}", self.path);
         }
     }
 
-    /// The variables that give a program this clock.
+    /// Returns the environment variables that give a program this clock.
     pub fn environment(&self) -> [(&str, &str); 2] {
-        [("LD_PRELOAD", self.library), ("CLOCK_OFFSET_FILE", &self.path)]
+        [("LD_PRELOAD", &self.library), ("CLOCK_OFFSET_FILE", &self.path)]
     }
 }
 
-/// The library, compiled once: it stays beside the test's executable, as all that is built does.
+/// Returns the path of the library, compiled on first use. It stays beside the test's executable, like other build
+/// output.
 fn library() -> &'static str {
     static LIBRARY: OnceLock<String> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -66,7 +73,7 @@ fn library() -> &'static str {
         SOURCE.hash(&mut hasher);
         let test = match std::env::current_exe() {
             Ok(test) => test,
-            Err(error) => panic!("can't tell where this test is: {error}"),
+            Err(error) => panic!("can't determine the path of this test: {error}"),
         };
         let library = test.with_file_name(format!("testkit-clock-{:016x}.so", hasher.finish()));
         if !library.is_file() {
@@ -77,9 +84,10 @@ fn library() -> &'static str {
 }
 
 fn compile(library: &Path) {
-    // Other test processes compile it at the same time: each for itself, and the last rename holds.
-    let own = library.with_extension(std::process::id().to_string());
-    let source = own.with_extension("c");
+    // Other test processes may compile it at the same time: each writes its own file, and the last rename wins.
+    let process = std::process::id();
+    let (own, source) =
+        (library.with_extension(format!("{process}.so")), library.with_extension(format!("{process}.c")));
     if let Err(error) = fs::write(&source, SOURCE) {
         panic!("can't write {}: {error}", source.display());
     }
@@ -92,7 +100,7 @@ fn compile(library: &Path) {
     }
     let moved = fs::rename(&own, library).and_then(|()| fs::remove_file(&source));
     if let Err(error) = moved {
-        panic!("can't make {}: {error}", library.display());
+        panic!("can't create {}: {error}", library.display());
     }
 }
 

@@ -1,26 +1,26 @@
-//! An HTTP client for black-box tests: one request a connection, blocking, no dependency, and nothing in
+//! An HTTP client for black-box tests: blocking, one request per connection, no dependencies, and no code in
 //! common with the servers that it tests.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// How long any one read or write may take.
+/// Time limit of each single read or write.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An answer.
+/// An HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Names in lower case, and values, in the order they came.
+    /// Lower-case names and values of the headers, in the order received.
     pub headers: Vec<(String, String)>,
-    /// The body, without its transfer encoding.
+    /// The body, with its transfer encoding decoded.
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// The first value of a header; the case of `name` doesn't matter.
+    /// Returns the first value of a header. The case of `name` does not matter.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -28,13 +28,13 @@ impl Response {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The body as text, with a replacement character for what is not UTF-8.
+    /// Returns the body as text, with a replacement character for anything that is not UTF-8.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-/// GETs `path` from `address` (host:port), for a test that expects an answer: to have none is a panic.
+/// Sends a GET request for `path` to `address` (host:port) and returns the response. Panics if there is none.
 pub fn http_get(address: impl ToSocketAddrs, path: &str) -> Response {
     match http(address, "GET", path, &[], b"") {
         Ok(response) => response,
@@ -42,13 +42,12 @@ pub fn http_get(address: impl ToSocketAddrs, path: &str) -> Response {
     }
 }
 
-/// Sends one request to `address` (host:port) on a connection of its own and reads the whole answer. Host,
-/// `Connection: close` and, unless it is a GET without a body, Content-Length are added where `headers` has
-/// none of that name.
+/// Sends one request to `address` (host:port) on a connection of its own and reads the complete response. Adds the
+/// headers Host, `Connection: close` and, except for a GET without a body, Content-Length unless `headers` has them.
 ///
 /// # Errors
-/// No connection; 20 s without a byte; a connection cut before the answer was complete; an answer that is not
-/// HTTP. The request may or may not have been acted on.
+/// Fails if there is no connection, if no byte arrives for 20 s, if the connection is closed before the response is
+/// complete, or if the response is not HTTP. The server may or may not have acted on the request.
 pub fn http(
     address: impl ToSocketAddrs,
     method: &str,
@@ -74,7 +73,7 @@ pub fn http(
     request.push_str("\r\n");
     let mut bytes = request.into_bytes();
     bytes.extend_from_slice(body);
-    // A server may refuse a body unread and close: its answer tells more than the failed write.
+    // A server may refuse a body unread and close: its response tells more than the failed write.
     let sent = stream.write_all(&bytes);
     read_response(&mut BufReader::new(stream), method).map_err(|error| sent.err().unwrap_or(error))
 }
@@ -84,10 +83,10 @@ fn read_response(stream: &mut impl BufRead, method: &str) -> io::Result<Response
         let line = read_line(stream)?;
         let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse::<u16>().ok());
         match status {
-            // An interim answer: the real one follows.
+            // An interim response: the final one follows.
             Some(100..200) => while !read_line(stream)?.is_empty() {},
             Some(status) => break status,
-            None => return Err(invalid(format!("not a status line: {line:?}"))),
+            None => return Err(invalid(format!("invalid status line: {line:?}"))),
         }
     };
     let mut headers = Vec::new();
@@ -97,7 +96,7 @@ fn read_response(stream: &mut impl BufRead, method: &str) -> io::Result<Response
             break;
         }
         let Some((name, value)) = line.split_once(':') else {
-            return Err(invalid(format!("not a header: {line:?}")));
+            return Err(invalid(format!("invalid header: {line:?}")));
         };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
@@ -109,7 +108,8 @@ fn read_response(stream: &mut impl BufRead, method: &str) -> io::Result<Response
     if response.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
         response.body = read_chunks(stream)?;
     } else if let Some(length) = response.header("content-length") {
-        let length = length.parse::<usize>().map_err(|_| invalid(format!("Content-Length is {length:?}")))?;
+        let length =
+            length.parse::<usize>().map_err(|_| invalid(format!("invalid Content-Length: {length:?}")))?;
         response.body = vec![0; length];
         stream.read_exact(&mut response.body)?;
     } else {
@@ -124,9 +124,9 @@ fn read_chunks(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
         let line = read_line(stream)?;
         let digits = line.split(';').next().unwrap_or_default().trim();
         let size =
-            u64::from_str_radix(digits, 16).map_err(|_| invalid(format!("not a chunk's size: {line:?}")))?;
+            u64::from_str_radix(digits, 16).map_err(|_| invalid(format!("invalid chunk size: {line:?}")))?;
         if size == 0 {
-            // Trailers are of no use to a test.
+            // Tests don't need trailers.
             while !read_line(stream)?.is_empty() {}
             return Ok(body);
         }
@@ -137,7 +137,7 @@ fn read_chunks(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A line without its end.
+/// Reads a line and returns it without its end.
 fn read_line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_has_the_length_its_header_says() {
+    fn a_body_has_the_length_given_in_its_header() {
         let response =
             read(b"HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\nX-A: b\r\n\r\ncats and more").unwrap();
 
@@ -169,12 +169,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_a_length_goes_to_the_end() {
+    fn a_body_without_a_length_ends_with_the_connection() {
         assert_eq!(read(b"HTTP/1.0 200 OK\r\n\r\ncats\r\n").unwrap().text(), "cats\r\n");
     }
 
     #[test]
-    fn chunks_are_put_together() {
+    fn chunks_are_joined() {
         let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
             4;x=y\r\ncats\r\nA\r\n and\r\ndogs\r\n0\r\nX: y\r\n\r\n";
 
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interim_answer_is_passed_over() {
+    fn an_interim_response_is_skipped() {
         assert_eq!(
             read(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n").unwrap().status,
             204
@@ -190,15 +190,16 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_cut_is_an_error() {
-        for cut in [
+    fn a_truncated_response_is_an_error() {
+        for truncated in [
             "HTTP/1.1 200",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ncats",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ncats",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ncats\r\n",
         ] {
-            assert_eq!(read(cut.as_bytes()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{cut:?}");
+            let error = read(truncated.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{truncated:?}");
         }
     }
 }

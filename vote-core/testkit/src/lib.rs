@@ -1,5 +1,5 @@
-//! Throw-away servers for tests: a Redis, a Postgres, or one of our own binaries, each a real process in a
-//! directory of its own that is gone when its handle is dropped, and also when the test process is killed.
+//! Disposable servers for tests: a Redis, a Postgres, or one of our own binaries. Each is a real process in a
+//! directory of its own; both disappear when the handle is dropped, and also when the test process is killed.
 //!
 //! ```no_run
 //! use vote_testkit::{Postgres, Redis, Service, free_port, http_get};
@@ -19,12 +19,12 @@
 //! redis.restart();
 //! ```
 //!
-//! Everything blocks, so that it reads the same in plain and in async tests; no call takes more than
-//! a moment, but for the start of a server. Whatever goes wrong is a panic that names the remedy or shows
-//! the end of the server's log: a test whose server is missing must fail, never pass in silence.
+//! All calls block, so that they read the same in sync and async tests; no call takes long, except to start a
+//! server. Every failure is a panic that names the remedy or shows the end of the server's log: a test whose server
+//! is missing must fail, never pass silently.
 //!
-//! Unix only: the watchdog is a shell script and the servers are stopped by signals.
-#![allow(clippy::missing_panics_doc, reason = "a panic is how every item here reports failure to its test")]
+//! Unix only: the watchdog is a shell script, and signals stop the servers.
+#![allow(clippy::missing_panics_doc, reason = "every item here reports failure to its test by a panic")]
 
 mod clock;
 mod dir;

@@ -6,15 +6,16 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const FIRST: u32 = 10_240;
-/// Below the ports that Linux (32768 and up), macOS and the BSDs (49152 and up) give to outgoing connections.
+/// Number of candidates, which end below the ports that Linux (32768 and up), macOS and the BSDs (49152 and up) give to
+/// outgoing connections.
 const COUNT: u32 = 32_768 - FIRST;
 
-/// A loopback TCP port that nothing listens on, and that this process has not been given before.
+/// Returns a loopback TCP port that nothing listens on, and that was not returned before in this process.
 ///
-/// It isn't one that the system chose (port 0), since those are also the source ports of outgoing
-/// connections: while a server is down, a client that tries to reconnect could be given the server's own
-/// port, be connected to itself, and keep the server from coming back. Another process may still take the
-/// port first, so whoever can, tries again with another.
+/// The port is not chosen by the system (port 0), since such ports are also the source ports of outgoing connections:
+/// while a server is down, a client that tries to reconnect could get the server's own port as its source, connect
+/// to itself, and keep the server from restarting. Another process may still take the port first, so a caller should
+/// try again with another port if it can.
 pub fn free_port() -> u16 {
     // A random start keeps test processes that run at the same time apart.
     static NEXT: LazyLock<AtomicU32> =
@@ -35,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_port_is_given_twice() {
+    fn no_port_is_returned_twice() {
         let mut ports: Vec<u16> = (0..100).map(|_| free_port()).collect();
         ports.sort_unstable();
         ports.dedup();
@@ -44,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_not_given() {
+    fn a_port_in_use_is_not_returned() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
 
         assert_ne!(free_port(), taken.local_addr().unwrap().port());

@@ -1,4 +1,4 @@
-//! A process that never outlives the test.
+//! Processes that never outlive the test.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,12 +13,12 @@ use crate::{program, wait};
 
 const WATCHDOG: &str = include_str!("watchdog.sh");
 
-/// How long a program may take to end by a gentle signal. Long, since one that is killed may leave children
-/// behind, as initdb does on a busy machine.
+/// Time that a program has to end after a signal other than SIGKILL. It is long because a killed program may leave
+/// children behind, as initdb does on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running program, its directory and its log. Dropping it ends the program and removes the directory; if
-/// the test process is killed or leaks this, the watchdog, a shell beside it, does both.
+/// A running program, its directory and its log. Dropping the handle ends the program and removes the directory. If the
+/// test process is killed or leaks the handle, the watchdog, a separate shell, does both.
 #[derive(Debug)]
 pub struct Child {
     dir: PathBuf,
@@ -28,13 +28,14 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `command` in `dir`, which it takes over: it is removed at the end. The command's program,
-    /// arguments, environment and working directory (`dir` unless set) count; its inherited environment and
-    /// its streams do not: the process gets PATH, HOME and the variables set on the command, an empty
-    /// standard input, and the log for both outputs.
+    /// Starts `command` in `dir`, which the handle then owns and removes on drop.
     ///
-    /// `signal` is what ends it when the handle goes: "KILL", or a gentler one for a program that would leave
-    /// something behind, with SIGKILL 30 s later.
+    /// Uses the command's program, arguments, variables and working directory (`dir` unless set). The process gets
+    /// PATH, HOME and the variables set on the command, and nothing else of the inherited environment. Its standard
+    /// input is empty; its standard output and error go to the log.
+    ///
+    /// `signal` ends the program when the handle is dropped: "KILL", or another signal for a program that would leave
+    /// something behind if killed, followed by SIGKILL after 30 s.
     pub fn start(command: &Command, dir: PathBuf, signal: &'static str) -> Self {
         Self::start_patiently(command, dir, signal, PATIENCE)
     }
@@ -44,34 +45,34 @@ impl Child {
         Self { dir, signal, patience, run }
     }
 
-    /// Ends the program, if it still runs, and starts another in the same directory, under the same signal.
+    /// Ends the program, if it is still running, and starts another in the same directory, with the same signal.
     pub fn replace(&mut self, command: &Command) {
         self.stop(self.signal);
-        // The old watchdog guards the directory until the new one does.
+        // The old watchdog is responsible for the directory until the new one is.
         let next = Run::start(command, &self.dir, self.signal, self.patience);
-        let mut last = std::mem::replace(&mut self.run, next);
-        last.close("keep\n");
+        let mut previous = std::mem::replace(&mut self.run, next);
+        previous.close("keep\n");
     }
 
-    /// The process id of the program itself, not of its watchdog.
+    /// Returns the process id of the program itself, not of its watchdog.
     pub fn pid(&self) -> u32 {
         self.run.pid
     }
 
-    /// The directory of the process: its working directory, with the log and whatever it writes.
+    /// Returns the directory of the program: its default working directory, which also contains the log.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Sends a signal by its name without SIG: "STOP", "CONT", "TERM", "KILL", "INT". False if the program
-    /// had already ended.
+    /// Sends a signal, named without SIG: "STOP", "CONT", "TERM", "KILL", "INT". Returns false if the program has
+    /// already ended.
     pub fn signal(&self, signal: &str) -> bool {
-        // After its end the id may be given to another process.
+        // Once the program has ended, its process id may belong to another process.
         self.exit().is_none() && kill(signal, self.pid())
     }
 
-    /// Sends a signal that should end the program, and waits until it has ended: if need be, after 30 s and
-    /// a SIGKILL. A frozen program is continued. Does nothing if it has already ended.
+    /// Sends a signal that should end the program, and waits until it has ended. Resumes a frozen program, and sends
+    /// SIGKILL after 30 s. Sends nothing if the program has already ended.
     pub fn stop(&self, signal: &str) -> Exit {
         self.signal(signal);
         self.signal("CONT");
@@ -81,31 +82,31 @@ impl Child {
         self.signal("KILL");
         match self.wait_exit(PATIENCE) {
             Some(exit) => exit,
-            None => panic!("process {} does not end, even by SIGKILL\n{}", self.pid(), self.tail()),
+            None => panic!("process {} does not end, even after SIGKILL\n{}", self.pid(), self.tail()),
         }
     }
 
-    /// How the program ended, or `None` while it runs.
+    /// Returns how the program ended, or `None` while it is running.
     pub fn exit(&self) -> Option<Exit> {
         self.run.read("exit").map(Exit)
     }
 
-    /// Waits for the program's end, or returns `None` after the timeout.
+    /// Waits until the program has ended; returns `None` if it has not after `timeout`.
     pub fn wait_exit(&self, timeout: Duration) -> Option<Exit> {
         wait::poll(timeout, || self.exit())
     }
 
-    /// All that the program has written to its standard output and error, also before a restart.
+    /// Returns everything that the program, and those it [replaced](Self::replace), wrote to standard output and error.
     pub fn log(&self) -> String {
         read_log(&self.dir)
     }
 
-    /// The last 40 lines of the log, headed by the path of its file: for panic messages.
+    /// Returns the last 40 lines of the log, preceded by the path of its file, for panic messages.
     pub fn tail(&self) -> String {
         tail(&self.dir)
     }
 
-    /// Waits until `ready` says so. False if the program ended first; a panic if it does neither.
+    /// Waits until `ready` returns true. Returns false if the program ends first; panics if neither happens in time.
     pub(crate) fn wait_ready(&self, timeout: Duration, mut ready: impl FnMut() -> bool) -> bool {
         let answer = wait::poll(timeout, || match self.exit() {
             Some(_) => Some(false),
@@ -129,18 +130,18 @@ impl Drop for Child {
 pub struct Exit(i32);
 
 impl Exit {
-    /// Whether the program ended by itself with exit code 0.
+    /// True if the program exited with code 0.
     pub fn success(self) -> bool {
         self.0 == 0
     }
 
-    /// The exit code, unless a signal ended it. A code above 128 counts as a signal, since a shell, here the
-    /// watchdog, reports both alike.
+    /// Returns the exit code; `None` if a signal ended the program. A code above 128 counts as a signal, since a shell,
+    /// here the watchdog, reports both in the same way.
     pub fn code(self) -> Option<i32> {
         (self.0 <= 128).then_some(self.0)
     }
 
-    /// The number of the signal that ended it, for instance 9.
+    /// Returns the number of the signal that ended the program, such as 9; `None` if it exited by itself.
     pub fn signal(self) -> Option<i32> {
         (self.0 > 128).then_some(self.0 - 128)
     }
@@ -159,7 +160,7 @@ impl fmt::Debug for Exit {
 #[derive(Debug)]
 struct Run {
     watchdog: std::process::Child,
-    /// The path, without its ending, of the files by which the watchdog reports.
+    /// Path, without the extension, of the files that the watchdog writes.
     state: PathBuf,
     pid: u32,
 }
@@ -181,7 +182,7 @@ impl Run {
         shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         shell.current_dir(command.get_current_dir().unwrap_or(dir));
         shell.stdin(Stdio::piped()).stdout(log()).stderr(log());
-        // A Ctrl-C in the terminal ends the test; the servers end in order, by the closing of the pipe.
+        // A Ctrl-C in the terminal then ends the test only, and the servers shut down cleanly when the pipe closes.
         shell.process_group(0);
         let watchdog = match shell.spawn() {
             Ok(watchdog) => watchdog,
@@ -193,29 +194,30 @@ impl Run {
             Some(pid) => run.pid = pid,
             None => {
                 run.close("keep\n");
-                panic!("{} does not start\n{}", command.get_program().display(), tail(dir));
+                panic!("{} did not start within 10 s\n{}", command.get_program().display(), tail(dir));
             }
         }
         run
     }
 
-    /// The number in one of the watchdog's files, once it is written with its whole line.
+    /// Returns the number in one of the watchdog's files; `None` until its line is completely written.
     fn read<T: std::str::FromStr>(&self, ending: &str) -> Option<T> {
         fs::read_to_string(self.state.with_extension(ending)).ok()?.strip_suffix('\n')?.parse().ok()
     }
 
-    /// Has the watchdog end the program, and waits for it; unless it is told to keep it, the directory is
-    /// then gone.
+    /// Makes the watchdog end the program, and waits for both. The watchdog also removes the directory, unless `order`
+    /// is to keep it.
     fn close(&mut self, order: &str) {
         if let Some(mut pipe) = self.watchdog.stdin.take() {
-            // Without a watchdog there is nobody to tell.
+            // Fails only if the watchdog has already ended, which needs no order then.
             let _ = pipe.write_all(order.as_bytes());
         }
         let _ = self.watchdog.wait();
     }
 }
 
-/// Sends a signal; false if there is no such process. By the shell's own `kill`, which is always there.
+/// Sends a signal; returns false if there is no such process. Uses the `kill` built into the shell, which always
+/// exists.
 fn kill(signal: &str, pid: u32) -> bool {
     let status = Command::new("/bin/sh")
         .args(["-c", "kill -s \"$1\" \"$2\"", "kill", signal, &pid.to_string()])

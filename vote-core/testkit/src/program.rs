@@ -1,4 +1,4 @@
-//! Finding programs, and saying what to do about missing or failing ones.
+//! Finding programs, and reporting missing or failing ones with a remedy.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,12 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// The search path that every process gets, also where the tests run without one.
+/// Returns the search path that every process gets, with a default if the tests run without one.
 pub(crate) fn search_path() -> OsString {
     env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
 }
 
-/// The first of the `names` that is on the search path.
+/// Returns the path of the first of the `names` that is on the search path.
 pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
     let path = search_path();
     names
@@ -19,17 +19,17 @@ pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
         .find_map(|name| env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()))
 }
 
-/// The first of the `names` that is on the search path; a panic with the `remedy` if there is none.
+/// Returns the path of the first of the `names` that is on the search path. Panics with the `remedy` if none is.
 pub(crate) fn require(names: &[&str], remedy: &str) -> PathBuf {
     find(names).unwrap_or_else(|| panic!("{} is not installed: {remedy}", names.join(" or ")))
 }
 
-/// Whether `dir` holds all the `names`.
+/// True if `dir` contains files of all the `names`.
 pub(crate) fn holds(dir: &Path, names: &[&str]) -> bool {
     names.iter().all(|name| dir.join(name).is_file())
 }
 
-/// What a client program printed, without the last line's end; a panic with all it said if it failed.
+/// Returns what a client program printed, without the last line's end. Panics with all of its output if it failed.
 pub(crate) fn answer(what: &str, output: io::Result<Output>) -> String {
     let output = match output {
         Ok(output) => output,

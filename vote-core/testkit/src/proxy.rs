@@ -1,4 +1,4 @@
-//! A TCP proxy that can be cut, or pointed at another server.
+//! A TCP proxy that can cut its connections or switch to another server.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::port;
 
-/// A loopback port behind which there is another server. It ends, with all its connections, when dropped.
+/// A TCP proxy on a loopback port. Dropping it ends all its connections.
 #[derive(Debug)]
 pub struct TcpProxy {
     address: SocketAddr,
@@ -20,7 +20,7 @@ struct State {
     upstream: SocketAddr,
     is_cut: bool,
     has_ended: bool,
-    /// Both ends of each connection, by a number.
+    /// Both ends of each connection, by a sequence number.
     open: BTreeMap<u64, [TcpStream; 2]>,
     next: u64,
 }
@@ -34,13 +34,15 @@ impl State {
 }
 
 impl TcpProxy {
-    /// A proxy to this port of 127.0.0.1.
+    /// Starts a proxy to this port of 127.0.0.1.
     pub fn to(port: u16) -> Self {
         let mut bound = (0..5).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, port::free_port())));
-        let Some(listener) = bound.find_map(Result::ok) else { panic!("no port for a proxy in 5 attempts") };
+        let Some(listener) = bound.find_map(Result::ok) else {
+            panic!("no free port for a proxy in 5 attempts")
+        };
         let address = match listener.local_addr() {
             Ok(address) => address,
-            Err(error) => panic!("a proxy has no address: {error}"),
+            Err(error) => panic!("can't get the address of a proxy: {error}"),
         };
         let shared = Arc::new(Mutex::new(State {
             upstream: loopback(port),
@@ -55,31 +57,31 @@ impl TcpProxy {
                 if lock(&shared).has_ended {
                     return;
                 }
-                // A client that gave up, or a server that is not there: the next one may have more luck.
+                // Fails if the client has given up or the server is down; the next connection may succeed.
                 let _ = client.and_then(|client| relay(client, &shared));
             }
         });
         proxy
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Ends all connections, and new ones at once, until it is [healed](Self::heal).
+    /// Ends all connections, and every new one at once, until the proxy is [healed](Self::heal).
     pub fn cut(&self) {
         let mut state = lock(&self.shared);
         state.is_cut = true;
         state.end_connections();
     }
 
-    /// Takes connections again.
+    /// Accepts connections again after a [cut](Self::cut).
     pub fn heal(&self) {
         lock(&self.shared).is_cut = false;
     }
 
-    /// Ends all connections and leads new ones to this port of 127.0.0.1, also if it was cut.
+    /// Ends all connections and directs new ones to this port of 127.0.0.1. Also heals a [cut](Self::cut).
     pub fn switch_to(&self, port: u16) {
         let mut state = lock(&self.shared);
         state.upstream = loopback(port);
@@ -94,7 +96,7 @@ impl Drop for TcpProxy {
         state.has_ended = true;
         state.end_connections();
         drop(state);
-        // The listener learns it from one more connection.
+        // Wakes the listener, which then sees that the proxy has ended.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -107,12 +109,12 @@ fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends both directions; one that is over already is no matter.
+/// Shuts down both directions of a connection. Ignores errors, since the connection may already have ended.
 fn end(stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// Moves bytes both ways, by a thread each, until one side ends, which then ends for the other as well.
+/// Copies bytes in both directions, each on a thread of its own, until one side closes; then closes both.
 fn relay(client: TcpStream, shared: &Arc<Mutex<State>>) -> io::Result<()> {
     let upstream = {
         let state = lock(shared);
@@ -127,7 +129,7 @@ fn relay(client: TcpStream, shared: &Arc<Mutex<State>>) -> io::Result<()> {
     let ends = [client.try_clone()?, server.try_clone()?];
     let number = {
         let mut state = lock(shared);
-        // It may have been cut or switched while this one connected.
+        // The proxy may have been cut, switched or dropped while this connection was being made.
         if state.is_cut || state.has_ended || state.upstream != upstream {
             return Ok(());
         }
@@ -140,7 +142,7 @@ fn relay(client: TcpStream, shared: &Arc<Mutex<State>>) -> io::Result<()> {
     for (mut from, mut to) in [(from_client, server), (from_server, client)] {
         let shared = Arc::clone(shared);
         thread::spawn(move || {
-            // However it ends, it ends for both.
+            // However the copying ends, both sides are closed.
             let _ = io::copy(&mut from, &mut to);
             end(&from);
             end(&to);

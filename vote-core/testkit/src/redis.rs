@@ -1,4 +1,4 @@
-//! A Redis of its own.
+//! A Redis server for tests.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use crate::{Child, dir, port, program};
 
+mod replica;
+
 const REMEDY: &str = "apt-get install redis-server on Debian and Ubuntu; elsewhere install Redis 7.0 or \
                       newer, or Valkey, so that its server and its cli are on PATH";
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// What a queue demands of its Redis, so that it loses nothing it has acknowledged.
+/// Settings that a queue requires of its Redis, so that no acknowledged vote is lost.
 const DURABLE: [(&str, &str); 5] = [
     ("appendonly", "yes"),
     ("appendfsync", "always"),
@@ -41,10 +43,10 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    /// Starts a Redis with other settings, for instance `("appendfsync", "everysec")`: name and value as on
-    /// a line of `redis.conf`. `port`, `bind`, `unixsocket`, `dir` and `requirepass` can't be set.
+    /// Starts a Redis with other settings, such as `("appendfsync", "everysec")`: names and values as in
+    /// `redis.conf`. `port`, `bind`, `unixsocket`, `dir` and `requirepass` can't be set.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        // Before there is a directory to clear away.
+        // Panics on a missing program before there is a directory to remove.
         let (program, _) = (server_program(), cli_program());
         let dir = dir::new_dir("redis");
         let mut child = None::<Child>;
@@ -60,58 +62,61 @@ impl Redis {
                 return Self { child: Mutex::new(started), dir, port };
             }
         }
-        panic!("no port for Redis in 5 attempts\n{}", child.map(|child| child.tail()).unwrap_or_default());
+        panic!(
+            "no free port for Redis in 5 attempts\n{}",
+            child.map(|child| child.tail()).unwrap_or_default()
+        );
     }
 
-    /// The one that the tests of this process share; each keeps to its own keys, by
-    /// a [`Self::unique_prefix`]. For tests that neither stop it nor change its settings.
+    /// Returns the server that the tests of this process share; each uses only keys with its own
+    /// [`Self::unique_prefix`]. For tests that neither stop it nor change its settings.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Redis> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
-    /// A key prefix that nobody else has, without a separator at its end: `test-4711-3`.
+    /// Returns a key prefix that no other test uses, without a separator at its end, such as `test-4711-3`.
     pub fn unique_prefix() -> String {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// `redis://127.0.0.1:PORT`, the same after a restart.
+    /// Returns `redis://127.0.0.1:PORT`, which stays the same after a restart.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// `redis+unix:///…/redis.sock`, the same after a restart.
+    /// Returns `redis+unix:///…/redis.sock`, which stays the same after a restart.
     pub fn socket_url(&self) -> String {
         format!("redis+unix://{}", socket(&self.dir).display())
     }
 
-    /// The TCP port on 127.0.0.1.
+    /// Returns the TCP port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The data directory. The log of appends is in `appendonlydir` in it.
+    /// Returns the data directory, which contains the append-only file in `appendonlydir`.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The process id of the server.
+    /// Returns the process id of the server.
     pub fn pid(&self) -> u32 {
         self.child().pid()
     }
 
-    /// What the server has logged.
+    /// Returns everything that the server has logged.
     pub fn log(&self) -> String {
         self.child().log()
     }
 
-    /// Kills the server by SIGKILL, as a power cut would, and waits for its end.
+    /// Kills the server with SIGKILL, as in a crash, and waits until it has ended.
     pub fn kill9(&self) {
         self.child().stop("KILL");
     }
 
-    /// Starts the server again on the same port and data, shutting it down in order first if it runs. Returns
+    /// Starts the server again on the same port and data, first shutting it down cleanly if it is running. Returns
     /// once it has loaded its data.
     pub fn restart(&self) {
         let mut child = self.child();
@@ -121,32 +126,32 @@ impl Redis {
             if wait_ready(&child, &self.dir) {
                 return;
             }
-            // Someone sits on the port: not for long, or in vain.
+            // Another process has the port, perhaps only for a moment.
             std::thread::sleep(Duration::from_millis(500));
         }
-        panic!("port {} is taken, so Redis can't restart\n{}", self.port, child.tail());
+        panic!("Redis can't restart: port {} is in use\n{}", self.port, child.tail());
     }
 
-    /// Stops the server's process: connections stay open, new ones are still accepted by the kernel, and what
-    /// is sent runs when it wakes.
+    /// Suspends the server's process: connections stay open, the kernel still accepts new ones, and commands sent
+    /// meanwhile run once it is resumed.
     pub fn freeze(&self) {
         self.child().signal("STOP");
     }
 
-    /// Wakes a frozen server.
+    /// Resumes a frozen server.
     pub fn thaw(&self) {
         self.child().signal("CONT");
     }
 
-    /// Runs a command by `redis-cli` and returns what it prints, without the last line's end. An error reply
-    /// is a panic.
+    /// Runs a command with `redis-cli` and returns its output, without the last line's end. Panics on an error
+    /// reply.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(cli_program());
         command.arg("-e").arg("-s").arg(socket(&self.dir)).args(arguments);
         program::answer(&format!("redis-cli {arguments:?}"), command.output())
     }
 
-    /// As [`cli`](Self::cli), where an error that Redis answers is an answer like any other.
+    /// Runs a command like [`cli`](Self::cli), but returns an error reply like any other reply.
     pub fn answer(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(cli_program());
         command.arg("-s").arg(socket(&self.dir)).args(arguments);
@@ -195,10 +200,10 @@ fn write_config(dir: &Path, port: u16, settings: &[(&str, &str)]) {
     }
 }
 
-/// True once the server has loaded its data and answers; false if another process had its port.
+/// Waits until the server has loaded its data and answers, and returns true; returns false if another process has its
+/// port.
 fn wait_ready(child: &Child, dir: &Path) -> bool {
-    // Asked through the socket, since on the port a stranger might answer.
-    // One that wants a password first is up, too.
+    // Through the socket, since another server might answer on the port. A server that asks for a password is up, too.
     let is_up = |answer: Vec<u8>| answer.starts_with(b"+PONG") || answer.starts_with(b"-NOAUTH");
     if child.wait_ready(READY_WITHIN, || ping(dir).is_ok_and(is_up)) {
         return true;
@@ -206,7 +211,7 @@ fn wait_ready(child: &Child, dir: &Path) -> bool {
     if child.tail().contains("Address already in use") {
         return false;
     }
-    panic!("Redis ended at its start\n{}", child.tail());
+    panic!("Redis ended during startup\n{}", child.tail());
 }
 
 fn ping(dir: &Path) -> io::Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! One of our own programs, run as an operator would.
+//! One of our own programs, run as an operator would run it.
 
 use std::env;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -17,9 +17,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts a program. Of the environment it sees PATH, HOME and the given variables, so that the settings
-    /// of whoever runs the tests can't change their outcome. It runs in its own [`Self::dir`]: paths in its
-    /// arguments and variables must be absolute.
+    /// Starts a program. Its environment contains only PATH, HOME and the given variables, so that the environment of
+    /// the test run can't change the outcome. It runs in its own [`Self::dir`]: paths in its arguments and variables
+    /// must be absolute.
     pub fn start(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let program = match program.canonicalize() {
             Ok(program) => program,
@@ -30,45 +30,45 @@ impl Service {
         Self { child: Child::start(&command, dir::new_dir("service"), "KILL") }
     }
 
-    /// The path of a workspace's binary, for instance `vote-worker`, built in the same profile as the test
-    /// that asks. Cargo builds those of the test's own package by itself; if one of another is missing, that
-    /// is a panic with the command that builds it. An old one is not noticed.
+    /// Returns the path of a binary of the workspace, such as `vote-worker`, built in the same profile as the calling
+    /// test. Cargo builds only the binaries of the test's own package: if one of another package is missing, this
+    /// panics with the command that builds it. An outdated one is not detected.
     pub fn binary(name: &str) -> PathBuf {
         built(Path::new(name), "--bins")
     }
 
-    /// The path of a workspace's example, like [`Self::binary`].
+    /// Returns the path of an example of the workspace, like [`Self::binary`].
     pub fn example(name: &str) -> PathBuf {
         built(&Path::new("examples").join(name), "--examples")
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.pid()
     }
 
-    /// The working directory, removed at the end.
+    /// Returns the working directory, which is removed on drop.
     pub fn dir(&self) -> &Path {
         self.child.dir()
     }
 
-    /// Sends a signal by its name without SIG: "TERM", "INT", "KILL", "STOP", "CONT". False if the program
-    /// had already ended.
+    /// Sends a signal, named without SIG: "TERM", "INT", "KILL", "STOP", "CONT". Returns false if the program has
+    /// already ended.
     pub fn signal(&self, signal: &str) -> bool {
         self.child.signal(signal)
     }
 
-    /// Waits for the program's end, or returns `None` after the timeout.
+    /// Waits until the program has ended; returns `None` if it has not after `timeout`.
     pub fn wait_exit(&self, timeout: Duration) -> Option<Exit> {
         self.child.wait_exit(timeout)
     }
 
-    /// All that the program has written to its standard output and error.
+    /// Returns everything that the program has written to its standard output and error.
     pub fn log(&self) -> String {
         self.child.log()
     }
 
-    /// The last 40 lines of the log, for panic messages.
+    /// Returns the last 40 lines of the log, for panic messages.
     pub fn tail(&self) -> String {
         self.child.tail()
     }
@@ -80,10 +80,12 @@ impl Service {
         }
     }
 
-    /// Waits until a GET of `url` (http://host:port/path) is answered with a status of 200 to 299, at most
+    /// Waits until a GET request for `url` (http://host:port/path) is answered with a status of 200 to 299, at most
     /// 20 s.
     pub fn wait_http_ok(&self, url: &str) {
-        let Some(rest) = url.strip_prefix("http://") else { panic!("not an http:// URL: {url}") };
+        let Some(rest) = url.strip_prefix("http://") else {
+            panic!("the URL {url} does not start with http://")
+        };
         let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let path = if path.is_empty() { "/" } else { path };
         let mut last = String::new();
@@ -110,14 +112,15 @@ impl Service {
     }
 }
 
-/// A file in the folder of the build profile, which is the one above the test executable's `deps`.
+/// Returns the path of a file in the folder of the build profile, the parent of the test executable's `deps`. Panics if
+/// the file is missing.
 fn built(file: &Path, kind: &str) -> PathBuf {
     let test = match env::current_exe() {
         Ok(test) => test,
-        Err(error) => panic!("can't tell where this test is: {error}"),
+        Err(error) => panic!("can't determine the path of this test: {error}"),
     };
     let mut profile = test.parent().unwrap_or(Path::new("."));
-    // An example or a benchmark that uses the testkit is beside the binaries or one folder down.
+    // An example or a benchmark that uses the testkit is in the profile's folder or one below it.
     if profile.ends_with("deps") || profile.ends_with("examples") {
         profile = profile.parent().unwrap_or(profile);
     }

@@ -1,11 +1,11 @@
-//! Waiting for something that another process does.
+//! Waiting for another process.
 
 use std::time::{Duration, Instant};
 
-/// Short enough not to slow a test, long enough not to take a core from the server that is waited for.
+/// Pause between polls: short enough not to slow down a test, long enough not to take a core from the awaited server.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Asks until there is an answer, at least once and for at most `timeout`.
+/// Calls `ask` until it returns an answer, at least once and for at most `timeout`.
 pub(crate) fn poll<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + timeout;
     loop {

@@ -1,4 +1,4 @@
-//! The wire: golden bytes, round trips, and everything that is not a frame.
+//! The wire encoding: golden bytes, round trips, and everything that is not a frame.
 
 use proptest::prelude::*;
 use vote_core::{
@@ -19,14 +19,14 @@ fn vote(key: u8, option: &str, micros: i64) -> Vote {
     Vote { poll: poll(), voter: VoterKey([key; 16]), option: option.parse().unwrap(), cast_at }
 }
 
-/// The bytes of a vector: hex, with `#` comments.
+/// Returns the bytes of a vector: hex, with `#` comments.
 fn bytes_of(vector: &str) -> Vec<u8> {
     let hex: String = vector.lines().map(|line| line.split('#').next().unwrap()).collect();
     let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// Vectors are never changed, only added: what was written once is read for ever.
+/// Vectors are never changed, only added: every frame ever written must stay readable.
 #[test]
 fn version_1_is_read_and_written_byte_for_byte() {
     let bytes = bytes_of(include_str!("../vectors/frame-v1-one-vote.hex"));
@@ -41,7 +41,7 @@ fn version_1_is_read_and_written_byte_for_byte() {
     assert_eq!(frame::encode(poll(), Partition(15), &votes).unwrap(), bytes);
 }
 
-/// bincode has ended; if it ever has to go, this one writes the same bytes.
+/// bincode is no longer maintained. If it ever has to be replaced, wincode writes the same bytes.
 #[test]
 fn wincode_writes_the_same_body() {
     #[derive(wincode::SchemaWrite)]
@@ -75,7 +75,7 @@ fn votes(partitions: Partitions) -> impl Strategy<Value = (Partition, Vec<Vote>)
         let partition = partitions.of(VoterKey(first));
         let range = partitions.range(partition);
         let votes = rows.into_iter().map(|(mut key, option, micros)| {
-            // The leading bits of the partition, and the others as they come.
+            // The leading bits of the partition, and arbitrary other bits.
             let (start, mask) = (
                 u128::from_be_bytes(range.start().0),
                 u128::from_be_bytes(range.end().0) - u128::from_be_bytes(range.start().0),
@@ -94,7 +94,7 @@ fn votes(partitions: Partitions) -> impl Strategy<Value = (Partition, Vec<Vote>)
 
 proptest! {
     #[test]
-    fn votes_come_back_as_they_were((partition, votes) in votes(Partitions::default())) {
+    fn votes_survive_a_round_trip((partition, votes) in votes(Partitions::default())) {
         let bytes = frame::encode(poll(), partition, &votes).unwrap();
         let count = votes.len() as u64;
         prop_assert_eq!(frame::decode(poll(), partition, Partitions::default(), count, &bytes).unwrap(), votes);
@@ -121,18 +121,18 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), count in 0_u64..50) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), count in 0_u64..50) {
         let _ = frame::decode(poll(), Partition(0), one(), count, &bytes);
     }
 
-    /// With a checksum that fits, so that what is behind it is reached.
+    /// The checksum matches, so that the body is decoded.
     #[test]
-    fn no_body_makes_decoding_panic(body in proptest::collection::vec(any::<u8>(), 0..200), count in 0_u64..50) {
+    fn an_arbitrary_body_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200), count in 0_u64..50) {
         let _ = frame::decode(poll(), Partition(0), one(), count, &sealed(&body));
     }
 }
 
-/// A frame of version 1 around any body.
+/// Returns a frame of version 1 around any body, with a matching checksum.
 fn sealed(body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![1];
     bytes.extend_from_slice(body);
@@ -147,14 +147,14 @@ fn error(bytes: &[u8], count: u64) -> FrameError {
 }
 
 #[test]
-fn a_length_that_asks_for_all_memory_is_an_error() {
+fn a_length_prefix_that_requests_all_memory_is_an_error() {
     // 253 announces a 64-bit length.
     let error = error(&sealed(&[253, 255, 255, 255, 255, 255, 255, 255, 127]), 1);
     assert!(matches!(error, FrameError::Malformed(_)), "{error:?}");
 }
 
 #[test]
-fn bytes_after_the_last_vote_are_an_error_though_the_checksum_holds() {
+fn bytes_after_the_last_vote_are_an_error_even_if_the_checksum_matches() {
     let bytes = frame::encode(poll(), Partition(0), &[vote(1, "cats", 0)]).unwrap();
     let mut body = bytes[1..bytes.len() - 4].to_vec();
     body.push(0);
@@ -179,7 +179,7 @@ fn a_key_of_another_partition_is_an_error() {
 }
 
 #[test]
-fn a_newer_version_is_named() {
+fn a_newer_version_is_reported() {
     let mut bytes = frame::encode(poll(), Partition(0), &[vote(1, "cats", 0)]).unwrap();
     bytes[0] = 2;
     assert_eq!(error(&bytes, 1), FrameError::Version(2));

@@ -1,5 +1,6 @@
-//! Any interleaving of votes, deliveries, commits whose answer got lost, lanes that were frozen and woken, trims and
-//! queues that were cut gives the tally of the set of accepted votes, and books that add up at every step.
+//! State machine test: any interleaving of votes, deliveries, commits whose answer got lost, lanes that were frozen and
+//! woken, trims, and queues that diverged gives the tally of the set of accepted votes, and accounts that keep the
+//! invariants after every step.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,55 +8,57 @@ use proptest::{collection::vec, prelude::*};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use tokio::runtime::{Builder, Runtime};
 use vote_core::{
-    Keep, Lane, Partition, Poll, Polls, Position, Queue, QueueId, Store, StoreReader, Timestamp, Vote,
-    VoterKey, audit,
+    Keep, Partition, Poll, Polls, Position, Queue, QueueId, Session, Store, StoreReader, Timestamp, Vote,
+    VoterKey,
     conformance::{self, frames, layout, poll},
-    dedup::{Batch, Delivery},
-    queue::MemoryQueue,
-    store::{
-        Acquired, Ballot, Checkpoint, CommitPlan, Lookup, MemoryStore, QueueRecord, QueueState,
-        RegisteredPoll, StoreError,
+    count::{
+        Ballot, Batch, Checkpoint, CommitPlan, Delivery, QueueRecord, QueueState, RegisteredPoll, audit,
     },
+    queue::MemoryQueue,
+    store::{Acquired, Lookup, MemoryStore, StoreError},
 };
 
-/// What a lane reads at a time, and from which queue first.
+/// What a lane reads for one commit.
 #[derive(Debug, Clone)]
 struct Read {
     partition: u16,
+    /// Largest number of entries from each queue.
     limit: usize,
+    /// Which queue is read first.
     first: usize,
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A flush of votes to one queue.
+    /// A frontend appends a flush of votes to one queue.
     Append(usize, Vec<(u64, u8, i64)>),
-    /// A lane reads, plans and commits. What it knew is forgotten after it, as when the answer to a commit got lost.
+    /// A lane reads, plans and commits, and then forgets what it knew, as after a commit whose answer got lost.
     Commit(Read),
-    /// Two lanes know the same: one was frozen before its commit, and wakes after that of the other.
+    /// Two lanes plan from the same state: one is frozen before its commit, and wakes after the commit of the other.
     Wake(Read, Read),
-    /// The answer to a commit got lost, and the lane sends it again.
+    /// The answer to a commit got lost, and the lane commits the same plan again.
     Again(Read),
+    /// A worker trims a queue up to the committed position of a partition.
     Trim(usize, u16),
-    /// The queue lost data, is given another identity, and what is left of it is read once more.
-    Cut(usize),
+    /// A queue diverges: it is replaced by one with a new identity, and its remaining entries are read once more.
+    Diverge(usize),
 }
 
 #[derive(Debug, Clone)]
 struct Model {
     keep: Keep,
     queues: usize,
-    /// Every vote that was acknowledged.
+    /// Every acknowledged vote.
     accepted: Vec<Vote>,
 }
 
-/// Few partitions and few voters, so that votes meet.
+/// Few partitions and few voters, so that many votes have the same voter.
 const PARTITIONS: [u16; 3] = [0, 5, 11];
 
 fn votes(of: &[(u64, u8, i64)]) -> Vec<Vote> {
-    let in_them =
+    let in_partitions =
         |voter: &u64| PARTITIONS.contains(&layout().partitions.of(conformance::vote(*voter, 0, 0).voter).0);
-    let voters: Vec<u64> = (0..200).filter(in_them).collect();
+    let voters: Vec<u64> = (0..200).filter(in_partitions).collect();
     of.iter()
         .map(|(voter, option, at)| conformance::vote(voters[*voter as usize % 12], *option, *at))
         .collect()
@@ -90,7 +93,7 @@ impl ReferenceStateMachine for Machine {
             1 => (read(), read()).prop_map(|(a, b)| Step::Wake(Read { partition: b.partition, ..a }, b)),
             1 => read().prop_map(Step::Again),
             1 => (queue.clone(), 0..PARTITIONS.len()).prop_map(|(queue, p)| Step::Trim(queue, PARTITIONS[p])),
-            1 => queue.prop_map(Step::Cut),
+            1 => queue.prop_map(Step::Diverge),
         ]
         .boxed()
     }
@@ -103,7 +106,7 @@ impl ReferenceStateMachine for Machine {
     }
 }
 
-/// Real parts, in memory.
+/// The real parts, in memory.
 struct System {
     runtime: Runtime,
     store: MemoryStore,
@@ -112,18 +115,18 @@ struct System {
 }
 
 impl System {
-    /// The boxes and what is left of others, each with its queue.
+    /// Returns the identities to read, those of queues and of replaced queues, each with its queue.
     async fn logs(&self) -> Vec<(QueueId, &MemoryQueue)> {
         let mut logs = Vec::new();
         for (id, queue) in &self.queues {
             logs.push((*id, queue));
             let status = queue.status().await.unwrap().unwrap();
-            logs.extend(status.remains.iter().map(|remains| (remains.id, queue)));
+            logs.extend(status.replaced.iter().map(|replaced| (replaced.id, queue)));
         }
         logs
     }
 
-    async fn plan(&self, lane: &mut dyn Lane, read: &Read, acquired: &Acquired) -> CommitPlan {
+    async fn plan(&self, session: &mut dyn Session, read: &Read, acquired: &Acquired) -> CommitPlan {
         let mut deliveries = Vec::new();
         let mut logs = self.logs().await;
         let first = read.first % logs.len();
@@ -140,53 +143,53 @@ impl System {
         let partition = Partition(read.partition);
         let batch = Batch::decode(partition, layout().partitions, registered, deliveries, Vec::new());
         assert_eq!(batch.quarantine(), []);
-        let mut standing = BTreeMap::new();
+        let mut effective = BTreeMap::new();
         for (poll, voters) in batch.voters() {
-            let found = lane.lookup(partition, poll, &voters, Lookup::Filtered).await.unwrap();
-            standing.insert(poll, found);
+            let found = session.lookup(partition, poll, &voters, Lookup::Filtered).await.unwrap();
+            effective.insert(poll, found);
         }
-        batch.plan(acquired.version, &standing)
+        batch.plan(acquired.version, &effective)
     }
 
     async fn run(&mut self, step: Step) {
-        let mut lane = self.store.open_lane().await.unwrap();
+        let mut session = self.store.open_session().await.unwrap();
         match step {
             Step::Append(queue, of) => {
                 let (id, queue) = &self.queues[queue];
                 queue.append(*id, &frames(&votes(&of))).await.unwrap();
             }
             Step::Commit(read) => {
-                self.commit(&mut *lane, &read).await;
+                self.commit(&mut *session, &read).await;
             }
             Step::Wake(frozen, read) => {
-                let known = lane.acquire(Partition(frozen.partition)).await.unwrap().unwrap();
-                let late = self.plan(&mut *lane, &frozen, &known).await;
-                self.commit(&mut *lane, &read).await;
-                assert_stale(lane.commit(&late).await);
+                let known = session.acquire(Partition(frozen.partition)).await.unwrap().unwrap();
+                let late = self.plan(&mut *session, &frozen, &known).await;
+                self.commit(&mut *session, &read).await;
+                assert_stale(session.commit(&late).await);
             }
             Step::Again(read) => {
-                let plan = self.commit(&mut *lane, &read).await;
-                assert_stale(lane.commit(&plan).await);
+                let plan = self.commit(&mut *session, &read).await;
+                assert_stale(session.commit(&plan).await);
             }
             Step::Trim(queue, partition) => {
                 let (id, queue) = &self.queues[queue];
                 let committed = self.store.position(*id, Partition(partition)).await.unwrap();
                 queue.trim(*id, Partition(partition), committed).await.unwrap();
             }
-            Step::Cut(queue) => {
+            Step::Diverge(queue) => {
                 let (id, queue) = &mut self.queues[queue];
-                let cut = QueueRecord { state: QueueState::Cut, ..record(*id) };
-                self.store.report(&[cut]).await.unwrap();
+                let diverged = QueueRecord { state: QueueState::Diverged, ..record(*id) };
+                self.store.report(&[diverged]).await.unwrap();
                 *id = queue.create(layout(), Some(*id)).await.unwrap();
                 conformance::activate(queue, *id, &[conformance::poll()]).await.unwrap();
                 let start = vec![Position::START; usize::from(layout().partitions.count())];
                 let mut records = vec![record(*id)];
-                for remains in queue.status().await.unwrap().unwrap().remains {
-                    let unread = queue.unread(remains.id, &start, 1).await.unwrap();
+                for replaced in queue.status().await.unwrap().unwrap().replaced {
+                    let backlog = queue.backlog(replaced.id, &start, 1).await.unwrap();
                     records.push(QueueRecord {
-                        remains_of: Some(remains.of),
-                        ends: unread.iter().map(|unread| unread.end).collect(),
-                        ..record(remains.id)
+                        original_id: Some(replaced.of),
+                        ends: backlog.iter().map(|backlog| backlog.end).collect(),
+                        ..record(replaced.id)
                     });
                 }
                 self.store.report(&records).await.unwrap();
@@ -194,19 +197,19 @@ impl System {
         }
     }
 
-    async fn commit(&self, lane: &mut dyn Lane, read: &Read) -> CommitPlan {
-        let acquired = lane.acquire(Partition(read.partition)).await.unwrap().unwrap();
-        let plan = self.plan(lane, read, &acquired).await;
-        lane.commit(&plan).await.unwrap();
+    async fn commit(&self, session: &mut dyn Session, read: &Read) -> CommitPlan {
+        let acquired = session.acquire(Partition(read.partition)).await.unwrap().unwrap();
+        let plan = self.plan(session, read, &acquired).await;
+        session.commit(&plan).await.unwrap();
         plan
     }
 
-    /// Reads and trims everything that is left.
+    /// Reads and trims all remaining entries.
     async fn drain(&self) {
-        let mut lane = self.store.open_lane().await.unwrap();
+        let mut session = self.store.open_session().await.unwrap();
         for partition in PARTITIONS {
             let read = Read { partition, limit: 1000, first: 0 };
-            self.commit(&mut *lane, &read).await;
+            self.commit(&mut *session, &read).await;
             for (id, queue) in self.logs().await {
                 let committed = self.store.position(id, Partition(partition)).await.unwrap();
                 queue.trim(id, Partition(partition), committed).await.unwrap();
@@ -223,14 +226,14 @@ fn assert_stale(result: Result<(), StoreError>) {
     assert!(matches!(result, Err(StoreError::StaleVersion(_))), "{result:?}");
 }
 
-/// Which ballot stands for each voter, found by sorting.
+/// Returns the effective ballot of each voter, found by sorting.
 fn outcome(model: &Model) -> HashMap<VoterKey, Ballot> {
     let mut ballots: Vec<Ballot> = model.accepted.iter().map(conformance::ballot).collect();
     ballots.sort_by_key(|ballot| (ballot.cast_at, ballot.option));
     if model.keep == Keep::First {
         ballots.reverse();
     }
-    // The last one put in stays.
+    // Of several ballots of a voter, the last one inserted stays in the map.
     ballots.into_iter().map(|ballot| (ballot.voter, ballot)).collect()
 }
 
@@ -266,10 +269,10 @@ impl StateMachineTest for System {
 
     fn check_invariants(system: &Self, _: &Model) {
         system.runtime.block_on(async {
-            let books = system.store.snapshot().await.unwrap().books(true).await.unwrap();
-            let problems = audit::audit(&books, None).problems;
-            let other: Vec<_> = problems.iter().filter(|problem| !problem.contains("is cut")).collect();
-            assert_eq!(other, Vec::<&String>::new());
+            let accounts = system.store.snapshot().await.unwrap().accounts(true).await.unwrap();
+            let problems = audit::audit(&accounts, None).problems;
+            let other: Vec<_> = problems.iter().filter(|problem| problem.code() != "diverged").collect();
+            assert_eq!(other, Vec::<&audit::Finding>::new());
         });
     }
 
@@ -279,9 +282,9 @@ impl StateMachineTest for System {
             system.drain().await;
             for (_, queue) in &system.queues {
                 assert_eq!(
-                    queue.status().await.unwrap().unwrap().remains,
+                    queue.status().await.unwrap().unwrap().replaced,
                     [],
-                    "all of it was read and trimmed"
+                    "every replaced queue was read and trimmed"
                 );
             }
             let mut snapshot = system.store.snapshot().await.unwrap();
@@ -293,12 +296,13 @@ impl StateMachineTest for System {
                 let count = expected.values().filter(|ballot| ballot.option == option).count() as u64;
                 assert_eq!(votes, count, "{option}");
             }
-            // What remains brought is beside the law: without it every accepted vote is in the books once, unless it
-            // was in a queue when that was cut.
-            let books = snapshot.books(true).await.unwrap();
-            let cut = books.queues.iter().any(|queue| queue.state == QueueState::Cut);
-            let booked: u64 = books.ledger.iter().map(|row| row.entry.accepted).sum();
-            assert!(cut || booked == model.accepted.len() as u64, "{booked} of {}", model.accepted.len());
+            // What was read from replaced queues is outside the invariant. Without a queue that diverged, every
+            // accepted vote is in the ledger exactly once.
+            let accounts = snapshot.accounts(true).await.unwrap();
+            let any_diverged = accounts.queues.iter().any(|queue| queue.state == QueueState::Diverged);
+            let counted: u64 = accounts.ledger.iter().map(|row| row.entry.accepted).sum();
+            let accepted = model.accepted.len() as u64;
+            assert!(any_diverged || counted == accepted, "{counted} of {accepted}");
         });
     }
 }

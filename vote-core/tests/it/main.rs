@@ -1,5 +1,5 @@
-//! What the crate promises, tested from outside.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Helpers of tests fail by panics, too.
+//! Tests of the crate's public interface.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Test helpers fail by panicking, too.
 
 mod broken;
 mod frame;
@@ -9,6 +9,8 @@ mod merge;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod quarantine;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod reasons;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "sqlite")]

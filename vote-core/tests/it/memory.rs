@@ -1,4 +1,4 @@
-//! The implementations in memory.
+//! Queue and store in memory.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ mod store {
 }
 
 #[tokio::test]
-async fn a_number_that_is_used_again_after_a_rollback_is_no_anchor() {
+async fn an_order_number_reused_after_a_rollback_is_no_anchor() {
     let queue = MemoryQueue::new();
     let id = queue.create(layout(), None).await.unwrap();
     activate(&queue, id, &[poll()]).await.unwrap();
@@ -52,10 +52,10 @@ async fn a_number_that_is_used_again_after_a_rollback_is_no_anchor() {
     queue.read(id, partition, committed, 9).await.unwrap();
     queue.restore(&backup);
     queue.append(id, &frames(&[vote(1, 1, 2)])).await.unwrap();
-    assert_eq!(queue.read(id, partition, committed, 9).await, Err(QueueError::Cut(committed)));
+    assert_eq!(queue.read(id, partition, committed, 9).await, Err(QueueError::Diverged(committed)));
 }
 
-/// The forwarding implementation, behind a second pointer.
+/// The forwarding implementation: a pointer to a pointer.
 mod arc_of_dyn {
     use super::*;
 

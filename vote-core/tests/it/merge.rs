@@ -1,4 +1,4 @@
-//! The merge rules as algebra, and against a naive model.
+//! Tests of the merge: its algebra, and a comparison with a naive model.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,14 +6,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use vote_core::{
     Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Timestamp, Vote, VoterKey,
-    dedup::{Batch, Delivery, stands, went_back},
+    count::{
+        Ballot, Batch, Checkpoint, CommitPlan, Delivery, QuarantineReason, QuarantinedFrame,
+        QuarantinedVotes, ReasonCode, RegisteredPoll, ReplayOutcome, Replayed, StoredReason, count_fell,
+        merge,
+    },
     frame,
     poll::{ResultsFrom, Voters},
     queue::{Entry, Read},
-    store::{
-        Ballot, Checkpoint, CommitPlan, QuarantinedFrame, QuarantinedVotes, RegisteredPoll, ReplayOutcome,
-        Replayed,
-    },
 };
 
 const OPTIONS: [&str; 3] = ["cats", "dogs", "none"];
@@ -37,11 +37,13 @@ fn registered(keep: Keep) -> RegisteredPoll {
         reschedules: Vec::new(),
         closed_at: None,
         final_at: None,
+        withdrawal: None,
+        earlier: Vec::new(),
     }
 }
 
 prop_compose! {
-    /// Few times and options, so that ties are common.
+    /// Ballots with few times and options, so that ties are common.
     fn ballot(voters: u8)(voter in 0..voters, o in 0_u8..3, at in 0_i64..4) -> Ballot {
         Ballot { voter: VoterKey([voter; 16]), option: option(o), cast_at: Timestamp::MIN.saturating_add(at) }
     }
@@ -51,7 +53,7 @@ fn keep() -> impl Strategy<Value = Keep> {
     prop_oneof![Just(Keep::First), Just(Keep::Last)]
 }
 
-/// What stands, found by sorting all votes of each voter.
+/// Returns the effective ballot of each voter, found by sorting all ballots.
 fn naive(keep: Keep, ballots: &[Ballot]) -> HashMap<VoterKey, Ballot> {
     let mut sorted = ballots.to_vec();
     sorted.sort_by_key(|b| (b.cast_at, b.option));
@@ -64,19 +66,19 @@ fn naive(keep: Keep, ballots: &[Ballot]) -> HashMap<VoterKey, Ballot> {
 proptest! {
     #[test]
     fn merging_is_commutative(keep in keep(), a in ballot(1), b in ballot(1)) {
-        prop_assert_eq!(stands(keep, a, b), stands(keep, b, a));
+        prop_assert_eq!(merge(keep, a, b), merge(keep, b, a));
     }
 
     #[test]
     fn merging_is_associative(keep in keep(), a in ballot(1), b in ballot(1), c in ballot(1)) {
-        prop_assert_eq!(stands(keep, stands(keep, a, b), c), stands(keep, a, stands(keep, b, c)));
+        prop_assert_eq!(merge(keep, merge(keep, a, b), c), merge(keep, a, merge(keep, b, c)));
     }
 
     #[test]
     fn merging_is_idempotent(keep in keep(), a in ballot(1), b in ballot(1)) {
-        prop_assert_eq!(stands(keep, a, a), a);
-        let both = stands(keep, a, b);
-        prop_assert_eq!(stands(keep, both, b), both);
+        prop_assert_eq!(merge(keep, a, a), a);
+        let both = merge(keep, a, b);
+        prop_assert_eq!(merge(keep, both, b), both);
     }
 
     #[test]
@@ -86,13 +88,13 @@ proptest! {
     ) {
         let mut merged: HashMap<VoterKey, Ballot> = HashMap::new();
         for b in &ballots {
-            merged.entry(b.voter).and_modify(|a| *a = stands(keep, *a, *b)).or_insert(*b);
+            merged.entry(b.voter).and_modify(|a| *a = merge(keep, *a, *b)).or_insert(*b);
         }
         prop_assert_eq!(merged, naive(keep, &ballots));
     }
 
-    /// Votes cut into frames, frames into batches, some delivered twice: plans applied one after the other give what
-    /// the naive model gives for the set, and every vote is accounted for.
+    /// Votes are split into frames, frames into batches, and some batches are delivered twice. The plans, applied one
+    /// after the other, give what the naive model gives for the set of votes, and every vote is accounted for.
     #[test]
     fn plans_give_what_a_naive_model_gives(
         keep in keep(),
@@ -106,7 +108,7 @@ proptest! {
         for (i, batch) in entries.chunks(batch_size).enumerate() {
             store.deliver(keep, QueueId([1; 16]), batch);
             if repeated[i] {
-                // As from another queue, where the same voters voted as well.
+                // As if the same votes were cast through another queue, too.
                 store.deliver(keep, QueueId([2; 16]), batch);
             }
         }
@@ -121,6 +123,7 @@ proptest! {
     }
 }
 
+/// Returns the entry of a frame with these ballots.
 fn entry(number: usize, ballots: &[Ballot]) -> Entry {
     let votes: Vec<Vote> = ballots
         .iter()
@@ -138,7 +141,7 @@ fn one() -> Partitions {
     Partitions::new(1).unwrap()
 }
 
-/// A store that applies plans and checks what a real one checks.
+/// Model of a store: applies plans and checks what a real store checks.
 #[derive(Default)]
 struct Model {
     rows: HashMap<VoterKey, Ballot>,
@@ -155,14 +158,14 @@ impl Model {
         self.delivered += delivery.votes();
         let batch = Batch::decode(Partition(0), one(), &[registered(keep)], vec![delivery], Vec::new());
         assert!(batch.quarantine().is_empty());
-        let asked = &batch.voters()[&poll()];
-        let standing = asked.iter().filter_map(|voter| self.rows.get(voter).copied()).collect();
-        self.apply(&batch.plan(0, &BTreeMap::from([(poll(), standing)])));
+        let voters = &batch.voters()[&poll()];
+        let effective = voters.iter().filter_map(|voter| self.rows.get(voter).copied()).collect();
+        self.apply(&batch.plan(0, &BTreeMap::from([(poll(), effective)])));
     }
 
     fn apply(&mut self, plan: &CommitPlan) {
         for poll in &plan.polls {
-            assert!(poll.inserts.is_sorted_by(|a, b| a.voter < b.voter), "sorted, each voter once");
+            assert!(poll.inserts.is_sorted_by(|a, b| a.voter < b.voter), "not sorted by distinct voters");
             for new in &poll.inserts {
                 assert_eq!(self.rows.insert(new.voter, *new), None, "an insert of a voter that has a row");
             }
@@ -170,7 +173,7 @@ impl Model {
                 assert_eq!(
                     self.rows.insert(old.voter, *new),
                     Some(*old),
-                    "a replacement of what does not stand"
+                    "a replacement of a ballot that is not effective"
                 );
             }
             for (option, n) in &poll.tally {
@@ -182,12 +185,13 @@ impl Model {
     }
 }
 
-fn quarantined(entry: Entry) -> (CommitPlan, String) {
+/// Returns the plan for an entry, and the reason for which the entry is quarantined.
+fn quarantined(entry: Entry) -> (CommitPlan, StoredReason) {
     let read = Read { entries: vec![entry], at_end: false, accepted: None };
     let delivery = Delivery::new(QueueId([1; 16]), &Checkpoint::default(), read);
     let batch = Batch::decode(Partition(0), one(), &[registered(Keep::First)], vec![delivery], Vec::new());
     let plan = batch.plan(7, &BTreeMap::new());
-    let reason = plan.quarantine.first().map(|q| q.reason.clone()).unwrap_or_default();
+    let reason = plan.quarantine[0].reason.clone();
     (plan, reason)
 }
 
@@ -202,43 +206,49 @@ fn a_frame_that_does_not_decode_is_quarantined_whole_and_accounted_for() {
     let miscounted = Entry { votes: 4, ..good.clone() };
     let renamed = Entry { poll: "cars".to_owned(), ..good.clone() };
     let no_poll = Entry { poll: "\u{1F480}".to_owned(), ..good.clone() };
-    for (entry, why) in [
-        (damaged, "frame: 4 bytes"),
-        (miscounted, "3 votes where 4"),
-        (renamed, "checksum differs"),
-        (no_poll, "is not a slug"),
+    for (entry, code, why) in [
+        (damaged, ReasonCode::MalformedFrame, "frame: invalid size of 4 bytes"),
+        (miscounted, ReasonCode::WrongVoteCount, "3 votes in the frame, but 4"),
+        (renamed, ReasonCode::DamagedFrame, "checksum differs"),
+        (no_poll, ReasonCode::InvalidPollName, "is not a slug"),
     ] {
         let (plan, reason) = quarantined(entry.clone());
-        assert!(reason.contains(why), "{reason}");
+        assert_eq!(reason.code, code, "{reason}");
+        assert!(reason.text.contains(why), "{reason}");
         assert_eq!((plan.quarantine[0].votes(), &plan.quarantine[0].frame), (entry.votes, &entry.frame));
         assert_eq!(plan.quarantine[0].quarantined, QuarantinedVotes::All);
         assert!(plan.polls.iter().all(|p| p.inserts.is_empty()));
         assert_eq!((plan.ledger[0].quarantined, plan.ledger[0].accepted), (entry.votes as i64, entry.votes));
-        assert_eq!(plan.positions, [(QueueId([1; 16]), entry.position)], "the position goes on");
+        assert_eq!(plan.positions, [(QueueId([1; 16]), entry.position)], "the position advances");
     }
 }
 
-/// Three ballots, the second for an option that is not registered.
+/// Returns three ballots, the second of them for an option that is not registered.
 fn one_for_birds() -> Vec<Ballot> {
     let mut ballots = some_ballots();
     ballots[1].option = "birds".parse().unwrap();
     ballots
 }
 
+fn no_birds() -> StoredReason {
+    let text = "poll pets has no option birds".to_owned();
+    StoredReason { code: ReasonCode::UnknownOption, text }
+}
+
 #[test]
 fn a_vote_for_an_option_that_is_not_registered_is_quarantined_and_the_others_are_counted() {
     let whole = entry(0, &one_for_birds());
     let (plan, reason) = quarantined(whole.clone());
-    assert_eq!(reason, "poll pets has no option birds");
+    assert_eq!(reason, no_birds());
     let [frame] = &plan.quarantine[..] else { panic!("{:?}", plan.quarantine) };
     assert_eq!(frame.quarantined, QuarantinedVotes::At(vec![1]));
     assert_eq!((frame.votes(), frame.accounted, &frame.frame), (1, 3, &whole.frame), "its bytes are kept");
-    assert!(!frame.awaits_poll, "options of a poll never change");
+    assert!(!frame.reason.awaits_poll(), "the options of a poll never change");
     let counted: Vec<_> = plan.polls[0].inserts.iter().map(|ballot| ballot.voter.0[0]).collect();
     assert_eq!(counted, [0, 2]);
     let ledger = &plan.ledger[0];
     assert_eq!((ledger.accepted, ledger.new_voters, ledger.quarantined), (3, 2, 1));
-    assert!(ledger.is_conserved());
+    assert_eq!(ledger.unaccounted(false), 0);
 }
 
 #[test]
@@ -258,70 +268,63 @@ fn frames_of_unknown_and_of_final_polls_are_quarantined_whole() {
         batch.plan(0, &BTreeMap::new()).quarantine.remove(0)
     };
     let unknown = decode(&[]);
-    assert_eq!((unknown.quarantined, unknown.awaits_poll), (QuarantinedVotes::All, true));
+    assert_eq!(
+        (unknown.quarantined, unknown.reason.code),
+        (QuarantinedVotes::All, ReasonCode::PollNotRegistered)
+    );
     let late = decode(&[RegisteredPoll { final_at: Some(Timestamp::MIN), ..registered(Keep::First) }]);
-    assert_eq!((late.quarantined, late.awaits_poll), (QuarantinedVotes::All, false));
-    assert!(late.reason.contains("was final"), "{}", late.reason);
+    assert_eq!((late.quarantined, late.reason.code), (QuarantinedVotes::All, ReasonCode::PollFinal));
+    assert!(late.reason.text.contains("was final"), "{}", late.reason);
 }
 
-/// What becomes of the votes of a frame when these are tried again.
-fn tried_again(quarantined: QuarantinedVotes) -> CommitPlan {
+/// Returns the plan of a replay in which these votes of a frame are quarantined.
+fn replay_of(quarantined: QuarantinedVotes) -> CommitPlan {
     let Entry { position, poll, votes, frame } = entry(0, &one_for_birds());
     let queue = QueueId([1; 16]);
-    let reason = "a test".to_owned();
-    let frame = QuarantinedFrame {
-        queue,
-        position,
-        poll,
-        accounted: votes,
-        quarantined,
-        reason,
-        awaits_poll: true,
-        frame,
-    };
+    let reason = QuarantineReason::PollNotRegistered { poll: self::poll() }.into();
+    let frame = QuarantinedFrame { queue, position, poll, accounted: votes, quarantined, reason, frame };
     let nothing = Delivery::nothing_new(queue, Checkpoint::default());
     let batch = Batch::decode(Partition(0), one(), &[registered(Keep::First)], vec![nothing], vec![frame]);
     batch.plan(0, &BTreeMap::new())
 }
 
 #[test]
-fn of_votes_that_are_tried_again_those_stay_quarantined_that_can_not_be_counted() {
+fn a_replay_keeps_only_votes_in_quarantine_that_can_not_be_counted() {
     let birds = |tried| {
-        let held = ReplayOutcome::Held {
-            votes: QuarantinedVotes::At(vec![1]),
-            reason: "poll pets has no option birds".to_owned(),
-            awaits_poll: false,
-        };
+        let outcome = ReplayOutcome::Quarantined { votes: QuarantinedVotes::At(vec![1]), reason: no_birds() };
         let position = entry(0, &some_ballots()).position;
-        Replayed { queue: QueueId([1; 16]), position, tried, outcome: held }
+        Replayed { queue: QueueId([1; 16]), position, tried, outcome }
     };
     for (tried, counted) in [
         (QuarantinedVotes::All, vec![0, 2]),
         (QuarantinedVotes::At(vec![1, 2]), vec![2]),
         (QuarantinedVotes::At(vec![1]), vec![]),
     ] {
-        let plan = tried_again(tried.clone());
+        let plan = replay_of(tried.clone());
         assert_eq!(plan.replayed, [birds(tried)]);
         let inserts = plan.polls.iter().flat_map(|poll| &poll.inserts);
         assert_eq!(inserts.map(|ballot| ballot.voter.0[0]).collect::<Vec<_>>(), counted);
         let quarantined: i64 = plan.ledger.iter().map(|entry| entry.quarantined).sum();
         assert_eq!(quarantined, -(counted.len() as i64));
     }
-    let plan = tried_again(QuarantinedVotes::At(vec![0, 2]));
+    let plan = replay_of(QuarantinedVotes::At(vec![0, 2]));
     assert_eq!(plan.replayed[0].outcome, ReplayOutcome::Counted);
     assert_eq!((plan.ledger[0].new_voters, plan.ledger[0].quarantined), (2, -2));
 }
 
 #[test]
 fn an_index_that_the_frame_does_not_have_counts_nothing() {
-    let plan = tried_again(QuarantinedVotes::At(vec![0, 3]));
-    let ReplayOutcome::Held { votes, reason, .. } = &plan.replayed[0].outcome else { panic!("{plan:?}") };
+    let plan = replay_of(QuarantinedVotes::At(vec![0, 3]));
+    let ReplayOutcome::Quarantined { votes, reason, .. } = &plan.replayed[0].outcome else {
+        panic!("{plan:?}")
+    };
     assert_eq!(votes, &QuarantinedVotes::At(vec![0, 3]));
-    assert!(reason.contains("vote 3") && plan.polls.is_empty() && plan.ledger.is_empty(), "{plan:?}");
+    assert_eq!(reason.code, ReasonCode::DamagedIndex);
+    assert!(reason.text.contains("vote 3") && plan.polls.is_empty() && plan.ledger.is_empty(), "{plan:?}");
 }
 
 #[test]
-fn a_frame_holds_the_votes_that_are_quarantined_and_all_if_it_does_not_decode() {
+fn a_frame_holds_its_quarantined_votes_or_every_vote_if_it_does_not_decode() {
     let ballots = one_for_birds();
     let Entry { position, poll: name, votes, frame } = entry(0, &ballots);
     let vote = |n: usize| Vote {
@@ -336,22 +339,21 @@ fn a_frame_holds_the_votes_that_are_quarantined_and_all_if_it_does_not_decode() 
         poll: name,
         accounted: votes,
         quarantined: QuarantinedVotes::At(vec![1]),
-        reason: String::new(),
-        awaits_poll: false,
+        reason: no_birds(),
         frame,
     };
-    let held = |frame: &QuarantinedFrame| [0, 1, 2].map(|n| frame.holds(Partition(0), one(), &vote(n)));
-    assert_eq!(held(&frame), [false, true, false]);
+    let holds = |frame: &QuarantinedFrame| [0, 1, 2].map(|n| frame.holds(Partition(0), one(), &vote(n)));
+    assert_eq!(holds(&frame), [false, true, false]);
     let changed = Vote { cast_at: Timestamp::MIN.saturating_add(1), ..vote(1) };
-    assert!(!frame.holds(Partition(0), one(), &changed), "another vote of that voter");
+    assert!(!frame.holds(Partition(0), one(), &changed), "another vote of the same voter");
     frame.quarantined = QuarantinedVotes::All;
-    assert_eq!(held(&frame), [true; 3]);
+    assert_eq!(holds(&frame), [true; 3]);
     frame.frame = Bytes::from_static(b"junk");
-    assert_eq!(held(&frame), [true; 3], "nobody can say which votes it has");
+    assert_eq!(holds(&frame), [true; 3], "its votes are unknown");
 }
 
 #[test]
-fn the_queues_own_count_is_taken_over_at_the_end_of_its_log() {
+fn at_the_end_of_the_log_the_queues_own_count_is_used() {
     let from = Checkpoint { accepted: [("pets".to_owned(), 10)].into(), ..Checkpoint::default() };
     let entries = vec![entry(0, &some_ballots())];
     let queue = QueueId([1; 16]);
@@ -362,8 +364,8 @@ fn the_queues_own_count_is_taken_over_at_the_end_of_its_log() {
     let end = Delivery::new(queue, &from, Read { entries, at_end: true, accepted: Some(counted) });
     assert_eq!(
         end.checkpoint.accepted["pets"], 14,
-        "a vote that is counted and not there shows in the ledger"
+        "a vote that the queue counted but no longer has shows in the ledger"
     );
-    assert!(went_back(&end.checkpoint.accepted, &middle.checkpoint.accepted));
-    assert!(!went_back(&middle.checkpoint.accepted, &end.checkpoint.accepted));
+    assert!(count_fell(&end.checkpoint.accepted, &middle.checkpoint.accepted));
+    assert!(!count_fell(&middle.checkpoint.accepted, &end.checkpoint.accepted));
 }

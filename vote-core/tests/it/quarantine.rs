@@ -1,5 +1,5 @@
-//! Frames with votes that can't be counted, of polls that are registered sooner or later: every vote is counted once as
-//! soon as it can be, and the others are quarantined, each by itself.
+//! Property test of the quarantine: of frames with votes that can't be counted, or not before their poll is registered,
+//! every vote that can be counted is counted once, and only the other votes stay quarantined.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,29 +7,31 @@ use proptest::{collection::vec, prelude::*};
 use tokio::runtime::Builder;
 use vote_core::{
     Keep, Partition, Poll, PollSlug, Polls, Position, Queue, QueueId, Store, StoreReader, Timestamp, Vote,
-    VoterKey, audit,
+    VoterKey,
     conformance::{self, activate, frames, layout},
-    dedup::{Batch, Delivery, stands},
+    count::{
+        Ballot, Batch, Decision, Delivery, QuarantineState, QuarantinedFrame, QueueRecord, audit, merge,
+    },
     queue::{Appended, Frame, MemoryQueue},
-    store::{Ballot, Decision, Lookup, MemoryStore, QuarantineState, QuarantinedFrame, QueueRecord},
+    store::{Lookup, MemoryStore},
 };
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A flush of votes to one queue: voter, option and time, for a poll that the store knows from the start, or not.
-    /// The third option is one that no poll has.
+    /// A flush of votes (voter, option, time) to one queue, for a poll that is registered from the start, or for the
+    /// other one, `cars`. No poll has the third option.
     Append { queue: usize, cars: bool, damaged: bool, votes: Vec<(u64, u8, i64)> },
-    /// A lane reads so many frames of each queue, and commits.
+    /// A lane reads up to `limit` frames of each queue, and commits.
     Commit { partition: Partition, limit: usize },
-    /// A lane tries again what it is to try again, a frame at a time or all of it.
+    /// A lane replays up to `limit` of the frames that are to be replayed.
     Replay { partition: Partition, limit: usize },
-    /// Somebody wants everything to be tried again.
+    /// An operator decides that all frames are to be replayed.
     Decide,
     /// The other poll is registered.
     Register,
 }
 
-/// Few partitions and few voters, so that votes meet.
+/// Few partitions and few voters, so that many votes have the same voter.
 const PARTITIONS: [Partition; 2] = [Partition(0), Partition(7)];
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -55,9 +57,9 @@ fn cars() -> Poll {
 }
 
 fn votes(poll: PollSlug, of: &[(u64, u8, i64)]) -> Vec<Vote> {
-    let in_them =
+    let in_partitions =
         |voter: &u64| PARTITIONS.contains(&layout().partitions.of(conformance::vote(*voter, 0, 0).voter));
-    let voters: Vec<u64> = (0..).filter(in_them).take(8).collect();
+    let voters: Vec<u64> = (0..).filter(in_partitions).take(8).collect();
     let vote = |(voter, option, at): &(u64, u8, i64)| {
         let vote = conformance::vote(voters[*voter as usize], *option, *at);
         let option = if *option == 2 { "birds".parse().unwrap() } else { vote.option };
@@ -66,7 +68,7 @@ fn votes(poll: PollSlug, of: &[(u64, u8, i64)]) -> Vec<Vote> {
     of.iter().map(vote).collect()
 }
 
-/// A vote that was acknowledged, where it was stored, and whether it can be counted.
+/// An acknowledged vote, where it was stored, and whether it can be counted.
 struct Accepted {
     vote: Vote,
     queue: QueueId,
@@ -134,8 +136,8 @@ impl World {
     }
 
     async fn commit(&self, partition: Partition, limit: usize, replays: Vec<QuarantinedFrame>) {
-        let mut lane = self.store.open_lane().await.unwrap();
-        let acquired = lane.acquire(partition).await.unwrap().unwrap();
+        let mut session = self.store.open_session().await.unwrap();
+        let acquired = session.acquire(partition).await.unwrap().unwrap();
         let mut deliveries = Vec::new();
         for (id, queue) in &self.queues {
             let from = acquired.checkpoints.get(id).cloned().unwrap_or_default();
@@ -144,37 +146,37 @@ impl World {
         }
         let polls = self.store.polls().await.unwrap();
         let batch = Batch::decode(partition, layout().partitions, &polls, deliveries, replays);
-        let mut standing = BTreeMap::new();
+        let mut effective = BTreeMap::new();
         for (poll, voters) in batch.voters() {
-            let found = lane.lookup(partition, poll, &voters, Lookup::Filtered).await.unwrap();
-            standing.insert(poll, found);
+            let found = session.lookup(partition, poll, &voters, Lookup::Filtered).await.unwrap();
+            effective.insert(poll, found);
         }
-        lane.commit(&batch.plan(acquired.version, &standing)).await.unwrap();
+        session.commit(&batch.plan(acquired.version, &effective)).await.unwrap();
     }
 
     async fn replay(&self, partition: Partition, limit: usize) {
-        let mut lane = self.store.open_lane().await.unwrap();
-        let replays = lane.replays(partition, limit).await.unwrap();
-        drop(lane);
+        let mut session = self.store.open_session().await.unwrap();
+        let replays = session.replays(partition, limit).await.unwrap();
+        drop(session);
         self.commit(partition, 1, replays).await;
     }
 
     async fn decide(&self) {
         let rows = self.store.quarantine(None, usize::MAX).await.unwrap();
-        let keys: Vec<_> = rows.iter().map(vote_core::store::QuarantineRow::key).collect();
+        let keys: Vec<_> = rows.iter().map(vote_core::count::QuarantineRow::key).collect();
         self.store.decide(&keys, &Decision::Replay).await.unwrap();
     }
 
-    /// Every vote that was read is accounted for, and so is every vote that is quarantined.
+    /// Checks that every vote that was read is accounted for, and that the accounts agree with the quarantine.
     async fn check(&self) {
-        let books = self.store.snapshot().await.unwrap().books(true).await.unwrap();
-        assert_eq!(audit::audit(&books, None).problems, Vec::<String>::new());
-        for row in &books.ledger {
-            assert!(row.entry.is_conserved(), "{row:?}");
+        let accounts = self.store.snapshot().await.unwrap().accounts(true).await.unwrap();
+        assert_eq!(audit::audit(&accounts, None).problems, []);
+        for row in &accounts.ledger {
+            assert_eq!(row.entry.unaccounted(false), 0, "{row:?}");
         }
     }
 
-    /// Reads everything, and tries everything again that is quarantined.
+    /// Reads everything, and replays everything that is quarantined.
     async fn drain(&self) {
         self.store.register_poll(&cars()).await.unwrap();
         for partition in PARTITIONS {
@@ -186,6 +188,7 @@ impl World {
         }
     }
 
+    /// Checks that exactly the votes that can be counted are counted, and that the others are quarantined.
     async fn check_the_end(&self) {
         let mut expected: HashMap<(PollSlug, VoterKey), Ballot> = HashMap::new();
         for Accepted { vote, .. } in self.accepted.iter().filter(|accepted| accepted.is_valid) {
@@ -193,7 +196,7 @@ impl World {
             let ballot = conformance::ballot(vote);
             expected
                 .entry((vote.poll, vote.voter))
-                .and_modify(|standing| *standing = stands(keep, *standing, ballot))
+                .and_modify(|effective| *effective = merge(keep, *effective, ballot))
                 .or_insert(ballot);
         }
         let mut snapshot = self.store.snapshot().await.unwrap();
@@ -203,18 +206,18 @@ impl World {
             let of_poll = expected.iter().filter(|((of, _), _)| *of == poll);
             assert_eq!(found, of_poll.map(|(key, ballot)| (*key, *ballot)).collect(), "{poll}");
         }
-        let books = snapshot.books(true).await.unwrap();
-        let quarantined: u64 = books.quarantine.iter().map(|total| total.votes).sum();
+        let accounts = snapshot.accounts(true).await.unwrap();
+        let quarantined: u64 = accounts.quarantine.iter().map(|total| total.votes).sum();
         let invalid = self.accepted.iter().filter(|accepted| !accepted.is_valid).count();
         assert_eq!(quarantined, invalid as u64);
         for accepted in &self.accepted {
             let Accepted { queue, partition, position, .. } = *accepted;
             let row = self.store.quarantined(queue, partition, position).await.unwrap();
-            let is_held = row.is_some_and(|row| {
-                assert_eq!(row.state, QuarantineState::Held);
+            let is_quarantined = row.is_some_and(|row| {
+                assert_eq!(row.state, QuarantineState::Quarantined);
                 row.holds(layout().partitions, &accepted.vote)
             });
-            assert_eq!(is_held, !accepted.is_valid, "{:?}", accepted.vote);
+            assert_eq!(is_quarantined, !accepted.is_valid, "{:?}", accepted.vote);
         }
     }
 }
@@ -223,7 +226,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_vote_that_can_be_counted_is_and_once(steps in steps()) {
+    fn every_vote_that_can_be_counted_is_counted_once(steps in steps()) {
         Builder::new_current_thread().build().unwrap().block_on(async {
             let mut world = World::new().await;
             for step in &steps {

@@ -11,11 +11,12 @@ use async_trait::async_trait;
 use vote_core::{
     Clock, Partition, Position, Queue, QueueId, SystemClock,
     conformance::{QueueHarness, activate, frames, layout, poll, record, vote},
-    queue::{AppendError, Appended, QueueError, RedisQueue, Room},
+    queue::{AppendError, Appended, QueueError, RedisQueue, Usage},
 };
 use vote_testkit::Redis;
 
-/// Queues on one server, each with a prefix of its own. No clause reopens but the queue made last.
+/// Queues on one server, each with a prefix of its own. Only the queue created last can be reopened, which is all
+/// that the clauses need.
 #[derive(Default)]
 struct OnRedis {
     prefix: Mutex<String>,
@@ -30,7 +31,7 @@ impl QueueHarness for OnRedis {
         Arc::new(queue)
     }
 
-    /// A new connection to a server that has forgotten all scripts, as after its restart.
+    /// Reconnects to a server that has forgotten all scripts, as after a restart.
     async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue> {
         drop(queue);
         Redis::shared().cli(&["SCRIPT", "FLUSH"]);
@@ -65,7 +66,7 @@ async fn stored(queue: &dyn Queue, id: QueueId) -> u64 {
     votes
 }
 
-/// Calls until it succeeds: the connection comes back by itself.
+/// Repeats a call until it succeeds: the client reconnects by itself.
 async fn eventually<T, E: std::fmt::Debug>(mut call: impl AsyncFnMut() -> Result<T, E>) -> T {
     for _ in 0..100 {
         if let Ok(value) = call().await {
@@ -77,7 +78,7 @@ async fn eventually<T, E: std::fmt::Debug>(mut call: impl AsyncFnMut() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_is_as_old_as_its_first_entry() {
+async fn a_backlog_is_as_old_as_its_first_entry() {
     let queue = connect(Redis::shared(), &Redis::unique_prefix());
     let id = queue.create(layout(), None).await.unwrap();
     activate(&queue, id, &[poll()]).await.unwrap();
@@ -88,9 +89,9 @@ async fn what_waits_is_as_old_as_its_first_entry() {
     tokio::time::sleep(Duration::from_millis(5)).await;
     queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
     let start = vec![Position::START; usize::from(layout().partitions.count())];
-    let unread = queue.unread(id, &start, 10).await.unwrap();
-    let oldest: Vec<_> = unread.iter().filter_map(|unread| unread.oldest).collect();
-    let [oldest] = oldest[..] else { panic!("votes wait in one partition: {oldest:?}") };
+    let backlog = queue.backlog(id, &start, 10).await.unwrap();
+    let oldest: Vec<_> = backlog.iter().filter_map(|backlog| backlog.oldest).collect();
+    let [oldest] = oldest[..] else { panic!("expected a backlog in one partition: {oldest:?}") };
     assert!((before..=between).contains(&oldest), "{before} <= {oldest} <= {between}");
 }
 
@@ -106,7 +107,7 @@ async fn works_over_a_unix_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acknowledged_frames_survive_the_death_of_the_server() {
+async fn acknowledged_frames_survive_a_kill_of_the_server() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
     for n in 0..50 {
@@ -117,25 +118,25 @@ async fn acknowledged_frames_survive_the_death_of_the_server() {
     assert!(matches!(lost, Err(AppendError::Unknown(_) | AppendError::NotStored(_))), "{lost:?}");
     redis.restart();
     let status = eventually(|| queue.status()).await.unwrap();
-    assert_eq!((status.id, status.registered), (id, true));
+    assert_eq!((status.id, status.active), (id, true));
     assert_eq!(stored(&queue, id).await, 50);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_sent_to_a_stopped_server_is_unknown_and_stored_at_most_once() {
+async fn a_frame_sent_to_a_frozen_server_is_unknown_and_stored_at_most_once() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
     queue.append(id, &frames(&[vote(1, 0, 1)])).await.unwrap();
     redis.freeze();
     let appended = queue.append(id, &frames(&[vote(2, 0, 1)])).await;
     assert!(matches!(appended, Err(AppendError::Unknown(_))), "{appended:?}");
-    // Long enough for the client to take the connection for dead, and to try again what it would.
+    // Long enough for the client to drop the connection, and to repeat the command if it repeated any.
     tokio::time::sleep(Duration::from_secs(8)).await;
     redis.thaw();
     eventually(|| queue.status()).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let votes = stored(&queue, id).await;
-    assert!((1..=2).contains(&votes), "{votes} votes of two, one of them unknown");
+    assert!((1..=2).contains(&votes), "{votes} votes stored, of two of which one is unknown");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,12 +154,12 @@ async fn a_full_server_stores_nothing_and_can_be_trimmed() {
     let last =
         queue.read(id, partition, Position::START, 1000).await.unwrap().entries.last().unwrap().position;
     queue.trim(id, partition, last).await.unwrap();
-    assert_eq!(queue.status().await.unwrap().unwrap().entries[0], 1, "the anchor");
+    assert_eq!(queue.status().await.unwrap().unwrap().entries[0], 1, "only the anchor is left");
 }
 
-/// A worker does all of this before it drains a queue, so it must not need the memory that draining frees.
+/// A worker does all of this before it drains a queue, so none of it may need the memory that draining frees.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_server_can_be_sealed_and_its_box_be_replaced_registered_and_drained() {
+async fn a_queue_on_a_full_server_can_be_sealed_replaced_activated_and_drained() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
     let votes: Vec<_> = (0..2000).map(|n| vote(n, 0, 1)).collect();
@@ -171,65 +172,70 @@ async fn a_full_server_can_be_sealed_and_its_box_be_replaced_registered_and_drai
     assert!(queue.status().await.unwrap().unwrap().polls.contains_key(&tea));
     let next = queue.create(layout(), Some(id)).await.unwrap();
     activate(&queue, next, &[poll()]).await.unwrap();
-    let remains = queue.status().await.unwrap().unwrap().remains.remove(0);
+    let replaced = queue.status().await.unwrap().unwrap().replaced.remove(0);
     let start = vec![Position::START; usize::from(layout().partitions.count())];
-    let unread = queue.unread(remains.id, &start, 1).await.unwrap();
-    for (partition, unread) in (0..).map(Partition).zip(&unread) {
-        queue.trim(remains.id, partition, unread.end).await.unwrap();
+    let backlog = queue.backlog(replaced.id, &start, 1).await.unwrap();
+    for (partition, backlog) in (0..).map(Partition).zip(&backlog) {
+        queue.trim(replaced.id, partition, backlog.end).await.unwrap();
     }
-    assert_eq!(queue.status().await.unwrap().unwrap().remains, []);
+    assert_eq!(queue.status().await.unwrap().unwrap().replaced, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_may_lose_votes_are_named() {
     let redis = Redis::start();
     let (queue, _) = open(&redis).await;
-    assert_eq!(queue.check().await.unwrap(), [] as [String; 0]);
-    for (name, value, as_it_was) in [
+    assert_eq!(queue.durability_problems().await.unwrap(), [] as [String; 0]);
+    for (name, value, restored) in [
         ("appendfsync", "everysec", "always"),
         ("no-appendfsync-on-rewrite", "yes", "no"),
         ("maxmemory-policy", "allkeys-lru", "noeviction"),
         ("appendonly", "no", "yes"),
     ] {
         redis.cli(&["CONFIG", "SET", name, value]);
-        let problems = queue.check().await.unwrap();
+        let problems = queue.durability_problems().await.unwrap();
         assert!(problems.len() == 1 && problems[0].contains(name), "{name}: {problems:?}");
-        redis.cli(&["CONFIG", "SET", name, as_it_was]);
+        redis.cli(&["CONFIG", "SET", name, restored]);
     }
 }
 
-/// Whether a server with this setting of its log is refused while it writes its log for the first time.
-async fn refuses_until_the_log_is_written(redis: &Redis) {
+/// Checks that a server is refused after its append-only file is switched on, until the first rewrite of the file is
+/// complete.
+async fn is_refused_until_the_file_is_written(redis: &Redis) {
     let (queue, _) = open(redis).await;
     for n in 0..30 {
         redis.cli(&["SET", &format!("other:{n}"), "x"]);
     }
-    // Microseconds a key, so that the rewrite takes a second or two.
+    // In microseconds for each key, so that the rewrite takes a second or two.
     redis.cli(&["CONFIG", "SET", "rdb-key-save-delay", "50000"]);
     redis.cli(&["CONFIG", "SET", "appendonly", "no"]);
-    assert!(queue.check().await.unwrap()[0].contains("appendonly"));
+    assert!(queue.durability_problems().await.unwrap()[0].contains("appendonly"));
     redis.cli(&["CONFIG", "SET", "appendonly", "yes"]);
-    let problems = queue.check().await.unwrap();
+    let problems = queue.durability_problems().await.unwrap();
     assert!(problems.len() == 1 && problems[0].contains("append-only file"), "{problems:?}");
     eventually(async || {
-        let problems = queue.check().await.unwrap();
+        let problems = queue.durability_problems().await.unwrap();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     })
     .await;
     redis.cli(&["BGREWRITEAOF"]);
     assert!(redis.cli(&["INFO", "persistence"]).contains("aof_rewrite_in_progress:1"));
-    assert_eq!(queue.check().await.unwrap(), [] as [String; 0], "a later rewrite loses nothing");
+    assert_eq!(
+        queue.durability_problems().await.unwrap(),
+        [] as [String; 0],
+        "a later rewrite loses nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_was_switched_on_is_trusted_once_it_was_rewritten() {
-    refuses_until_the_log_is_written(&Redis::start_with(&[("appendonly", "no")])).await;
-    refuses_until_the_log_is_written(&Redis::start()).await;
+async fn an_append_only_file_that_was_switched_on_is_trusted_once_it_is_rewritten() {
+    is_refused_until_the_file_is_written(&Redis::start_with(&[("appendonly", "no")])).await;
+    is_refused_until_the_file_is_written(&Redis::start()).await;
 }
 
-/// The entry is stored and not counted: whoever was told that nothing is stored would be told wrong.
+/// The entry is stored but not counted, so the error `NotStored` would be wrong.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_that_is_missed_in_the_middle_of_a_flush_leaves_its_outcome_unknown() {
+async fn a_right_that_is_missing_in_the_middle_of_a_flush_leaves_the_outcome_unknown() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
     redis.cli(&["ACL", "SETUSER", "default", "-hincrby"]);
@@ -239,39 +245,39 @@ async fn a_right_that_is_missed_in_the_middle_of_a_flush_leaves_its_outcome_unkn
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_tells_how_full_it_is() {
+async fn usage_is_what_redis_compares_with_its_limit() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
-    assert_eq!(queue.room().await.unwrap().unwrap().limit, None, "nothing is set");
+    assert_eq!(queue.usage().await.unwrap().unwrap().limit, None, "no limit is set");
     redis.cli(&["CONFIG", "SET", "maxmemory", "20mb"]);
-    let room = async || queue.room().await.unwrap().unwrap();
-    assert_eq!(room().await.limit, Some(20 << 20));
+    let usage = async || queue.usage().await.unwrap().unwrap();
+    assert_eq!(usage().await.limit, Some(20 << 20));
 
-    let before = room().await.used;
+    let before = usage().await.used;
     let votes: Vec<_> = (0..1_000).map(|n| vote(n, 0, 1)).collect();
     for _ in 0..20 {
         queue.append(id, &frames(&votes)).await.unwrap();
     }
-    let full = room().await.used;
-    // A vote has a key of 16 bytes.
+    let full = usage().await.used;
+    // The voter key of a vote has 16 bytes.
     assert!(full > before + 20_000 * 16, "{before} bytes before, {full} with 20,000 votes");
     let start = vec![Position::START; usize::from(layout().partitions.count())];
-    let ends = queue.unread(id, &start, 1).await.unwrap();
-    for (partition, unread) in (0..).map(Partition).zip(ends) {
-        queue.trim(id, partition, unread.end).await.unwrap();
+    let ends = queue.backlog(id, &start, 1).await.unwrap();
+    for (partition, backlog) in (0..).map(Partition).zip(ends) {
+        queue.trim(id, partition, backlog.end).await.unwrap();
     }
-    let trimmed = room().await.used;
+    let trimmed = usage().await.used;
     assert!(trimmed < full - 15_000 * 16, "{full} bytes before, {trimmed} after the votes were trimmed");
 
-    // What it says is what it goes by.
+    // Redis decides by the same numbers.
     redis.cli(&["CONFIG", "SET", "maxmemory", "500kb"]);
-    let Room { used, limit } = room().await;
+    let Usage { used, limit } = usage().await;
     assert!(used > limit.unwrap(), "{used} of {limit:?}");
     assert!(matches!(queue.append(id, &frames(&votes)).await, Err(AppendError::NotStored(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_rolled_back_is_cut() {
+async fn a_queue_on_a_server_that_rolled_back_has_diverged() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
     let append = async |n| queue.append(id, &frames(&[vote(n, 0, 1)])).await.unwrap();
@@ -283,15 +289,15 @@ async fn a_server_that_rolled_back_is_cut() {
     let last = redis.cli(&["XREVRANGE", &key, "+", "-", "COUNT", "1"]);
     redis.cli(&["XDEL", &key, last.split_whitespace().next().unwrap()]);
     append(0).await;
-    assert_eq!(queue.read(id, partition, committed, 10).await, Err(QueueError::Cut(committed)));
+    assert_eq!(queue.read(id, partition, committed, 10).await, Err(QueueError::Diverged(committed)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_is_used_again_after_a_rollback_is_no_anchor() {
+async fn an_id_reused_after_a_rollback_is_no_anchor() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
     let partition = frames(&[vote(1, 0, 1)])[0].partition;
-    // As where the clock was ahead once: ids count up from there.
+    // As if the clock had been ahead once: Redis counts ids up from there.
     let key = format!("vote:{id}:p:{partition}");
     redis.cli(&["XADD", &key, "99999999999999-0", "p", "pets", "n", "0", "f", "x"]);
     redis.kill9();
@@ -309,8 +315,8 @@ async fn an_id_that_is_used_again_after_a_rollback_is_no_anchor() {
     eventually(|| queue.status()).await;
     let again = queue.append(id, &frames(&[vote(1, 1, 2)])).await.unwrap();
     let Appended::Stored(other) = again[0] else { panic!("{again:?}") };
-    assert_eq!(other.as_bytes()[..16], committed.as_bytes()[..16], "the id is used again");
-    assert_eq!(queue.read(id, partition, committed, 9).await, Err(QueueError::Cut(committed)));
+    assert_eq!(other.as_bytes()[..16], committed.as_bytes()[..16], "the id is reused");
+    assert_eq!(queue.read(id, partition, committed, 9).await, Err(QueueError::Diverged(committed)));
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -322,7 +328,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_position_from_before_there_was_a_check_is_an_anchor() {
+async fn a_position_without_a_check_is_an_anchor() {
     let queue = connect(Redis::shared(), &Redis::unique_prefix());
     let id = queue.create(layout(), None).await.unwrap();
     activate(&queue, id, &[poll()]).await.unwrap();
@@ -333,9 +339,9 @@ async fn a_position_from_before_there_was_a_check_is_an_anchor() {
     assert_eq!(queue.read(id, flush[0].partition, old, 9).await.unwrap().entries, []);
 }
 
-/// Append, read, seal and what is unread come by it in different ways.
+/// Append, read, seal and backlog obtain it in different ways.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_has_one_position_whoever_asks() {
+async fn an_entry_has_the_same_position_in_all_replies() {
     let queue = connect(Redis::shared(), &Redis::unique_prefix());
     let id = queue.create(layout(), None).await.unwrap();
     activate(&queue, id, &[poll()]).await.unwrap();
@@ -344,15 +350,15 @@ async fn an_entry_has_one_position_whoever_asks() {
     let stored = queue.append(id, &flush).await.unwrap();
     let Appended::Stored(position) = stored[0] else { panic!("{stored:?}") };
     let start = vec![Position::START; usize::from(layout().partitions.count())];
-    let unread = queue.unread(id, &start, 1).await.unwrap();
+    let backlog = queue.backlog(id, &start, 1).await.unwrap();
     let read = queue.read(id, partition, Position::START, 1).await.unwrap();
     let seal = queue.seal(id, poll()).await.unwrap();
     let place = usize::from(partition.0);
-    assert_eq!([read.entries[0].position, unread[place].end, seal.ends[place]], [position; 3]);
+    assert_eq!([read.entries[0].position, backlog[place].end, seal.ends[place]], [position; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_wrote_into_a_stream_is_handed_on_for_quarantine() {
+async fn entries_that_others_wrote_are_returned_for_quarantine() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
     let key = format!("vote:{id}:p:0");
@@ -365,7 +371,7 @@ async fn what_others_wrote_into_a_stream_is_handed_on_for_quarantine() {
 }
 
 #[tokio::test]
-async fn an_address_without_a_server_is_no_error_until_it_is_used() {
+async fn an_unreachable_server_is_no_error_until_it_is_used() {
     let queue = RedisQueue::connect("redis://127.0.0.1:1", "vote").unwrap();
     assert!(matches!(queue.status().await, Err(QueueError::Unavailable(_))));
     let appended = queue.append(QueueId([0; 16]), &frames(&[vote(1, 0, 1)])).await;

@@ -1,7 +1,7 @@
 //! Queue and store in SQLite files.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,18 +13,19 @@ use async_trait::async_trait;
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use vote_core::{
-    Lane, Partition, Position, Queue, QueueId, Store, StoreReader, Vote,
+    Clock, Partition, Position, Queue, QueueId, Session, Store, StoreReader, SystemClock, Vote,
     conformance::{QueueHarness, StoreHarness, activate, ballot, frames, layout, poll, queue_id, vote},
+    count::{Accounts, CommitPlan, LedgerEntry, LedgerRow, PollPlan, QueueRecord},
     poll::{Polls, ResultsFrom},
     queue::{Appended, Frame, QueueError, SqliteQueue},
-    store::{Acquired, Books, CommitPlan, LedgerEntry, LedgerRow, PollPlan, SqliteStore, StoreError},
+    store::{Acquired, SqliteStore, StoreError, WorkerId, WorkerRecord},
 };
 
 mod migration;
-mod remains;
+mod replaced;
 mod snapshot;
 
-/// A folder that lives as long as the test, with as many files as the test asks for.
+/// A temporary folder with any number of files, removed when the test ends.
 struct Files {
     folder: TempDir,
     made: AtomicU32,
@@ -78,8 +79,8 @@ mod store {
 
 const PARTITION: Partition = Partition(0);
 
-/// Polls a future up to `steps` times and once more, then drops it. One that needs more hops to SQLite's thread than
-/// that is surely dropped.
+/// Polls a future up to `steps` times and once more, and then drops it. A future that needs more hops to SQLite's
+/// thread than that is always dropped.
 async fn cut_short<T>(steps: u32, future: impl Future<Output = T>) -> Option<T> {
     let spin = async {
         for _ in 0..steps {
@@ -93,8 +94,8 @@ async fn cut_short<T>(steps: u32, future: impl Future<Output = T>) -> Option<T> 
     }
 }
 
-/// Numbers of steps that look random, the same in each run. Some are enough for anything and some for nothing,
-/// whatever the disk is like.
+/// Returns pseudo-random numbers of steps, the same in each run. Some suffice for any call and some for none, however
+/// fast the disk is.
 fn steps(seed: u64) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(seed), |n| Some(n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1)))
         .map(|n| (n >> 33) as u32)
@@ -113,10 +114,10 @@ async fn open_queue(files: &Files) -> (SqliteQueue, QueueId) {
     (queue, id)
 }
 
-/// Each partition's entries, after a check that the counters say the same.
+/// Returns the entries of all partitions, after checking them against the counters.
 async fn consistent_entries(queue: &SqliteQueue, id: QueueId) -> BTreeMap<(Partition, Position), u64> {
-    // Takes the write lock once, so that no COMMIT of a dropped append lands between two reads.
-    queue.register(id).await.unwrap();
+    // Acquires the write lock once, so that no COMMIT of a dropped append falls between two reads.
+    queue.activate(id).await.unwrap();
     let mut all = BTreeMap::new();
     for partition in layout().partitions.iter() {
         let read = queue.read(id, partition, Position::START, 1 << 30).await.unwrap();
@@ -129,7 +130,7 @@ async fn consistent_entries(queue: &SqliteQueue, id: QueueId) -> BTreeMap<(Parti
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dropped_appends_leave_all_of_a_flush_or_nothing() {
+async fn dropped_appends_store_a_whole_flush_or_nothing() {
     let files = Files::new();
     let (queue, id) = open_queue(&files).await;
     let queue = Arc::new(queue);
@@ -162,11 +163,11 @@ async fn dropped_appends_leave_all_of_a_flush_or_nothing() {
         let Appended::Stored(position) = appended else { panic!("nothing was sealed") };
         assert_eq!(entries.get(&(frame.partition, *position)), Some(&u64::from(frame.votes)));
     }
-    assert_eq!(entries.values().sum::<u64>() % 40, 0, "a flush has 40 votes");
+    assert_eq!(entries.values().sum::<u64>() % 40, 0, "each flush has 40 votes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_handles_go_on_after_a_dropped_append() {
+async fn other_handles_work_after_a_dropped_append() {
     let files = Files::new();
     let (queue, id) = open_queue(&files).await;
     let other = SqliteQueue::open(&files.last_path()).await.unwrap();
@@ -186,7 +187,7 @@ async fn prepared(files: &Files) -> SqliteStore {
     store
 }
 
-/// `count` votes of partition 0, none of which any other `batch` has.
+/// Returns `count` votes of partition 0 that no other `batch` has.
 fn votes(batch: u64, count: usize) -> Vec<Vote> {
     let mut votes: Vec<_> = (batch << 40..)
         .map(|voter| vote(voter, (voter % 2) as u8, 1))
@@ -227,43 +228,67 @@ fn plan(acquired: &Acquired, votes: &[Vote]) -> CommitPlan {
     }
 }
 
-async fn books(store: &SqliteStore) -> Books {
-    store.snapshot().await.unwrap().books(true).await.unwrap()
+async fn accounts(store: &SqliteStore) -> Accounts {
+    store.snapshot().await.unwrap().accounts(true).await.unwrap()
 }
 
 async fn ledger(store: &SqliteStore) -> Vec<LedgerRow> {
-    books(store).await.ledger
+    accounts(store).await.ledger
 }
 
-/// A connection beside those of the store or the queue.
+/// Opens a connection of its own, beside those of the store or the queue.
 async fn raw(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap()
 }
 
-async fn lane(store: &SqliteStore) -> (Box<dyn Lane>, Acquired) {
-    let mut lane = store.open_lane().await.unwrap();
-    let acquired = lane.acquire(PARTITION).await.unwrap().expect("nobody else has it");
-    (lane, acquired)
+async fn session(store: &SqliteStore) -> (Box<dyn Session>, Acquired) {
+    let mut session = store.open_session().await.unwrap();
+    let acquired = session.acquire(PARTITION).await.unwrap().expect("no other session has it");
+    (session, acquired)
+}
+
+#[tokio::test]
+async fn a_worker_that_stopped_before_the_clock_was_set_back_is_not_alive() {
+    let files = Files::new();
+    let store = prepared(&files).await;
+    let worker = |n| WorkerRecord { id: WorkerId([n; 16]), lanes: 1, unreached: BTreeSet::new() };
+    store.beat(&worker(1)).await.unwrap();
+    let set = sqlx::query("UPDATE workers SET seen_at = seen_at + 5000000");
+    set.execute(&mut raw(&files.last_path()).await).await.unwrap();
+    let alive = async || store.catalog().await.unwrap().workers.into_values().collect::<Vec<_>>();
+    assert_eq!(alive().await, []);
+    let now = SystemClock.now();
+    let queue = QueueRecord::new(queue_id(1), "sqlite:".to_owned(), now);
+    store.report(std::slice::from_ref(&queue)).await.unwrap();
+
+    store.beat(&worker(2)).await.unwrap();
+
+    assert_eq!(alive().await, [worker(2)]);
+    let age = now.as_micros() - store.queues().await.unwrap()[0].seen_at.as_micros();
+    assert!((50_000_000..70_000_000).contains(&age), "the time of the report is not known: {age}");
+    store.report(std::slice::from_ref(&queue)).await.unwrap();
+    store.beat(&worker(1)).await.unwrap();
+    assert_eq!(store.queues().await.unwrap()[0].seen_at, now, "the clock is set back once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_commit_is_applied_or_not_and_the_next_acquire_tells() {
+async fn a_dropped_commit_is_applied_or_not_and_the_next_acquire_shows_which() {
     let files = Files::new();
     let store = prepared(&files).await;
     let (mut applied, mut unsure) = (0, 0);
     for (batch, steps) in (0..80).zip(steps(3)) {
         let votes = votes(batch, 30);
-        let (mut first, before) = lane(&store).await;
+        let (mut first, before) = session(&store).await;
         match cut_short(steps, first.commit(&plan(&before, &votes))).await {
             Some(result) => result.unwrap(),
             None => unsure += 1,
         }
         drop(first);
-        let (mut second, after) = lane(&store).await;
+        let (mut second, after) = session(&store).await;
         let keys: Vec<_> = votes.iter().map(|vote| vote.voter).collect();
         let found =
             second.lookup(PARTITION, poll(), &keys, vote_core::store::Lookup::Exhaustive).await.unwrap();
-        assert_eq!(found.len() as u64, (after.version - before.version) * 30, "all of it or nothing");
+        assert_eq!(found.len() as u64, (after.version - before.version) * 30, "the whole commit or nothing");
         applied = after.version;
     }
     assert!(unsure >= 20 && applied >= 20, "{unsure} were dropped, {applied} applied");
@@ -273,36 +298,36 @@ async fn a_dropped_commit_is_applied_or_not_and_the_next_acquire_tells() {
 }
 
 #[tokio::test]
-async fn a_conflict_in_a_large_batch_changes_nothing_and_the_store_goes_on() {
+async fn a_conflict_in_a_large_batch_changes_nothing_and_the_store_stays_usable() {
     let files = Files::new();
     let store = prepared(&files).await;
-    let (mut first, acquired) = lane(&store).await;
+    let (mut first, acquired) = session(&store).await;
     let some = votes(1, 1000);
     first.commit(&plan(&acquired, &some[..1])).await.unwrap();
     let acquired = first.acquire(PARTITION).await.unwrap().unwrap();
     let result = first.commit(&plan(&acquired, &some)).await;
     assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
     drop(first);
-    let (mut second, again) = lane(&store).await;
-    assert_eq!(again, acquired, "the commit that failed moved nothing");
+    let (mut second, again) = session(&store).await;
+    assert_eq!(again, acquired, "the failed commit changed nothing");
     second.commit(&plan(&again, &some[1..])).await.unwrap();
     assert_eq!(store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum::<u64>(), 1000);
 }
 
 #[tokio::test]
-async fn a_second_worker_gets_no_lane_until_the_first_is_gone() {
+async fn a_second_worker_gets_no_session_until_the_first_is_gone() {
     let files = Files::new();
     let first = prepared(&files).await;
     let second = SqliteStore::open(&files.last_path()).await.unwrap();
-    let lane = first.open_lane().await.unwrap();
-    let Err(StoreError::NotPrepared(reason)) = second.open_lane().await else {
-        panic!("a second lock was given")
+    let session = first.open_session().await.unwrap();
+    let Err(StoreError::NotPrepared(reason)) = second.open_session().await else {
+        panic!("the second worker got the lock")
     };
     assert!(reason.contains("another worker") && reason.contains(".lock"), "{reason}");
     drop(first);
-    assert!(second.open_lane().await.is_err(), "a lane of the first still lives");
-    drop(lane);
-    second.open_lane().await.unwrap();
+    assert!(second.open_session().await.is_err(), "a session of the first still exists");
+    drop(session);
+    second.open_session().await.unwrap();
 }
 
 #[tokio::test]
@@ -311,18 +336,18 @@ async fn a_reader_sees_what_the_writer_commits() {
     let store = prepared(&files).await;
     let reader = SqliteStore::open_read_only(&files.last_path()).await.unwrap();
     for batch in 0..3 {
-        let (mut lane, acquired) = lane(&store).await;
-        lane.commit(&plan(&acquired, &votes(batch, 10))).await.unwrap();
+        let (mut session, acquired) = session(&store).await;
+        session.commit(&plan(&acquired, &votes(batch, 10))).await.unwrap();
         assert_eq!(reader.tally(poll()).await.unwrap(), store.tally(poll()).await.unwrap());
         assert_eq!(ledger(&reader).await[0].entry.accepted, (batch + 1) * 10);
     }
     assert_eq!(reader.layout().await.unwrap(), Some(layout()));
-    assert!(matches!(reader.open_lane().await, Err(StoreError::NotPrepared(_))), "it only reads");
+    assert!(matches!(reader.open_session().await, Err(StoreError::NotPrepared(_))), "it only reads");
     assert!(matches!(reader.prepare(layout()).await, Err(StoreError::NotPrepared(_))), "it only reads");
 }
 
 #[tokio::test]
-async fn a_reader_does_not_make_the_file() {
+async fn a_reader_does_not_create_the_file() {
     let files = Files::new();
     let path = files.folder.path().join("store.db");
     let Err(StoreError::NotPrepared(reason)) = SqliteStore::open_read_only(&path).await else {
@@ -332,11 +357,14 @@ async fn a_reader_does_not_make_the_file() {
     assert!(!path.exists());
     std::fs::write(&path, b"").unwrap();
     let result = SqliteStore::open_read_only(&path).await;
-    assert!(matches!(result, Err(StoreError::NotPrepared(_))), "an empty file is no store yet: {result:?}");
+    assert!(
+        matches!(result, Err(StoreError::NotPrepared(_))),
+        "an empty file is not a store yet: {result:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_file_of_something_else_is_refused() {
+async fn a_file_with_other_content_is_refused() {
     let files = Files::new();
     let (queue, _) = open_queue(&files).await;
     let path = files.last_path();
@@ -352,17 +380,17 @@ async fn a_file_of_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_is_durable_and_says_where_it_is() {
+async fn a_file_is_durable_and_its_address_names_it() {
     let files = Files::new();
     let (queue, _) = open_queue(&files).await;
-    assert_eq!(queue.check().await, Ok(Vec::new()));
+    assert_eq!(queue.durability_problems().await, Ok(Vec::new()));
     assert_eq!(queue.address(), format!("sqlite:{}", files.last_path().canonicalize().unwrap().display()));
     let store = prepared(&files).await;
-    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.durability_problems().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_file_may_be_opened_by_several_at_once() {
+async fn a_new_file_may_be_opened_concurrently() {
     let files = Files::new();
     for _ in 0..10 {
         let path = files.new_path();

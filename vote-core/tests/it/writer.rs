@@ -1,4 +1,4 @@
-//! Group commit and intake, over a queue in memory that can be made to fail.
+//! Group commit and admission, on a queue in memory that can be made to fail.
 
 use std::{
     sync::{
@@ -12,27 +12,27 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore};
 use vote_core::{
     Partition, Poll, PollDigest, PollSlug, Polls, Position, Queue, QueueId, Timestamp, Vote,
+    admission::{Admission, AdmissionOptions, AdmissionState, PollAdmission},
     conformance::{activate, digest, layout, poll, record, vote},
-    intake::{Intake, IntakeOptions, IntakeState, PollAdmission},
     poll::Phase,
     queue::{
-        AppendError, Appended, Frame, Layout, MemoryQueue, PollRecord, QueueError, QueueStatus, Read, Room,
-        Seal, Unread,
+        AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, QueueError, QueueStatus,
+        Read, Seal, Usage,
     },
     writer::{CastError, Writer},
 };
 
-/// A queue in memory whose appends wait for a permit each, and fail when told.
+/// A queue in memory in which each append waits for a permit, and fails on request.
 #[derive(Debug)]
 struct Slow {
     inner: MemoryQueue,
     permits: Semaphore,
     appends: AtomicUsize,
     replies_get_lost: AtomicBool,
-    /// Whether an append that was executed is answered only after somebody has looked at the queue.
+    /// Whether an executed append is answered only after the next status request.
     replies_are_late: AtomicBool,
-    looked: Notify,
-    /// So many votes less than it accepted it counts.
+    inspected: Notify,
+    /// Number of accepted votes that each count in the status leaves out.
     forgotten: AtomicU64,
 }
 
@@ -51,22 +51,33 @@ impl Queue for Slow {
         for count in counts {
             *count -= self.forgotten.load(Ordering::Relaxed);
         }
-        // Whoever waits has executed before, so its votes are counted in this status.
-        self.looked.notify_waiters();
+        // An append that waits was executed before, so this status counts its votes.
+        self.inspected.notify_waiters();
         Ok(status)
     }
-    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
-        self.inner.register(id).await
+    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
+        self.inner.activate(id).await
     }
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
         self.inner.record_polls(id, polls).await
+    }
+    async fn give_up_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+    ) -> Result<bool, QueueError> {
+        self.inner.give_up_poll(id, poll, digest).await
+    }
+    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+        self.inner.note_clock(id, ahead).await
     }
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         self.permits.acquire().await.unwrap().forget();
         self.appends.fetch_add(1, Ordering::Relaxed);
         let appended = self.inner.append(id, frames).await;
         if self.replies_are_late.load(Ordering::Relaxed) {
-            self.looked.notified().await;
+            self.inspected.notified().await;
         }
         if self.replies_get_lost.load(Ordering::Relaxed) {
             return Err(AppendError::Unknown("the reply got lost".to_owned()));
@@ -88,14 +99,19 @@ impl Queue for Slow {
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
         self.inner.seal(id, poll).await
     }
-    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
-        self.inner.unread(id, after, limit).await
+    async fn backlog(
+        &self,
+        id: QueueId,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<Backlog>, QueueError> {
+        self.inner.backlog(id, after, limit).await
     }
-    async fn check(&self) -> Result<Vec<String>, QueueError> {
-        self.inner.check().await
+    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+        self.inner.durability_problems().await
     }
-    async fn room(&self) -> Result<Option<Room>, QueueError> {
-        self.inner.room().await
+    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
+        self.inner.usage().await
     }
 }
 
@@ -106,7 +122,7 @@ fn slow() -> Arc<Slow> {
         appends: AtomicUsize::new(0),
         replies_get_lost: AtomicBool::new(false),
         replies_are_late: AtomicBool::new(false),
-        looked: Notify::new(),
+        inspected: Notify::new(),
         forgotten: AtomicU64::new(0),
     })
 }
@@ -115,7 +131,7 @@ fn cars() -> PollSlug {
     "cars".parse().unwrap()
 }
 
-/// Two polls that differ by their names alone.
+/// Two polls that differ only by their names.
 fn polls() -> Polls {
     let poll = |slug| {
         format!(
@@ -126,18 +142,18 @@ fn polls() -> Polls {
     Polls::from_toml("polls.toml", &(poll("pets") + &poll("cars"))).unwrap()
 }
 
-fn options(allow_volatile: bool) -> IntakeOptions {
+fn options(allow_volatile: bool) -> AdmissionOptions {
     let interval = Duration::from_millis(50);
-    IntakeOptions { layout: layout(), polls: Arc::new(polls()), allow_volatile, interval }
+    AdmissionOptions { layout: layout(), polls: Arc::new(polls()), allow_volatile, interval }
 }
 
-/// A writer to a registered queue.
+/// Starts a writer on an active queue.
 async fn open(queue: &Arc<Slow>, capacity: usize) -> Writer {
     let id = queue.create(layout(), None).await.unwrap();
     activate(&**queue, id, &[poll(), cars()]).await.unwrap();
-    let mut intake = Intake::start(queue.clone(), options(true));
-    intake.opened().await.unwrap();
-    Writer::start(queue.clone(), intake, capacity, Arc::new(|_| ())).0
+    let mut admission = Admission::start(queue.clone(), options(true));
+    admission.opened().await.unwrap();
+    Writer::start(queue.clone(), admission, capacity, Arc::new(|_| ())).0
 }
 
 fn cast(
@@ -149,12 +165,12 @@ fn cast(
 }
 
 #[tokio::test]
-async fn votes_that_come_during_a_flush_share_the_next_one() {
+async fn votes_that_arrive_during_a_flush_share_the_next_one() {
     let queue = slow();
     let writer = open(&queue, 1000).await;
     let casts: Vec<_> = (0..100).map(|n| cast(&writer, vote(n, 0, 1))).collect();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(casts.iter().all(|cast| !cast.is_finished()), "none is acknowledged before it is on disk");
+    assert!(casts.iter().all(|cast| !cast.is_finished()), "no vote is acknowledged before it is on disk");
     queue.permits.add_permits(100);
     for cast in casts {
         cast.await.unwrap().unwrap();
@@ -163,7 +179,7 @@ async fn votes_that_come_during_a_flush_share_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_vote_is_found_where_its_answer_says() {
+async fn a_vote_is_at_the_location_in_its_answer() {
     let queue = slow();
     queue.permits.add_permits(1000);
     let writer = open(&queue, 1000).await;
@@ -186,7 +202,7 @@ async fn a_vote_is_found_where_its_answer_says() {
 }
 
 #[tokio::test]
-async fn more_votes_than_may_wait_are_refused_at_once() {
+async fn votes_beyond_the_capacity_are_refused_at_once() {
     let queue = slow();
     let writer = open(&queue, 10).await;
     let casts: Vec<_> = (0..100).map(|n| cast(&writer, vote(n, 0, 1))).collect();
@@ -225,94 +241,94 @@ async fn a_sealed_poll_refuses_only_its_own_votes() {
     cars.await.unwrap().unwrap();
 }
 
-/// Waits until the intake has seen this.
-async fn sees(intake: &Intake, poll: PollSlug, expected: PollAdmission) {
+/// Waits until the admission of a poll is as expected.
+async fn sees(admission: &Admission, poll: PollSlug, expected: PollAdmission) {
     for _ in 0..100 {
-        if intake.admission(poll) == Some(expected) {
+        if admission.poll_admission(poll) == Some(expected) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(intake.admission(poll), Some(expected));
+    assert_eq!(admission.poll_admission(poll), Some(expected));
 }
 
 #[tokio::test]
-async fn a_poll_that_the_queue_does_not_know_is_taken_once_it_is_recorded() {
+async fn votes_for_an_unknown_poll_are_accepted_once_it_is_recorded() {
     let queue = slow();
     queue.permits.add_permits(1000);
     let id = queue.create(layout(), None).await.unwrap();
     activate(&*queue, id, &[poll()]).await.unwrap();
-    let mut intake = Intake::start(queue.clone(), options(true));
-    assert_eq!(intake.admission(cars()), None, "it was not looked at yet");
-    intake.opened().await.unwrap();
-    let writer = Writer::start(queue.clone(), intake, 10, Arc::new(|_| ())).0;
-    sees(writer.intake(), cars(), PollAdmission::Unknown).await;
+    let mut admission = Admission::start(queue.clone(), options(true));
+    assert_eq!(admission.poll_admission(cars()), None, "the queue has not been inspected yet");
+    admission.opened().await.unwrap();
+    let writer = Writer::start(queue.clone(), admission, 10, Arc::new(|_| ())).0;
+    sees(writer.admission(), cars(), PollAdmission::Unknown).await;
     let on_cars = Vote { poll: cars(), ..vote(1, 0, 1) };
     let (pets, refused) = (cast(&writer, vote(1, 0, 1)), cast(&writer, on_cars));
     pets.await.unwrap().unwrap();
     assert_eq!(refused.await.unwrap(), Err(CastError::UnknownPoll));
     queue.record_polls(id, &[record(cars())]).await.unwrap();
     writer.cast(on_cars).await.unwrap();
-    sees(writer.intake(), cars(), PollAdmission::Taken).await;
+    sees(writer.admission(), cars(), PollAdmission::Accepted).await;
     let tea = Vote { poll: "tea".parse().unwrap(), ..on_cars };
     assert!(
         matches!(writer.cast(tea).await, Err(CastError::NotStored(_))),
-        "a poll that the file does not have"
+        "the polls file does not have this poll"
     );
 }
 
 #[tokio::test]
-async fn a_poll_that_is_defined_otherwise_is_refused_and_both_definitions_are_named() {
+async fn a_poll_with_another_definition_is_refused_and_both_definitions_are_reported() {
     let queue = slow();
     queue.permits.add_permits(1000);
     let id = queue.create(layout(), None).await.unwrap();
-    let other = PollRecord { digest: PollDigest([9; 16]), ..record(cars()) };
-    queue.record_polls(id, &[record(poll()), other]).await.unwrap();
-    queue.register(id).await.unwrap();
-    let mut intake = Intake::start(queue.clone(), options(true));
-    intake.opened().await.unwrap();
-    let writer = Writer::start(queue.clone(), intake, 10, Arc::new(|_| ())).0;
-    let differs = PollAdmission::Differs { file: digest(cars()), queue: other.digest };
-    sees(writer.intake(), cars(), differs).await;
+    let different = PollRecord { digest: PollDigest([9; 16]), ..record(cars()) };
+    queue.record_polls(id, &[record(poll()), different]).await.unwrap();
+    queue.activate(id).await.unwrap();
+    let mut admission = Admission::start(queue.clone(), options(true));
+    admission.opened().await.unwrap();
+    let writer = Writer::start(queue.clone(), admission, 10, Arc::new(|_| ())).0;
+    let differs = PollAdmission::Differs { file: digest(cars()), queue: different.digest };
+    sees(writer.admission(), cars(), differs).await;
     let (pets, refused) =
         (cast(&writer, vote(1, 0, 1)), cast(&writer, Vote { poll: cars(), ..vote(1, 0, 1) }));
     pets.await.unwrap().unwrap();
-    assert_eq!(refused.await.unwrap(), Err(CastError::OtherPoll));
+    assert_eq!(refused.await.unwrap(), Err(CastError::DifferentDefinition));
 }
 
 #[tokio::test]
-async fn a_poll_closes_when_the_queue_says() {
+async fn a_poll_closes_at_the_time_recorded_in_the_queue() {
     let queue = slow();
     let id = queue.create(layout(), None).await.unwrap();
     let at = |seconds: i64| Timestamp::MIN.saturating_add(seconds * 1_000_000);
     let pets = Poll { closes_at: Some(at(10)), ..polls().get("pets").unwrap().clone() };
-    let intake = Intake::start(queue.clone(), options(true));
-    assert_eq!(intake.closes_at(&pets), Some(at(10)), "what the file says, before a record was seen");
+    let admission = Admission::start(queue.clone(), options(true));
+    assert_eq!(admission.closes_at(&pets), Some(at(10)), "the time in the file, before a record was seen");
     queue.record_polls(id, &[PollRecord { closes_at: Some(at(20)), ..record(poll()) }]).await.unwrap();
-    sees(&intake, poll(), PollAdmission::Taken).await;
-    assert_eq!(intake.phase(&pets, at(15)), Phase::Open);
-    assert_eq!(intake.phase(&pets, at(20)), Phase::Closed);
+    sees(&admission, poll(), PollAdmission::Accepted).await;
+    assert_eq!(admission.phase(&pets, at(15)), Phase::Open);
+    assert_eq!(admission.phase(&pets, at(20)), Phase::Closed);
     queue.create(layout(), Some(id)).await.unwrap();
-    sees(&intake, poll(), PollAdmission::Unknown).await;
+    sees(&admission, poll(), PollAdmission::Unknown).await;
     assert_eq!(
-        intake.phase(&pets, at(15)),
+        admission.phase(&pets, at(15)),
         Phase::Open,
-        "what was seen last, since the new box has none yet"
+        "the time last seen, since the new queue has no record yet"
     );
     let new = queue.status().await.unwrap().unwrap().id;
     queue.seal(new, poll()).await.unwrap();
-    sees(&intake, poll(), PollAdmission::Sealed).await;
-    assert_eq!(intake.phase(&pets, at(1)), Phase::Closed);
+    sees(&admission, poll(), PollAdmission::Sealed).await;
+    assert_eq!(admission.phase(&pets, at(1)), Phase::Closed);
 }
 
 #[tokio::test]
-async fn a_box_that_was_replaced_takes_votes_again_once_it_is_registered() {
+async fn a_replacing_queue_accepts_votes_once_it_is_active() {
     let queue = slow();
     queue.permits.add_permits(1000);
     let writer = open(&queue, 10).await;
     let old = queue.status().await.unwrap().unwrap().id;
     let new = queue.create(layout(), Some(old)).await.unwrap();
-    assert!(matches!(writer.cast(vote(1, 0, 1)).await, Err(CastError::Shut(_))));
+    assert!(matches!(writer.cast(vote(1, 0, 1)).await, Err(CastError::Closed(_))));
     activate(&*queue, new, &[poll()]).await.unwrap();
     for _ in 0..100 {
         match writer.cast(vote(1, 0, 1)).await {
@@ -320,17 +336,17 @@ async fn a_box_that_was_replaced_takes_votes_again_once_it_is_registered() {
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
-    panic!("the new box takes no votes");
+    panic!("the new queue accepts no votes");
 }
 
 #[tokio::test]
-async fn a_queue_that_lost_what_it_acknowledged_gets_a_new_box_even_if_it_took_votes_since() {
+async fn a_queue_that_lost_acknowledged_votes_is_replaced_even_if_it_accepted_votes_since() {
     let queue = slow();
     queue.permits.add_permits(1000);
     let writer = open(&queue, 10).await;
     let old = queue.status().await.unwrap().unwrap().id;
     for n in 0..3 {
-        // The same voter, so that all are in one partition.
+        // The same voter, so that all votes are in one partition.
         writer.cast(vote(1, 0, n)).await.unwrap();
     }
     queue.forgotten.store(2, Ordering::Relaxed);
@@ -341,12 +357,12 @@ async fn a_queue_that_lost_what_it_acknowledged_gets_a_new_box_even_if_it_took_v
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the box stays, though it counts two votes less than were acknowledged");
+    panic!("the queue was not replaced, although it counts two votes less than it acknowledged");
 }
 
-/// The queue has executed an append, a look at the queue counts its votes, and only then the append is answered.
+/// The queue executes an append, a status counts its votes, and only then is the append answered.
 #[tokio::test]
-async fn votes_that_a_look_counted_before_they_were_acknowledged_are_not_missed() {
+async fn votes_that_a_status_counted_before_they_were_acknowledged_are_no_loss() {
     let queue = slow();
     queue.permits.add_permits(1000);
     let writer = open(&queue, 10).await;
@@ -356,20 +372,24 @@ async fn votes_that_a_look_counted_before_they_were_acknowledged_are_not_missed(
         writer.cast(vote(n, 0, 1)).await.unwrap();
     }
     queue.replies_are_late.store(false, Ordering::Relaxed);
-    // Some looks more, of which each compares what the queue counts with what is known of it.
+    // Time for more inspections, each of which compares the queue's counts with the evidence.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(queue.inner.status().await.unwrap().unwrap().id, queue_id, "a queue that lost nothing stays");
+    assert_eq!(
+        queue.inner.status().await.unwrap().unwrap().id,
+        queue_id,
+        "a queue that lost nothing is not replaced"
+    );
     assert_eq!(writer.cast(vote(4, 0, 1)).await.unwrap().queue, queue_id);
 }
 
 #[tokio::test]
-async fn what_waits_is_flushed_before_the_writer_ends() {
+async fn waiting_votes_are_flushed_before_the_writer_ends() {
     let queue = slow();
     let id = queue.create(layout(), None).await.unwrap();
     activate(&*queue, id, &[poll(), cars()]).await.unwrap();
-    let mut intake = Intake::start(queue.clone(), options(true));
-    intake.opened().await.unwrap();
-    let (writer, flusher) = Writer::start(queue.clone(), intake, 10, Arc::new(|_| ()));
+    let mut admission = Admission::start(queue.clone(), options(true));
+    admission.opened().await.unwrap();
+    let (writer, flusher) = Writer::start(queue.clone(), admission, 10, Arc::new(|_| ()));
     let casts: Vec<_> = (0..5).map(|n| cast(&writer, vote(n, 0, 1))).collect();
     tokio::time::sleep(Duration::from_millis(20)).await;
     drop(writer);
@@ -380,19 +400,19 @@ async fn what_waits_is_flushed_before_the_writer_ends() {
     }
 }
 
-async fn reason(queue: Arc<dyn Queue>, options: IntakeOptions) -> String {
-    let intake = Intake::start(queue, options);
+async fn reason(queue: Arc<dyn Queue>, options: AdmissionOptions) -> String {
+    let admission = Admission::start(queue, options);
     tokio::time::sleep(Duration::from_millis(30)).await;
-    match intake.state() {
-        IntakeState::Open(_) => panic!("the queue takes votes"),
-        IntakeState::Shut(reason) => reason,
+    match admission.state() {
+        AdmissionState::Open(_) => panic!("the queue accepts votes"),
+        AdmissionState::Closed(reason) => reason,
     }
 }
 
 #[tokio::test]
-async fn a_queue_that_must_not_take_votes_says_why() {
-    let unregistered = reason(Arc::new(MemoryQueue::new()), options(true)).await;
-    assert!(unregistered.contains("no worker has registered"), "{unregistered}");
+async fn a_closed_admission_gives_the_reason() {
+    let inactive = reason(Arc::new(MemoryQueue::new()), options(true)).await;
+    assert!(inactive.contains("no worker has activated"), "{inactive}");
     let volatile = reason(Arc::new(MemoryQueue::new()), options(false)).await;
     assert!(volatile.contains("may lose votes"), "{volatile}");
 
@@ -408,18 +428,18 @@ async fn a_queue_that_must_not_take_votes_says_why() {
 }
 
 #[tokio::test]
-async fn a_frontend_whose_queue_nobody_watches_any_more_takes_no_votes_and_says_why() {
+async fn admission_is_closed_once_the_task_that_watches_the_queue_has_ended() {
     let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::with_ids(Box::new(|| panic!("a bug of the queue"))));
-    let options = IntakeOptions {
+    let options = AdmissionOptions {
         layout: layout(),
         polls: Arc::new(Polls::example()),
         allow_volatile: true,
         interval: Duration::from_secs(2),
     };
-    let intake = Intake::start(Arc::clone(&queue), options);
-    tokio::time::timeout(Duration::from_secs(5), intake.ended()).await.expect("the task ends by the panic");
-    assert!(matches!(intake.state(), IntakeState::Shut(why) if why.contains("ended by itself")));
-    let (writer, _flusher) = Writer::start(queue, intake, 10, Arc::new(|_| ()));
+    let admission = Admission::start(Arc::clone(&queue), options);
+    tokio::time::timeout(Duration::from_secs(5), admission.ended()).await.expect("the panic ends the task");
+    assert!(matches!(admission.state(), AdmissionState::Closed(why) if why.contains("ended by itself")));
+    let (writer, _flusher) = Writer::start(queue, admission, 10, Arc::new(|_| ()));
     let refused = writer.cast(vote(1, 0, 1)).await;
-    assert!(matches!(refused, Err(CastError::Shut(_))), "{refused:?}");
+    assert!(matches!(refused, Err(CastError::Closed(_))), "{refused:?}");
 }

@@ -1,4 +1,4 @@
-//! The binary: settings, signals, a Redis that comes and goes.
+//! The binary: settings, signals, outages of Redis.
 
 use std::{
     path::Path,
@@ -45,13 +45,13 @@ fn assert_wrong(environment: &[(&str, &str)], expected: &[&str]) {
 }
 
 #[test]
-fn a_good_configuration_is_said_to_be_so() {
+fn a_valid_configuration_passes_the_check() {
     let output = run(&["check-config"], &good());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
-fn every_wrong_setting_is_named_before_anything_listens() {
+fn every_invalid_setting_is_named_before_the_service_listens() {
     let mut environment = good();
     environment[1].1 = "abcd";
     environment.extend([("VOTE_LISTEN", "nowhere"), ("VOTE_PARTITIONS", "17"), ("VOTE_THREADS", "0")]);
@@ -60,14 +60,14 @@ fn every_wrong_setting_is_named_before_anything_listens() {
 }
 
 #[test]
-fn a_setting_that_does_not_exist_is_named() {
+fn an_unknown_setting_is_named() {
     let mut environment = good();
     environment.push(("VOTE_LISTNE", "127.0.0.1:1"));
     assert_wrong(&environment, &["VOTE_LISTNE", "VOTE_LISTEN"]);
 }
 
 #[test]
-fn a_bad_file_of_polls_is_named_with_poll_and_field() {
+fn an_invalid_file_of_polls_is_named_with_poll_and_field() {
     let file = tempfile(b"[[poll]]\nslug = \"pets\"\ntitle = \"?\"\ncolour = 1\noptions = []\n");
     let mut environment = good();
     let path = file.to_str().unwrap().to_owned();
@@ -97,6 +97,7 @@ fn start(redis: &Redis, more: &[(&str, &str)]) -> Running {
     environment.extend(more);
     let service = Service::start(Path::new(env!("CARGO_BIN_EXE_vote-frontend")), &[], &environment);
     service.wait_for_port(&public);
+    service.wait_for_port(&admin);
     Running { service, public, admin }
 }
 
@@ -126,32 +127,32 @@ impl Running {
     }
 }
 
-/// What a worker with the example does when it finds a new queue.
-async fn register(redis: &Redis) -> RedisQueue {
-    register_with(redis, &records(&Polls::example())).await
+/// Activates the queue as a worker with the example polls does.
+async fn activate(redis: &Redis) -> RedisQueue {
+    activate_with(redis, &records(&Polls::example())).await
 }
 
-async fn register_with(redis: &Redis, polls: &[PollRecord]) -> RedisQueue {
+async fn activate_with(redis: &Redis, polls: &[PollRecord]) -> RedisQueue {
     let queue = RedisQueue::connect(&redis.url(), "vote").unwrap();
     for _ in 0..100 {
         if let Ok(Some(status)) = queue.status().await {
             queue.record_polls(status.id, polls).await.unwrap();
-            queue.register(status.id).await.unwrap();
+            queue.activate(status.id).await.unwrap();
             return queue;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("the frontend made no box");
+    panic!("the frontend did not create a queue");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn votes_are_taken_from_registration_on_and_sigterm_ends_the_process() {
+async fn votes_are_accepted_once_the_queue_is_active_and_sigterm_ends_the_process() {
     let redis = Redis::start();
     let running = start(&redis, &[]);
-    assert!(running.ready().is_err(), "no worker has registered the queue");
+    assert!(running.ready().is_err(), "no worker has activated the queue");
     let cookie = running.cookie();
     assert_eq!(running.vote(&cookie).status, 503);
-    let queue = register(&redis).await;
+    let queue = activate(&redis).await;
     running.wait_until_ready();
     assert_eq!(running.vote(&cookie).status, 202);
     let accepted: u64 =
@@ -159,15 +160,15 @@ async fn votes_are_taken_from_registration_on_and_sigterm_ends_the_process() {
     assert_eq!(accepted, 1);
     assert!(http_get(&running.admin, "/metrics").text().contains("vote_frontend_accepted_total 1"));
     running.service.signal("TERM");
-    let exit = running.service.wait_exit(Duration::from_secs(15)).expect("it ends");
+    let exit = running.service.wait_exit(Duration::from_secs(15)).expect("the process ends");
     assert!(exit.success(), "{}", running.service.tail());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_down_gives_503_and_is_found_again() {
+async fn while_redis_is_down_votes_get_503_and_afterwards_are_accepted_again() {
     let redis = Redis::start();
     let running = start(&redis, &[]);
-    register(&redis).await;
+    activate(&redis).await;
     running.wait_until_ready();
     let cookie = running.cookie();
     redis.kill9();
@@ -181,7 +182,7 @@ async fn a_redis_that_is_down_gives_503_and_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_may_lose_votes_takes_none_unless_told() {
+async fn a_redis_that_may_lose_votes_is_refused_unless_allowed() {
     let redis = Redis::start_with(&[("appendfsync", "everysec")]);
     let running = start(&redis, &[]);
     let queue = RedisQueue::connect(&redis.url(), "vote").unwrap();
@@ -191,18 +192,18 @@ async fn a_redis_that_may_lose_votes_takes_none_unless_told() {
     };
     let id = queue.create(layout, None).await.unwrap();
     queue.record_polls(id, &records(&Polls::example())).await.unwrap();
-    queue.register(id).await.unwrap();
+    queue.activate(id).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let why = running.ready().unwrap_err();
     assert!(why.contains("appendfsync"), "{why}");
     assert_eq!(running.vote(&running.cookie()).status, 503);
-    let careless = start(&redis, &[("VOTE_ALLOW_VOLATILE_QUEUE", "true")]);
-    careless.wait_until_ready();
-    assert_eq!(careless.vote(&careless.cookie()).status, 202);
+    let permissive = start(&redis, &[("VOTE_ALLOW_VOLATILE_QUEUE", "true")]);
+    permissive.wait_until_ready();
+    assert_eq!(permissive.vote(&permissive.cookie()).status, 202);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_ready_as_long_as_it_takes_votes_for_an_open_poll_and_names_the_others() {
+async fn it_is_ready_while_it_accepts_votes_for_an_open_poll_and_names_the_others() {
     let polls = POLLS.replace("2027-01-01", "2020-01-01").replace("2027-01-02", "2199-01-02");
     let records = records(&Polls::from_toml("polls.toml", &polls).unwrap());
     let folder = std::env::temp_dir().join(format!("polls-of-{}", std::process::id()));
@@ -211,8 +212,8 @@ async fn it_is_ready_as_long_as_it_takes_votes_for_an_open_poll_and_names_the_ot
     std::fs::write(&file, &polls).unwrap();
     let redis = Redis::start();
     let running = start(&redis, &[("VOTE_POLLS", file.to_str().unwrap())]);
-    let queue = register_with(&redis, &[]).await;
-    let says = |expected: &str| {
+    let queue = activate_with(&redis, &[]).await;
+    let wait_for = |expected: &str| {
         let start = Instant::now();
         loop {
             let answer = http_get(&running.admin, "/readyz");
@@ -224,25 +225,25 @@ async fn it_is_ready_as_long_as_it_takes_votes_for_an_open_poll_and_names_the_ot
             std::thread::sleep(Duration::from_millis(50));
         }
     };
-    let none = says("503 not ready: votes are taken for none of the open polls");
+    let none = wait_for("503 not ready: no votes are accepted for any open poll");
     assert!(none.contains("poll cars") && none.contains("poll pets"), "{none}");
-    let shows = |line: &str| {
+    let wait_for_metric = |line: &str| {
         let start = Instant::now();
         while !http_get(&running.admin, "/metrics").text().lines().any(|found| found == line) {
             assert!(start.elapsed() < Duration::from_secs(10), "{line}");
             std::thread::sleep(Duration::from_millis(50));
         }
     };
-    shows("vote_frontend_poll_unavailable{poll=\"cars\"} 1");
+    wait_for_metric("vote_frontend_poll_unavailable{poll=\"cars\"} 1");
 
     let id = queue.status().await.unwrap().unwrap().id;
     queue.record_polls(id, &records[..1]).await.unwrap();
-    let one = says("200 ready, but no votes are taken for poll cars");
+    let one = wait_for("200 ready, but no votes are accepted for poll cars");
     assert!(!one.contains("pets"), "{one}");
     assert_eq!(running.vote(&running.cookie()).status, 202);
 
     queue.record_polls(id, &records).await.unwrap();
-    says("200 ready\n");
-    shows("vote_frontend_poll_unavailable{poll=\"cars\"} 0");
+    wait_for("200 ready\n");
+    wait_for_metric("vote_frontend_poll_unavailable{poll=\"cars\"} 0");
     std::fs::remove_dir_all(folder).unwrap();
 }

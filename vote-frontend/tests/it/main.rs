@@ -1,5 +1,5 @@
-//! What a voter, and whoever is none, gets from the frontend.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Helpers of tests fail by panics, too.
+//! Responses of the frontend to votes, and to requests that are none.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Test helpers panic, too.
 
 mod binary;
 mod polls;

@@ -1,4 +1,4 @@
-//! What is not a vote, and what whoever sent it is told.
+//! Requests that are refused, and the responses to them.
 
 use http::{Request, StatusCode, header};
 
@@ -27,7 +27,7 @@ async fn an_unknown_poll_is_not_found() {
 }
 
 #[tokio::test]
-async fn an_unknown_option_is_refused_with_those_there_are() {
+async fn an_unknown_option_is_refused_with_the_list_of_options() {
     let world = World::new().await;
     let answer = world.json("birds", Some(&world.cookie().await)).await;
     assert_refused(&answer, 422, "unknown-option");
@@ -36,7 +36,7 @@ async fn an_unknown_option_is_refused_with_those_there_are() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_vote_is_refused() {
+async fn a_malformed_body_is_refused() {
     let world = World::new().await;
     let cookie = world.cookie().await;
     assert_refused(&world.post("pets", JSON, "{", Some(&cookie)).await, 400, "malformed-body");
@@ -44,12 +44,12 @@ async fn a_body_that_is_no_vote_is_refused() {
     assert_refused(&world.post("pets", JSON, &large, Some(&cookie)).await, 413, "body-too-large");
     let answer = world.post("pets", "text/plain", "cats", Some(&cookie)).await;
     assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    assert!(answer.body.contains("application/json"), "it says what to send: {}", answer.body);
+    assert!(answer.body.contains("application/json"), "the response says what to send: {}", answer.body);
     assert_nothing_counted(&world).await;
 }
 
 #[tokio::test]
-async fn without_a_valid_cookie_nothing_counts_and_the_answer_sets_one() {
+async fn a_vote_without_a_valid_cookie_is_not_counted_and_the_response_sets_one() {
     let mut flipped = World::new().await.cookie().await.into_bytes();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 1;
@@ -93,7 +93,7 @@ async fn a_cross_site_post_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_poll_takes_votes_only_while_it_is_open() {
+async fn a_poll_accepts_votes_only_while_it_is_open() {
     let world = World::new().await;
     let cookie = world.cookie().await;
     world.set_clock(-1);
@@ -108,7 +108,7 @@ async fn a_poll_takes_votes_only_while_it_is_open() {
 }
 
 #[tokio::test]
-async fn a_sealed_poll_is_closed_whatever_the_clock_says() {
+async fn a_sealed_poll_is_closed_whatever_the_clock_shows() {
     use vote_core::Queue;
     let world = World::new().await;
     world.queue.seal(world.id, "pets".parse().unwrap()).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_sealed_poll_is_closed_whatever_the_clock_says() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_what_is_not_taken() {
+async fn unknown_paths_and_methods_are_refused() {
     let world = World::new().await;
     for path in ["/x", "/polls", "/polls/pets/votes/x", "/receipts/garbage", "/receipts/"] {
         assert_eq!(world.get(path).await.status, StatusCode::NOT_FOUND, "{path}");

@@ -1,4 +1,4 @@
-//! Votes that are taken.
+//! Votes that are accepted.
 
 use http::{StatusCode, header};
 use vote_core::Queue;
@@ -44,11 +44,11 @@ async fn one_cookie_is_one_voter_in_each_poll() {
     assert_eq!(voters.len(), 4);
     voters.sort();
     voters.dedup();
-    assert_eq!(voters.len(), 3, "two in pets; and in cars a key that can't be linked to theirs");
+    assert_eq!(voters.len(), 3, "two in pets, and one in cars that can't be linked to them");
 }
 
 #[tokio::test]
-async fn a_later_vote_is_later_also_by_a_clock_that_is_behind() {
+async fn a_later_vote_has_a_later_timestamp_even_if_the_clock_is_behind() {
     let world = World::new().await;
     world.set_clock(100);
     let first = world.json("cats", Some(&world.cookie().await)).await;
@@ -59,9 +59,9 @@ async fn a_later_vote_is_later_also_by_a_clock_that_is_behind() {
 }
 
 #[tokio::test]
-async fn a_vote_that_could_not_be_stored_is_answered_with_503_and_its_time_in_the_cookie() {
+async fn a_vote_that_was_not_stored_gets_503_and_its_timestamp_in_the_cookie() {
     let world = World::new().await;
-    // The box is replaced, and no worker has registered the new one.
+    // Replaces the queue; no worker activates the new one.
     world.queue.create(crate::world::layout(), Some(world.id)).await.unwrap();
     world.set_clock(100);
     let before = world.cookie().await;
@@ -73,7 +73,7 @@ async fn a_vote_that_could_not_be_stored_is_answered_with_503_and_its_time_in_th
 }
 
 #[tokio::test]
-async fn the_home_page_is_the_only_poll_or_a_list() {
+async fn the_home_page_shows_the_only_poll_or_a_list() {
     let world = World::new().await;
     let list = world.get("/").await.body;
     assert!(list.contains("/polls/pets") && list.contains("/polls/cars"), "{list}");
@@ -90,7 +90,7 @@ async fn the_home_page_is_the_only_poll_or_a_list() {
 }
 
 #[tokio::test]
-async fn a_page_sets_a_cookie_only_where_there_is_none() {
+async fn a_page_sets_a_cookie_only_if_the_request_has_none() {
     let world = World::new().await;
     let first = world.get("/polls/pets").await;
     assert_eq!(first.headers[header::CACHE_CONTROL], "no-store");

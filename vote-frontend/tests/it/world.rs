@@ -1,4 +1,4 @@
-//! A frontend on a queue in memory, called without a network.
+//! A frontend with a queue in memory, called without a network.
 
 use std::sync::{
     Arc,
@@ -10,13 +10,14 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
 use vote_core::{
-    Clock, Partitions, Pepper, Polls, Position, Queue, QueueId, Secret, Timestamp, Vote, frame,
-    intake::{Intake, IntakeOptions},
+    Clock, Partitions, Pepper, Polls, Position, Queue, QueueId, Secret, Timestamp, Vote,
+    admission::{Admission, AdmissionOptions},
+    count::RegisteredPoll,
+    frame,
     queue::{Layout, MemoryQueue, PollRecord},
-    store::RegisteredPoll,
     writer::Writer,
 };
-use vote_frontend::{Frontend, Parts, cookie::CookieKeys};
+use vote_frontend::{Frontend, Site, cookie::CookieKeys};
 use vote_service::{Body, Guards, layers::guard};
 
 pub(crate) const POLLS: &str = r#"
@@ -33,7 +34,7 @@ pub(crate) const POLLS: &str = r#"
     options = [{ slug = "red", label = "Red" }, { slug = "blue", label = "Blue" }]
 "#;
 
-/// A clock that a test sets: seconds after the poll opens.
+/// A clock that a test sets, in seconds after the poll opens.
 #[derive(Debug, Default)]
 pub(crate) struct TestClock(AtomicI64);
 
@@ -58,7 +59,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The cookie it sets, as a browser would send it back.
+    /// Returns the cookie that the response sets, as a browser would send it back.
     pub(crate) fn cookie(&self) -> Option<String> {
         let set = self.headers.get(header::SET_COOKIE)?.to_str().unwrap();
         Some(set.split(';').next().unwrap().to_owned())
@@ -66,7 +67,10 @@ impl Answer {
 
     pub(crate) fn error(&self) -> String {
         let json: serde_json::Value = serde_json::from_str(&self.body).expect(&self.body);
-        assert!(json["message"].as_str().is_some_and(|text| text.len() > 10), "a message for people: {json}");
+        assert!(
+            json["message"].as_str().is_some_and(|text| text.len() > 10),
+            "no message for people: {json}"
+        );
         json["error"].as_str().unwrap().to_owned()
     }
 }
@@ -75,7 +79,7 @@ pub(crate) fn layout() -> Layout {
     Layout { partitions: Partitions::default(), fingerprint: pepper().fingerprint() }
 }
 
-/// What a worker with that file records.
+/// Records of the polls, as a worker with the same file makes them.
 pub(crate) fn records(polls: &Polls) -> Vec<PollRecord> {
     polls.iter().map(|poll| PollRecord::from(&RegisteredPoll::from(poll))).collect()
 }
@@ -94,24 +98,24 @@ impl World {
         Self::with_queue_of(&records(&polls), polls).await
     }
 
-    /// A frontend with this file, and a queue that knows these polls.
+    /// Starts a frontend with a file of polls, and with a queue that has these records.
     pub(crate) async fn with_queue_of(records: &[PollRecord], polls: Polls) -> Self {
         let polls = Arc::new(polls);
         let queue = Arc::new(MemoryQueue::new());
         let id = queue.create(layout(), None).await.unwrap();
         queue.record_polls(id, records).await.unwrap();
-        queue.register(id).await.unwrap();
-        let options = IntakeOptions {
+        queue.activate(id).await.unwrap();
+        let options = AdmissionOptions {
             layout: layout(),
             polls: Arc::clone(&polls),
             allow_volatile: true,
             interval: std::time::Duration::from_millis(100),
         };
-        let mut intake = Intake::start(queue.clone(), options);
-        intake.opened().await.unwrap();
-        let (writer, _) = Writer::start(queue.clone(), intake, 100, Arc::new(|_| ()));
+        let mut admission = Admission::start(queue.clone(), options);
+        admission.opened().await.unwrap();
+        let (writer, _) = Writer::start(queue.clone(), admission, 100, Arc::new(|_| ()));
         let clock = Arc::new(TestClock::default());
-        let parts = Parts {
+        let site = Site {
             polls,
             pepper: pepper(),
             cookie_keys: CookieKeys::new(&[Secret::new(vec![2; 32]).unwrap()], false).unwrap(),
@@ -119,7 +123,7 @@ impl World {
             results_url: Some("http://results.example".to_owned()),
             clock: clock.clone(),
         };
-        Self { queue, id, clock, app: Frontend::new(parts, writer) }
+        Self { queue, id, clock, app: Frontend::new(site, writer) }
     }
 
     pub(crate) fn set_clock(&self, seconds: i64) {
@@ -157,12 +161,12 @@ impl World {
         self.post("pets", "application/json", &format!(r#"{{"option": "{option}"}}"#), cookie).await
     }
 
-    /// A cookie as the page sets it.
+    /// Returns a new cookie, as the page of a poll sets it.
     pub(crate) async fn cookie(&self) -> String {
         self.get("/polls/pets").await.cookie().unwrap()
     }
 
-    /// Everything that was stored.
+    /// Returns all stored votes, ordered by time.
     pub(crate) async fn votes(&self) -> Vec<Vote> {
         let mut votes = Vec::new();
         for partition in layout().partitions.iter() {

@@ -1,13 +1,13 @@
-//! `ballots.csv`: a header, then a line for each standing ballot, sorted by voter, each voter once.
+//! `ballots.csv`: a header, then one line per effective ballot, sorted by voter, each voter once.
 //!
 //! ```text
 //! voter,option
 //! 0a0b0c0d0e0f101112131415161718ff,cats
 //! ```
 //!
-//! Voter keys are 32 hex digits in lower case, so the order of the keys is that of the lines in the C locale, and
-//! `sha256sum`, `sort` and `uniq` check all there is to check. Neither direction holds more than a few hundred
-//! kilobytes, whatever it is given.
+//! Voter keys are 32 hex digits in lower case, so the keys are sorted like the lines in the C locale, and `sha256sum`,
+//! `sort` and `uniq` are enough to check the file. Reader and writer hold at most a few hundred kilobytes in memory for
+//! any input.
 
 use std::{
     collections::HashMap,
@@ -15,45 +15,45 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use vote_core::{OptionSlug, VoterKey, slug::MAX_SLUG, store::Ballot};
+use vote_core::{OptionSlug, VoterKey, count::Ballot, slug::MAX_SLUG};
 
-/// The first line, with its end.
+/// The first line, with its line feed.
 pub const HEADER: &[u8] = b"voter,option\n";
 
-/// Hex digits of a voter key.
+/// Number of hex digits in a voter key.
 const KEY: usize = 32;
-/// The most bytes of a line: key, comma, slug, end.
+/// Maximum length of a line in bytes: key, comma, slug, line feed.
 const MAX_LINE: usize = KEY + 1 + MAX_SLUG + 1;
-/// How much is written, or read, at a time.
+/// Number of bytes to write or read at a time.
 const CHUNK: usize = 128 << 10;
 
-/// What is in a file of ballots.
+/// Counts and hash of a file of ballots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
-    /// How many ballots.
+    /// Number of ballots.
     pub count: u64,
-    /// How many for each option, in the order in which the options were given.
+    /// Number of ballots per option, in the order of the given options.
     pub votes: Vec<u64>,
     /// SHA-256 of the whole file, in lower-case hex.
     pub sha256: String,
 }
 
-/// Why ballots can't be written.
+/// Reason why ballots can't be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The file can't be written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// What is to be written is no proper list of ballots.
+    /// The ballots are not sorted and unique, or one is for an unknown option.
     #[error("{0}")]
     Ballot(String),
 }
 
-/// Writes ballots, counts and hashes them.
+/// Writes, counts and hashes ballots.
 #[derive(Debug)]
-pub struct Writer<W> {
+pub struct BallotWriter<W> {
     to: W,
-    /// What is not written yet.
+    /// The lines that are not written yet.
     buffer: Vec<u8>,
     digest: Sha256,
     numbers: HashMap<OptionSlug, usize>,
@@ -61,8 +61,8 @@ pub struct Writer<W> {
     counted: Counted,
 }
 
-impl<W: Write> Writer<W> {
-    /// A file with a header and no ballots yet.
+impl<W: Write> BallotWriter<W> {
+    /// Starts a file with these options and no ballots.
     pub fn new(to: W, options: &[OptionSlug]) -> Self {
         let mut buffer = Vec::with_capacity(CHUNK + MAX_LINE);
         buffer.extend_from_slice(HEADER);
@@ -76,22 +76,23 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Adds ballots, the keys of which must rise.
+    /// Appends ballots, which must be sorted by voter in ascending order over all calls, each voter once.
     ///
     /// # Errors
-    /// When they don't, a ballot is for an option that the poll does not have, or the file can't be written.
+    /// Fails if the ballots are out of order, if one is for an option that the poll does not have, or if the file can't
+    /// be written.
     pub fn write(&mut self, ballots: &[Ballot]) -> Result<(), WriteError> {
         for Ballot { voter, option, .. } in ballots {
             if self.last.is_some_and(|last| last >= *voter) {
                 return Err(WriteError::Ballot(format!(
-                    "the ballot of voter {voter} is not in order, or there twice"
+                    "the ballot of voter {voter} is out of order or a duplicate"
                 )));
             }
             self.last = Some(*voter);
             let number = self.numbers.get(option).and_then(|number| self.counted.votes.get_mut(*number));
             let Some(votes) = number else {
                 return Err(WriteError::Ballot(format!(
-                    "the ballot of voter {voter} is for {option}, which is no option of the poll"
+                    "the ballot of voter {voter} is for {option}, which is not an option of the poll"
                 )));
             };
             *votes += 1;
@@ -106,7 +107,7 @@ impl<W: Write> Writer<W> {
 
     fn line(&mut self, voter: &VoterKey, option: &OptionSlug) {
         let mut key = [0; KEY];
-        // Cannot fail: two digits for each of 16 bytes.
+        // Can't fail: 16 bytes have exactly 32 digits.
         let _ = hex::encode_to_slice(voter.as_bytes(), &mut key);
         self.buffer.extend_from_slice(&key);
         self.buffer.push(b',');
@@ -121,10 +122,10 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Writes what is left; gives back where to, and what is in the file.
+    /// Writes the remaining lines. Returns the underlying writer, and the counts and the hash of the file.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// Fails if the file can't be written.
     pub fn finish(mut self) -> io::Result<(W, Counted)> {
         self.flush()?;
         self.to.flush()?;
@@ -133,28 +134,28 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// What is wrong with a file of ballots.
+/// Reason why a file of ballots is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It can't be read.
+    /// The file can't be read.
     #[error("can't be read: {0}")]
     Io(#[from] io::Error),
-    /// A line of it is not what it should be.
-    #[error("line {line} (from byte {byte}): {problem}")]
+    /// A line is invalid.
+    #[error("line {line} (at byte {byte}): {problem}")]
     Line {
-        /// Which, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// Where it begins, from 0.
+        /// Offset of the line in bytes, from 0.
         byte: u64,
-        /// What is wrong.
+        /// Why the line is invalid.
         problem: String,
     },
 }
 
-/// Reads a file of ballots, checks every line, counts and hashes.
+/// Reads a file of ballots, checks every line, and counts and hashes the ballots.
 ///
 /// # Errors
-/// With the first line that is wrong.
+/// Fails with the first invalid line.
 pub fn read(mut from: impl Read, options: &[OptionSlug]) -> Result<Counted, ReadError> {
     let mut lines = Lines {
         numbers: options
@@ -169,15 +170,15 @@ pub fn read(mut from: impl Read, options: &[OptionSlug]) -> Result<Counted, Read
     };
     let mut digest = Sha256::new();
     let mut buffer = vec![0; CHUNK];
-    let mut held = 0;
+    let mut kept = 0;
     loop {
-        let read = match from.read(&mut buffer[held..]) {
+        let read = match from.read(&mut buffer[kept..]) {
             Ok(read) => read,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e.into()),
         };
-        digest.update(&buffer[held..held + read]);
-        let filled = held + read;
+        digest.update(&buffer[kept..kept + read]);
+        let filled = kept + read;
         let mut start = 0;
         while let Some(length) = buffer[start..filled].iter().position(|byte| *byte == b'\n') {
             lines.check(&buffer[start..=start + length])?;
@@ -191,22 +192,22 @@ pub fn read(mut from: impl Read, options: &[OptionSlug]) -> Result<Counted, Read
                 (false, _) => Err(lines.wrong("the file ends within this line".to_owned())),
             };
         }
-        // Longer than any line: it need not be read to its end.
+        // Longer than any valid line: do not read it to its end.
         if rest.len() > MAX_LINE {
-            return Err(lines.wrong(format!("is longer than {MAX_LINE} bytes")));
+            return Err(lines.wrong(format!("longer than {MAX_LINE} bytes")));
         }
         buffer.copy_within(start..filled, 0);
-        held = filled - start;
+        kept = filled - start;
     }
 }
 
-/// What was read so far.
+/// State of reading a file of ballots.
 struct Lines<'a> {
     numbers: HashMap<&'a [u8], usize>,
     last: Option<[u8; KEY]>,
-    /// The number of the next line.
+    /// Number of the next line, from 1.
     line: u64,
-    /// Where it begins.
+    /// Offset of the next line in bytes.
     byte: u64,
     counted: Counted,
 }
@@ -216,7 +217,7 @@ impl Lines<'_> {
         ReadError::Line { line: self.line, byte: self.byte, problem }
     }
 
-    /// A line with its end.
+    /// Checks a line, given with its line feed, and counts its ballot.
     fn check(&mut self, line: &[u8]) -> Result<(), ReadError> {
         let checked = if self.line == 1 { header(line) } else { self.ballot(line) };
         checked.map_err(|problem| self.wrong(problem))?;
@@ -234,16 +235,16 @@ impl Lines<'_> {
             }
             _ => {
                 return Err(format!(
-                    "{} is no ballot: 32 hex digits in lower case, a comma, an option",
+                    "{} is not a ballot: expected 32 hex digits in lower case, a comma and an option",
                     shown(line)
                 ));
             }
         };
         match &self.last {
-            Some(last) if last == key => return Err(format!("voter {} is there twice", shown(key))),
+            Some(last) if last == key => return Err(format!("voter {} is listed twice", shown(key))),
             Some(last) if last > key => {
                 return Err(format!(
-                    "voter {} is out of order: the one before is {}",
+                    "voter {} is out of order: the previous one is {}",
                     shown(key),
                     shown(last)
                 ));
@@ -251,21 +252,17 @@ impl Lines<'_> {
             _ => self.last = Some(*key),
         }
         let number = self.numbers.get(option).and_then(|number| self.counted.votes.get_mut(*number));
-        *number.ok_or_else(|| format!("{} is no option of the poll", shown(option)))? += 1;
+        *number.ok_or_else(|| format!("{} is not an option of the poll", shown(option)))? += 1;
         self.counted.count += 1;
         Ok(())
     }
 }
 
 fn header(line: &[u8]) -> Result<(), String> {
-    if line == HEADER {
-        Ok(())
-    } else {
-        Err(format!("is {}, expected the header {}", shown(line), shown(HEADER)))
-    }
+    if line == HEADER { Ok(()) } else { Err(format!("{} is not the header {}", shown(line), shown(HEADER))) }
 }
 
-/// The beginning of what may be anything, such that a terminal takes no harm.
+/// Quotes the start of arbitrary bytes, escaped so that they are safe to print on a terminal.
 fn shown(bytes: &[u8]) -> String {
     let start = bytes.get(..MAX_LINE).unwrap_or(bytes);
     let more = if start.len() < bytes.len() { "…" } else { "" };

@@ -1,4 +1,4 @@
-//! From a store to a folder with a certificate.
+//! Creates a certificate from the store.
 
 use std::{
     io,
@@ -8,13 +8,14 @@ use std::{
 use sha2::{Digest, Sha256};
 use vote_core::{
     PollOption, PollSlug, Polls, StoreReader,
+    count::audit::Finding,
     store::{Snapshot, StoreError},
 };
 
 use super::{
-    BallotFile, Certificate, FORMAT, File, MAX_CERTIFICATE, PollDefinition, PrivateKey, Software, Status,
-    VoteResult,
-    ballots::{Counted, WriteError, Writer},
+    BallotFile, Certificate, CertificateStatus, FORMAT, File, MAX_CERTIFICATE, PollDefinition, PrivateKey,
+    Software, VoteResult,
+    ballots::{BallotWriter, Counted, WriteError},
     files,
     folder::Draft,
     key::KeyError,
@@ -22,55 +23,55 @@ use super::{
     verdict::{self, Verdict},
 };
 
-/// How many ballots are read at a time. One takes some 300 bytes on its way from Postgres.
+/// Number of ballots read at a time. A ballot takes about 300 bytes of memory while it is read from Postgres.
 const PAGE: usize = 50_000;
 
-/// What is to be certified, and where.
+/// A request to certify a poll.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// The poll.
+    /// The poll to certify.
     pub poll: PollSlug,
-    /// Titles and labels; what is not among them goes by its slug.
+    /// Source of titles and labels; slugs are used where it has none.
     pub polls: &'a Polls,
-    /// The folder, which must be empty or not there.
+    /// The folder to create, which must not exist or be empty.
     pub out: &'a Path,
-    /// Also when the count is not complete or the books don't add up. The certificate says so.
+    /// Whether to certify a count that is incomplete or has accounting errors. The certificate lists them.
     pub force: bool,
-    /// Of the program.
+    /// The program that writes the certificate.
     pub build: Build<'a>,
 }
 
-/// What the certificate says of the program that wrote it.
+/// Build of the program that writes a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Build<'a> {
-    /// Its version.
+    /// Version of the program.
     pub version: &'a str,
-    /// The commit it was built from, if that is known.
+    /// The commit that the program was built from, if it is known.
     pub commit: Option<&'a str>,
 }
 
-/// Why there is no certificate.
+/// Reason why no certificate was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertifyError {
-    /// Votes are outstanding, each in a sentence. To be tried again later, or forced.
+    /// Votes are outstanding. Try again later, or force the certificate.
     #[error("poll {poll} is not final:{}", list(outstanding))]
     Outstanding {
         /// The poll.
         poll: PollSlug,
-        /// What is outstanding.
-        outstanding: Vec<String>,
+        /// Everything outstanding.
+        outstanding: Vec<Finding>,
     },
-    /// The books don't add up. To be looked into, or forced.
+    /// There are accounting errors. Investigate them, or force the certificate.
     #[error("the audit of poll {poll} is BROKEN:{}", list(problems))]
     Broken {
         /// The poll.
         poll: PollSlug,
-        /// What contradicts what, then what is outstanding.
-        problems: Vec<String>,
+        /// All accounting errors, then everything outstanding.
+        problems: Vec<Finding>,
     },
-    /// The ballots are not those that were counted in the same moment: a bug of the store. Can't be forced.
-    #[error("the store contradicts itself: {0}")]
+    /// The ballots differ from the count in the same snapshot, which is a bug in the store. Can't be forced.
+    #[error("the store is inconsistent, which is a bug: {0}")]
     Contradiction(String),
     /// The store can't be read.
     #[error(transparent)]
@@ -81,38 +82,41 @@ pub enum CertifyError {
     /// The folder can't be written.
     #[error("--out {}: {error}", out.display())]
     Out {
-        /// Where.
+        /// The folder.
         out: PathBuf,
-        /// Why.
+        /// The error of the file system.
         error: io::Error,
     },
 }
 
-fn list(texts: &[String]) -> String {
-    texts.iter().map(|text| format!("\n  {text}")).collect()
+fn list(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("\n  {finding}")).collect()
 }
 
-/// Writes the certificate of a poll, as of one moment of the store. On disk when it returns; after an error, or when
-/// dropped before, there is nothing.
+/// Writes the certificate of a poll from one snapshot of the store. The folder is synced to disk on return. After an
+/// error, or if the future is dropped, no folder is left behind.
 ///
 /// # Errors
-/// When the poll is not final or its audit is broken, unless that is to be [forced](Request::force); when the store
-/// can't be read or the folder not be written.
+/// - [`Outstanding`](CertifyError::Outstanding) or [`Broken`](CertifyError::Broken) if the poll is not final or its
+///   audit is broken, unless the certificate is [forced](Request::force).
+/// - [`Store`](CertifyError::Store) if the store can't be read, or does not have the poll.
+/// - [`Contradiction`](CertifyError::Contradiction) if the ballots differ from the count.
+/// - [`Key`](CertifyError::Key) or [`Out`](CertifyError::Out) if the public key or the folder can't be written.
 pub async fn certify(
     store: &dyn StoreReader,
     request: &Request<'_>,
     key: &PrivateKey,
 ) -> Result<Certificate, CertifyError> {
     let at_out = |error| CertifyError::Out { out: request.out.to_owned(), error };
-    // First, since it is soon known.
+    // First, because it fails fast.
     let draft = Draft::new(request.out).map_err(at_out)?;
     let mut snapshot = store.snapshot().await?;
-    let books = snapshot.books(true).await?;
+    let accounts = snapshot.accounts(true).await?;
     let poll = request.poll;
-    let verdict = verdict::judge(&books, poll)
-        .ok_or_else(|| StoreError::NotPrepared(format!("there is no poll {poll} in the store")))?;
-    // They are not needed any more, and there may be many.
-    drop(books);
+    let verdict = verdict::judge(&accounts, poll)
+        .ok_or_else(|| StoreError::NotPrepared(format!("the store has no poll {poll}")))?;
+    // No longer needed, and possibly large.
+    drop(accounts);
     if !request.force {
         refuse(&verdict)?;
     }
@@ -127,7 +131,7 @@ pub async fn certify(
     let mut json = serde_json::to_vec_pretty(&certificate).map_err(|e| at_out(e.into()))?;
     json.push(b'\n');
     if json.len() > MAX_CERTIFICATE {
-        let text = format!("{} would be longer than {MAX_CERTIFICATE} bytes", files::CERTIFICATE);
+        let text = format!("{} would exceed {MAX_CERTIFICATE} bytes", files::CERTIFICATE);
         return Err(at_out(io::Error::other(text)));
     }
     let public_key = key.public().to_pem()?;
@@ -144,7 +148,7 @@ pub async fn certify(
     Ok(certificate)
 }
 
-/// Unless all is well.
+/// Fails unless the poll is final and its audit holds.
 fn refuse(verdict: &Verdict) -> Result<(), CertifyError> {
     let (poll, outstanding) = (verdict.poll.slug, verdict.outstanding.clone());
     if !verdict.problems.is_empty() {
@@ -154,12 +158,12 @@ fn refuse(verdict: &Verdict) -> Result<(), CertifyError> {
         });
     }
     match verdict.status() {
-        Status::Final => Ok(()),
-        Status::Forced => Err(CertifyError::Outstanding { poll, outstanding }),
+        CertificateStatus::Final => Ok(()),
+        CertificateStatus::Forced => Err(CertifyError::Outstanding { poll, outstanding }),
     }
 }
 
-/// Writes the ballots, a page at a time, and compares them with what was counted in the same moment.
+/// Writes the ballots page by page, and compares their number with the count in the same snapshot.
 async fn ballots(
     snapshot: &mut dyn Snapshot,
     verdict: &Verdict,
@@ -171,7 +175,7 @@ async fn ballots(
         WriteError::Ballot(text) => CertifyError::Contradiction(text),
     };
     let file = draft.create(files::BALLOTS).map_err(&at_out)?;
-    let mut writer = Writer::new(file, &verdict.poll.options);
+    let mut writer = BallotWriter::new(file, &verdict.poll.options);
     let mut last = None;
     loop {
         let page = snapshot.ballots(verdict.poll.slug, last, PAGE).await?;
@@ -186,7 +190,7 @@ async fn ballots(
     let rows = verdict.audit.polls.first().and_then(|poll| poll.rows);
     if rows != Some(counted.count) {
         return Err(CertifyError::Contradiction(format!(
-            "it lists {} ballots and counts {} rows",
+            "it returned {} ballots but counts {} rows",
             counted.count,
             rows.unwrap_or_default()
         )));
@@ -194,7 +198,7 @@ async fn ballots(
     Ok(counted)
 }
 
-/// The certificate, its page still to come.
+/// Creates the certificate without the hash of its page, which is rendered from it.
 fn compose(request: &Request<'_>, verdict: Verdict, counted: Counted) -> Certificate {
     let status = verdict.status();
     let Verdict { poll, audit, outstanding, problems } = verdict;

@@ -1,4 +1,4 @@
-//! What the commands `certify` and `verify` do, say, and exit with.
+//! The commands `certify` and `verify`: their output and their exit codes.
 
 use std::io::Write;
 
@@ -6,22 +6,24 @@ use vote_core::StoreReader;
 use vote_service::{BUILD_COMMIT, settings::EX_CONFIG};
 
 use super::{
-    Build, Certificate, CertifyError, PrivateKey, PublicKey, Request, Status, certify, files, grouped, verify,
+    Build, Certificate, CertificateStatus, CertifyError, PrivateKey, PublicKey, Request, certify, files,
+    verify,
 };
 use crate::{
     audit::EX_UNAVAILABLE,
     config::{CertifyConfig, VerifyConfig},
+    thousands::grouped,
 };
 
-/// The exit code when votes are outstanding.
+/// Exit code if votes are outstanding.
 pub const OUTSTANDING: u8 = 2;
-/// The exit code when something is wrong: books that do not add up, a certificate that is not valid.
+/// Exit code if there are accounting errors or a certificate is invalid.
 pub const BROKEN: u8 = 1;
-/// The exit code when the folder can't be written (`EX_CANTCREAT` of sysexits.h).
+/// Exit code if the folder can't be written (`EX_CANTCREAT` of sysexits.h).
 pub const EX_CANTCREAT: u8 = 73;
 
 impl CertifyError {
-    /// As what the program exits with.
+    /// Returns the exit code of the program for the error.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
@@ -34,7 +36,7 @@ impl CertifyError {
     }
 }
 
-/// `vote-results certify`. Says what was done in `out` and what is wrong in `err`; returns the exit code: 0, or that of
+/// Runs `vote-results certify`. Writes a summary to `out` and problems to `err`. Returns the exit code: 0, or that of
 /// the [error](CertifyError::exit_code).
 pub async fn run_certify(
     config: &CertifyConfig,
@@ -42,7 +44,7 @@ pub async fn run_certify(
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> u8 {
-    // What can't be printed is also said by the exit code.
+    // Failures to print are ignored: the exit code carries the outcome.
     match sign(config, store).await {
         Ok((certificate, key)) => {
             let _ = done(config, &certificate, &key, out, err);
@@ -53,7 +55,7 @@ pub async fn run_certify(
             if let CertifyError::Outstanding { .. } | CertifyError::Broken { .. } = e {
                 let _ = writeln!(
                     err,
-                    "Nothing was written. --force writes a certificate that says all this and is PROVISIONAL."
+                    "Nothing was written. --force writes a PROVISIONAL certificate that lists all of the above."
                 );
             }
             e.exit_code()
@@ -84,21 +86,21 @@ fn done(
     err: &mut dyn Write,
 ) -> std::io::Result<()> {
     let (count, sha256) = (grouped(certificate.ballots.count), &certificate.ballots.sha256);
-    writeln!(out, "certificate of poll {} in {}", config.poll, config.out.display())?;
+    writeln!(out, "certificate of poll {} written to {}", config.poll, config.out.display())?;
     writeln!(out, "{count} ballots; SHA-256 of {}: {sha256}", files::BALLOTS)?;
-    writeln!(out, "signed with the key of fingerprint {}", key.fingerprint())?;
-    if certificate.status == Status::Forced {
-        writeln!(err, "vote-results: the certificate is PROVISIONAL, since it was forced:")?;
-        for text in certificate.problems.iter().chain(&certificate.outstanding) {
-            writeln!(err, "  {text}")?;
+    writeln!(out, "signed with the key with fingerprint {}", key.fingerprint())?;
+    if certificate.status == CertificateStatus::Forced {
+        writeln!(err, "vote-results: the certificate is PROVISIONAL because it was forced despite:")?;
+        for finding in certificate.problems.iter().chain(&certificate.outstanding) {
+            writeln!(err, "  {finding}")?;
         }
     }
     Ok(())
 }
 
-/// `vote-results verify`. Says what holds in `out` and what is wrong in `err`; returns the exit code: 0 if all holds and
-/// the result is final, [`OUTSTANDING`] if all holds but votes were outstanding, [`BROKEN`] if anything is wrong, 78 if
-/// the key can't be used.
+/// Runs `vote-results verify`. Writes the checks that passed to `out` and the one that failed to `err`. Returns the
+/// exit code: 0 if the certificate is valid and final, [`OUTSTANDING`] if it is valid but votes were outstanding,
+/// [`BROKEN`] if it is invalid, 78 if the key can't be used.
 pub fn run_verify(config: &VerifyConfig, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let key = match PublicKey::read(&config.public_key) {
         Ok(key) => key,
@@ -108,16 +110,16 @@ pub fn run_verify(config: &VerifyConfig, out: &mut dyn Write, err: &mut dyn Writ
         }
     };
     match verify(&config.dir, &key, out) {
-        Ok(certificate) if certificate.status == Status::Final => 0,
+        Ok(certificate) if certificate.status == CertificateStatus::Final => 0,
         Ok(certificate) => {
-            let _ = writeln!(out, "\nThe certificate is valid, but was forced. Outstanding:");
-            for text in &certificate.outstanding {
-                let _ = writeln!(out, "  {}", text.escape_debug());
+            let _ = writeln!(out, "\nThe certificate is valid but was forced. Outstanding:");
+            for finding in &certificate.outstanding {
+                let _ = writeln!(out, "  {}", finding.to_string().escape_debug());
             }
             OUTSTANDING
         }
         Err(e) => {
-            let _ = writeln!(err, "WRONG  {e}");
+            let _ = writeln!(err, "FAILED  {e}");
             BROKEN
         }
     }

@@ -1,4 +1,4 @@
-//! A folder that appears complete or not at all.
+//! Atomic creation of a folder: it appears complete or not at all.
 
 use std::{
     fs::{self, File},
@@ -7,7 +7,7 @@ use std::{
     process,
 };
 
-/// A folder in the making, beside the place where it is to be. Removed unless it is [published](Self::publish).
+/// An unfinished folder beside its target. Dropping it removes it, unless it was [published](Self::publish).
 #[derive(Debug)]
 pub(super) struct Draft {
     draft: PathBuf,
@@ -17,17 +17,19 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Begins a folder that is to be at `target`, where nothing must be, or an empty folder.
+    /// Creates an unfinished folder that is to replace `target`, which must not exist or be an empty folder.
     pub(super) fn new(target: &Path) -> io::Result<Self> {
         let target = match target.canonicalize() {
             Ok(target) => target,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let Some(name) = target.file_name() else { return Err(e) };
-                // A name alone is in the current folder.
+                // A bare name refers to the current folder.
                 let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
                 let parent = parent.unwrap_or(Path::new(".")).canonicalize();
                 parent
-                    .map_err(|e| io::Error::new(e.kind(), "the folder that it is to be in is not there"))?
+                    .map_err(|e| {
+                        io::Error::new(e.kind(), "the parent folder does not exist: create it first")
+                    })?
                     .join(name)
             }
             Err(e) => return Err(e),
@@ -43,22 +45,22 @@ impl Draft {
         Ok(Self { draft, parent: parent.to_owned(), target, published: false })
     }
 
-    /// A new file in it.
+    /// Creates a file in the folder.
     pub(super) fn create(&self, name: &str) -> io::Result<File> {
         File::create_new(self.draft.join(name))
     }
 
-    /// A new file in it with these bytes, on disk when this returns.
+    /// Creates a file in the folder with these bytes and syncs it to disk.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.create(name)?;
         io::Write::write_all(&mut file, bytes)?;
         file.sync_all()
     }
 
-    /// Puts the folder in its place, and on disk. The files must be.
+    /// Moves the folder to its target and syncs the move to disk. The files must already be synced.
     pub(super) fn publish(mut self) -> io::Result<()> {
         File::open(&self.draft)?.sync_all()?;
-        // Takes the place of an empty folder; of one that was filled meanwhile it does not.
+        // Replaces an empty folder, but fails if files were added to it meanwhile.
         fs::rename(&self.draft, &self.target).map_err(|e| match e.kind() {
             io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => not_empty(),
             _ => e,
@@ -71,7 +73,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.published {
-            // What can't be removed has a name that says what it is.
+            // If this fails, the name of the folder still says that it is unfinished.
             let _ = fs::remove_dir_all(&self.draft);
         }
     }
@@ -80,7 +82,7 @@ impl Drop for Draft {
 fn not_empty() -> io::Error {
     io::Error::new(
         io::ErrorKind::DirectoryNotEmpty,
-        "the folder is there and not empty: a certificate is never overwritten, name another one",
+        "the folder exists and is not empty; a certificate is never overwritten: choose another folder",
     )
 }
 
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_published_leaves_nothing() {
+    fn an_unpublished_folder_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let draft = Draft::new(&dir.path().join("out")).unwrap();
         draft.write("a", b"x").unwrap();
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_is_filled_and_another_refused() {
+    fn an_empty_target_is_accepted_and_a_filled_one_refused() {
         let dir = tempfile::tempdir().unwrap();
         Draft::new(dir.path()).unwrap().publish().unwrap();
         fs::write(dir.path().join("a"), "x").unwrap();
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_filled_meanwhile_is_not_overwritten() {
+    fn a_target_that_is_filled_meanwhile_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
         let draft = Draft::new(&target).unwrap();
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_folder() {
+    fn a_target_that_is_a_file_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(Draft::new(file.path()).is_err());
     }

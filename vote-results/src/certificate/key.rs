@@ -1,4 +1,4 @@
-//! Ed25519 keys as OpenSSL writes them, signatures as hex.
+//! Ed25519 keys in the format of OpenSSL, and signatures in hex.
 
 use std::{fmt, fs, io::Read, path::Path};
 
@@ -9,20 +9,20 @@ use ed25519_dalek::{
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// How to make a key, for messages and the documentation.
+/// Command that creates a private key, for messages and documentation.
 pub const HOW_TO_MAKE: &str = "openssl genpkey -algorithm ed25519 -out key.pem";
-/// How to get the public half of it.
+/// Command that exports the public key of a private one, for messages and documentation.
 pub const HOW_TO_PUBLISH: &str = "openssl pkey -in key.pem -pubout -out public-key.pem";
 
-/// The most bytes of a file with a key; one takes 119.
+/// Maximum number of bytes read from a key file. A key takes 119.
 const MAX_FILE: u64 = 16 << 10;
 
-/// Why a key can't be used; says what to do.
+/// Reason why a key can't be used, with the command that creates a usable one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyError(String);
 
-/// Signs certificates. Wiped from memory when dropped, and never shown.
+/// Private key that signs certificates. Wiped from memory when dropped; `Debug` does not show it.
 pub struct PrivateKey(SigningKey);
 
 impl fmt::Debug for PrivateKey {
@@ -32,38 +32,39 @@ impl fmt::Debug for PrivateKey {
 }
 
 impl PrivateKey {
-    /// From a file: PKCS#8 as PEM, not encrypted, as [`HOW_TO_MAKE`] makes it.
+    /// Reads a private key from a file: unencrypted PKCS#8 as PEM, as created by [`HOW_TO_MAKE`].
     ///
     /// # Errors
-    /// When it can't be read or is something else.
+    /// Fails if the file can't be read or contains anything else.
     pub fn read(file: &Path) -> Result<Self, KeyError> {
         let wrong = |what: String| {
             KeyError(format!(
-                "--key {}: {what}. It is to be an Ed25519 private key without a password; make one with: {HOW_TO_MAKE}",
+                "--key {}: {what}; expected an unencrypted Ed25519 private key in PKCS#8 PEM. Create one with: \
+                 {HOW_TO_MAKE}",
                 file.display()
             ))
         };
         let pem = read(file).map_err(wrong)?;
         match SigningKey::from_pkcs8_pem(&pem) {
             Ok(key) => Ok(Self(key)),
-            Err(_) => Err(wrong("is no such key".to_owned())),
+            Err(_) => Err(wrong("not a usable private key".to_owned())),
         }
     }
 
-    /// Its public half.
+    /// Returns the public key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
 
-    /// The signature of these bytes: 128 hex digits in lower case and a line's end.
+    /// Returns the signature of the bytes as 128 lower-case hex digits and a line feed.
     #[must_use]
     pub fn sign(&self, bytes: &[u8]) -> String {
         hex::encode(self.0.sign(bytes).to_bytes()) + "\n"
     }
 }
 
-/// Checks signatures.
+/// Public key that verifies the signatures of certificates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
 
@@ -74,45 +75,48 @@ impl fmt::Debug for PublicKey {
 }
 
 impl PublicKey {
-    /// From a file: SubjectPublicKeyInfo as PEM, as [`HOW_TO_PUBLISH`] makes it.
+    /// Reads a public key from a file: SubjectPublicKeyInfo as PEM, as created by [`HOW_TO_PUBLISH`].
     ///
     /// # Errors
-    /// When it can't be read or is something else.
+    /// Fails if the file can't be read or contains anything else, and for weak keys.
     pub fn read(file: &Path) -> Result<Self, KeyError> {
         let wrong = |what: String| {
             KeyError(format!(
-                "--public-key {}: {what}. It is to be an Ed25519 public key; who has the private one makes it with: \
-                 {HOW_TO_PUBLISH}",
+                "--public-key {}: {what}; expected an Ed25519 public key in PEM. The holder of the private key exports \
+                 it with: {HOW_TO_PUBLISH}",
                 file.display()
             ))
         };
         let pem = read(file).map_err(wrong)?;
         match VerifyingKey::from_public_key_pem(&pem) {
-            Ok(key) if key.is_weak() => Err(wrong("is a key with which anybody can sign".to_owned())),
+            Ok(key) if key.is_weak() => {
+                Err(wrong("a weak key, for which anyone can forge signatures".to_owned()))
+            }
             Ok(key) => Ok(Self(key)),
-            Err(_) => Err(wrong("is no such key".to_owned())),
+            Err(_) => Err(wrong("not a usable public key".to_owned())),
         }
     }
 
-    /// As in a file of its own.
+    /// Returns the content of a PEM file with the key.
     ///
     /// # Errors
-    /// When it can't be encoded, which the format of these keys gives no cause for.
+    /// Fails if the key can't be encoded, which does not happen for keys of this kind.
     pub fn to_pem(&self) -> Result<String, KeyError> {
         self.0
             .to_public_key_pem(LineEnding::LF)
-            .map_err(|e| KeyError(format!("the public key can't be written: {e}")))
+            .map_err(|e| KeyError(format!("the public key can't be encoded: {e}")))
     }
 
-    /// SHA-256 of the key in DER, in hex: what `openssl pkey -pubin -in public-key.pem -outform DER | sha256sum`
-    /// prints. Short enough to be read aloud or printed in a newspaper.
+    /// Returns the SHA-256 of the key in DER, in hex, as printed by
+    /// `openssl pkey -pubin -in public-key.pem -outform DER | sha256sum`. Short enough to be read aloud or printed in a
+    /// newspaper.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        // Encoding an array of fixed size does not fail; and an empty text would match no fingerprint.
+        // Encoding an array of fixed size does not fail. An empty string would match no fingerprint.
         self.0.to_public_key_der().map(|der| hex::encode(Sha256::digest(der.as_bytes()))).unwrap_or_default()
     }
 
-    /// Whether `signature`, exactly as [`PrivateKey::sign`] writes it, is that of these bytes.
+    /// Whether `signature` is a signature of the bytes in exactly the form that [`PrivateKey::sign`] returns.
     #[must_use]
     pub fn verifies(&self, bytes: &[u8], signature: &[u8]) -> bool {
         let Some(digits) =
@@ -121,14 +125,14 @@ impl PublicKey {
             return false;
         };
         let mut raw = [0; Signature::BYTE_SIZE];
-        // Strict: of one signature there must not be two forms.
+        // Strict verification: no signature may have a second valid form.
         hex::decode_to_slice(digits, &mut raw).is_ok()
             && self.0.verify_strict(bytes, &Signature::from_bytes(&raw)).is_ok()
     }
 }
 
 fn read(file: &Path) -> Result<Zeroizing<String>, String> {
-    // Of that size at once: growing would leave copies of a secret behind.
+    // Allocated at full size: growing the buffer would leave copies of the secret in memory.
     let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize));
     let opened = fs::File::open(file).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
     opened.map_err(|e| format!("can't be read: {e}"))?;
@@ -144,8 +148,8 @@ mod tests {
         MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
     const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
         MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
-    // Section 7.1, test 1: of the empty message.
-    const OF_NOTHING: &str = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e3970\
+    // Section 7.1, test 1: the signature of the empty message.
+    const EMPTY_SIGNATURE: &str = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e3970\
                               1cf9b46bd25bf5f0595bbe24655141438e7a100b\n";
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -155,27 +159,27 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_and_written_as_openssl_does() {
+    fn keys_are_read_and_written_in_the_format_of_openssl() {
         let key = PrivateKey::read(file(PRIVATE).path()).unwrap();
         assert_eq!(key.public(), PublicKey::read(file(PUBLIC).path()).unwrap());
         assert_eq!(key.public().to_pem().unwrap(), PUBLIC);
     }
 
     #[test]
-    fn a_signature_is_the_one_of_the_standard() {
+    fn a_signature_equals_the_test_vector_of_the_rfc() {
         let key = PrivateKey::read(file(PRIVATE).path()).unwrap();
-        assert_eq!(key.sign(b""), OF_NOTHING);
-        assert!(key.public().verifies(b"", OF_NOTHING.as_bytes()));
-        assert!(!key.public().verifies(b"x", OF_NOTHING.as_bytes()));
+        assert_eq!(key.sign(b""), EMPTY_SIGNATURE);
+        assert!(key.public().verifies(b"", EMPTY_SIGNATURE.as_bytes()));
+        assert!(!key.public().verifies(b"x", EMPTY_SIGNATURE.as_bytes()));
     }
 
     #[test]
-    fn a_signature_has_one_form_only() {
+    fn a_signature_has_only_one_valid_form() {
         let key = PublicKey::read(file(PUBLIC).path()).unwrap();
         for other in [
-            OF_NOTHING.to_uppercase(),
-            OF_NOTHING.trim().to_owned(),
-            format!("{OF_NOTHING}\n"),
+            EMPTY_SIGNATURE.to_uppercase(),
+            EMPTY_SIGNATURE.trim().to_owned(),
+            format!("{EMPTY_SIGNATURE}\n"),
             String::new(),
         ] {
             assert!(!key.verifies(b"", other.as_bytes()), "{other:?}");
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_holds_no_key_is_refused_with_what_makes_one() {
+    fn a_file_without_a_usable_key_is_refused_with_the_command_that_creates_one() {
         for path in [file("").path(), file(PUBLIC).path(), Path::new("/nowhere")] {
             let e = PrivateKey::read(path).unwrap_err().to_string();
             assert!(e.starts_with("--key ") && e.contains(HOW_TO_MAKE), "{e}");
@@ -195,15 +199,15 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_signs_everything_is_refused() {
+    fn a_weak_key_is_refused() {
         let weak = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\
                     -----END PUBLIC KEY-----\n";
         let e = PublicKey::read(file(weak).path()).unwrap_err().to_string();
-        assert!(e.contains("anybody can sign"), "{e}");
+        assert!(e.contains("anyone can forge"), "{e}");
     }
 
     #[test]
-    fn a_private_key_is_not_shown() {
+    fn debug_does_not_show_a_private_key() {
         let key = PrivateKey::read(file(PRIVATE).path()).unwrap();
         let shown = format!("{key:?}");
         assert!(shown.contains(&key.public().fingerprint()) && !shown.contains("9d61"), "{shown}");

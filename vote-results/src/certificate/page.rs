@@ -1,20 +1,22 @@
-//! `certificate.html`: the certificate for people, to be printed: no scripts, nothing from elsewhere. Pure.
+//! `certificate.html`: the certificate for people, to be printed. No scripts, nothing loaded from elsewhere. Pure.
 
 use std::fmt::{self, Write};
 
 use vote_core::{
     Keep, Timestamp,
-    audit::{Figures, PollAudit, QueueAudit},
-    store::QueueState,
+    count::{
+        QueueState,
+        audit::{Figures, PollAudit, QueueAudit},
+    },
 };
 use vote_service::respond::escape_html as escape;
 
-use super::{Certificate, PublicKey, Status, check::missing, files, grouped};
-use crate::snapshot::Percent;
+use super::{Certificate, CertificateStatus, PublicKey, files};
+use crate::{snapshot::Percent, thousands::grouped};
 
 const STYLE: &str = include_str!("page/print.css");
 
-/// The page of a certificate that this key signs. The same for the same certificate, whenever it is made.
+/// Renders the page of a certificate that is signed with this key. Deterministic: equal certificates give equal pages.
 #[must_use]
 pub fn page(certificate: &Certificate, key: &PublicKey) -> String {
     let mut page = String::new();
@@ -26,9 +28,9 @@ pub fn page(certificate: &Certificate, key: &PublicKey) -> String {
 fn write_page(page: &mut String, certificate: &Certificate, key: &PublicKey) -> fmt::Result {
     let Certificate { poll, status, .. } = certificate;
     let title = escape(&poll.title);
-    let (kind, class, says) = match status {
-        Status::Final => ("Certified result", "final", "FINAL"),
-        Status::Forced => ("PROVISIONAL result", "forced", "PROVISIONAL"),
+    let (kind, class, stamp) = match status {
+        CertificateStatus::Final => ("Certified result", "final", "FINAL"),
+        CertificateStatus::Forced => ("PROVISIONAL result", "forced", "PROVISIONAL"),
     };
     write!(
         page,
@@ -37,7 +39,7 @@ fn write_page(page: &mut String, certificate: &Certificate, key: &PublicKey) -> 
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <title>{kind}: {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <p>{kind} of the poll <code>{}</code></p>\n<h1>{title}</h1>\n\
-         <p><strong class=\"status {class}\">{says}</strong></p>\n",
+         <p><strong class=\"status {class}\">{stamp}</strong></p>\n",
         poll.slug
     )?;
     provisional(page, certificate)?;
@@ -45,31 +47,31 @@ fn write_page(page: &mut String, certificate: &Certificate, key: &PublicKey) -> 
     count(page, certificate)?;
     for poll in &certificate.audit.polls {
         accounts(page, poll)?;
-        written_off(page, poll)?;
+        not_counted(page, poll)?;
     }
     proof(page, certificate, key)?;
     page.write_str("</main>\n</body>\n</html>\n")
 }
 
-/// Says loudly what a forced certificate lacks.
+/// Writes a prominent note on what is outstanding or wrong, if the certificate was forced.
 fn provisional(page: &mut String, certificate: &Certificate) -> fmt::Result {
-    if certificate.status == Status::Final {
+    if certificate.status == CertificateStatus::Final {
         return Ok(());
     }
     page.write_str(
         "<section class=\"note\" aria-labelledby=\"provisional\">\n\
          <h2 id=\"provisional\">PROVISIONAL: the numbers on this page may still change</h2>\n\
-         <p>This certificate was forced before the count was complete.</p>\n",
+         <p>This certificate was forced before the count was final.</p>\n",
     )?;
-    for (head, texts) in
-        [("The books do not add up", &certificate.problems), ("Outstanding", &certificate.outstanding)]
+    for (head, findings) in
+        [("Accounting errors", &certificate.problems), ("Outstanding", &certificate.outstanding)]
     {
-        if texts.is_empty() {
+        if findings.is_empty() {
             continue;
         }
         writeln!(page, "<p>{head}:</p>\n<ul>")?;
-        for text in texts {
-            writeln!(page, "<li>{}</li>", escape(text))?;
+        for finding in findings {
+            writeln!(page, "<li>{}</li>", escape(&finding.to_string()))?;
         }
         page.write_str("</ul>\n")?;
     }
@@ -79,7 +81,7 @@ fn provisional(page: &mut String, certificate: &Certificate) -> fmt::Result {
 fn result(page: &mut String, certificate: &Certificate) -> fmt::Result {
     let total = certificate.result.total;
     page.write_str(
-        "<table class=\"result\">\n<caption>Voters whose standing vote is for each option</caption>\n\
+        "<table class=\"result\">\n<caption>Votes for each option, one per voter</caption>\n\
          <thead><tr><th scope=\"col\">Option</th><th scope=\"col\" class=\"number\">Votes</th>\
          <th scope=\"col\" class=\"number\">Share</th></tr></thead>\n<tbody>\n",
     )?;
@@ -99,54 +101,55 @@ fn result(page: &mut String, certificate: &Certificate) -> fmt::Result {
     )
 }
 
-/// When, and by which rule.
+/// Writes when and by which rule the votes were counted.
 fn count(page: &mut String, certificate: &Certificate) -> fmt::Result {
     let rule = match certificate.poll.keep {
         Keep::First => "the first",
         Keep::Last => "the last",
     };
-    writeln!(page, "<p>Of each voter one vote stands: {rule}.")?;
+    writeln!(page, "<p>One vote per voter counts: {rule}.")?;
     match (&certificate.closed_at, &certificate.final_at) {
         (Some(closed), Some(last)) => writeln!(
             page,
-            "The poll was closed at {}, and its count is final since {}.",
+            "The poll closed at {}, and its count became final at {}.",
             time(closed),
             time(last)
         )?,
         (Some(closed), None) => {
-            writeln!(page, "The poll was closed at {}; its count is not final.", time(closed))?
+            writeln!(page, "The poll closed at {}; its count is not final.", time(closed))?
         }
-        _ => writeln!(page, "The poll was not closed.")?,
+        _ => writeln!(page, "The poll is not closed.")?,
     }
     for moved in certificate.audit.polls.iter().flat_map(|poll| &poll.reschedules) {
         let time = |at: Option<Timestamp>| {
-            at.map_or_else(|| "a close by hand".to_owned(), |at| time(&at.to_string()))
+            at.map_or_else(|| "closing by hand".to_owned(), |at| time(&at.to_string()))
         };
         writeln!(
             page,
-            "Its closing time was moved from {} to {}, at {}: {}.",
+            "Its closing time was changed from {} to {} at {}: {}.",
             time(moved.from),
             time(moved.to),
             time(Some(moved.at)),
             escape(&moved.reason)
         )?;
     }
-    writeln!(page, "The figures are those of one moment, {}.</p>", time(&certificate.created_at))
+    writeln!(page, "All figures are as of {}.</p>", time(&certificate.created_at))
 }
 
-/// What became of every vote, queue by queue.
+/// Writes the accounts of all votes, queue by queue.
 fn accounts(page: &mut String, poll: &PollAudit) -> fmt::Result {
     page.write_str(
         "<h2>Every accepted vote is accounted for</h2>\n\
-         <p>Votes were taken in by queues. Of each, and of all together: accepted = new voters + superseded + \
-         quarantined. A vote is <em>superseded</em> when its voter had one already, and <em>quarantined</em> when it \
-         could not be counted and is kept apart. <em>Reread</em> votes come from what was left of a queue that lost \
-         data, and may have been counted before; <em>of them new</em> are those of voters who had no vote yet.</p>\n\
-         <table class=\"accounts\">\n<caption>Votes by what became of them</caption>\n\
+         <p>Votes are accepted by queues. For each queue, and for all of them together: accepted = new voters + \
+         superseded + quarantined. A vote is <em>superseded</em> if its voter already had one, and \
+         <em>quarantined</em> if it could not be counted and is kept separately. <em>Reread</em> votes were read from \
+         the remaining data of a queue that lost some, and may have been counted before; <em>reread new</em> votes \
+         are those of voters who had no vote yet.</p>\n\
+         <table class=\"accounts\">\n<caption>Accounts of all accepted votes</caption>\n\
          <thead><tr><th scope=\"col\">Queue</th>",
     )?;
     for column in
-        ["Accepted", "New voters", "Superseded", "Quarantined", "Reread", "Of them new", "Still queued"]
+        ["Accepted", "New voters", "Superseded", "Quarantined", "Reread", "Reread new", "Still queued"]
     {
         write!(page, "<th scope=\"col\" class=\"number\">{column}</th>")?;
     }
@@ -155,16 +158,17 @@ fn accounts(page: &mut String, poll: &PollAudit) -> fmt::Result {
         write!(page, "<tr><th scope=\"row\"><code>{}</code></th>", escape(&queue.queue))?;
         cells(page, &queue.figures)?;
     }
-    page.write_str("</tbody>\n<tfoot><tr><th scope=\"row\">Together</th>")?;
+    page.write_str("</tbody>\n<tfoot><tr><th scope=\"row\">All queues</th>")?;
     cells(page, &poll.total)?;
     let Figures { new_voters, reread_new, .. } = poll.total;
-    let standing = new_voters.saturating_add(reread_new);
+    let effective = new_voters.saturating_add(reread_new);
     writeln!(
         page,
-        "</tfoot>\n</table>\n<p>{} new voters + {} new among the reread = {} standing votes; {} by the tally; {} counted row by row.</p>",
+        "</tfoot>\n</table>\n<p>{} new voters + {} reread new = {} counted ballots; {} in the tally; {} counted row by \
+         row.</p>",
         grouped(new_voters),
         grouped(reread_new),
-        grouped(standing),
+        grouped(effective),
         poll.tally,
         poll.rows.map_or_else(|| "not".to_owned(), grouped),
     )
@@ -186,44 +190,42 @@ fn cells(page: &mut String, figures: &Figures) -> fmt::Result {
     page.write_str("</tr>\n")
 }
 
-/// What is known not to be counted, and why.
-fn written_off(page: &mut String, poll: &PollAudit) -> fmt::Result {
-    page.write_str("<h2>What was written off</h2>\n")?;
-    let over: Vec<&QueueAudit> =
-        poll.queues.iter().filter(|queue| queue.state != QueueState::Active.as_str()).collect();
+/// Writes which votes are not counted or lost, and why.
+fn not_counted(page: &mut String, poll: &PollAudit) -> fmt::Result {
+    page.write_str("<h2>Votes that are not counted</h2>\n")?;
+    let not_active: Vec<&QueueAudit> =
+        poll.queues.iter().filter(|queue| queue.state != QueueState::Active).collect();
     let quarantined = i128::from(poll.total.quarantined) + i128::from(poll.total.reread_quarantined);
     if quarantined != 0 {
         writeln!(
             page,
-            "<p>Votes that could not be counted and are kept, with their reasons, in the quarantine of the store: {quarantined}.</p>"
+            "<p>Votes that could not be counted and are kept, with the reasons, in the quarantine of the store: \
+             {quarantined}.</p>"
         )?;
     }
-    if over.is_empty() {
-        return page.write_str("<p>No queue was written off.</p>\n");
+    if not_active.is_empty() {
+        return page.write_str("<p>No queue lost data or was retired.</p>\n");
     }
     page.write_str("<dl>\n")?;
-    for queue in over {
-        let state = match queue.state.as_str() {
-            state if state == QueueState::Retired.as_str() => "was written off",
-            _ => "lost data",
-        };
+    for queue in not_active {
+        let state = if queue.state == QueueState::Retired { "was retired" } else { "lost data" };
         writeln!(
             page,
-            "<dt>Queue <code>{}</code> at {} {state}</dt>\n<dd>{}<br>It had reported {} accepted votes of this poll; of {} \
-             it was read what became of them, but for {} that are missing; {} were read of what was left.</dd>",
+            "<dt>Queue <code>{}</code> at {} {state}</dt>\n<dd>{}<br>It had reported {} accepted votes for this poll. \
+             {} accepted votes were read, of which {} are missing; {} votes were reread from its remaining data.</dd>",
             escape(&queue.queue),
             escape(&queue.address),
             escape(&queue.reason),
             grouped(queue.reported),
             grouped(queue.figures.accepted),
-            missing(&queue.figures),
+            queue.figures.unaccounted(false),
             grouped(queue.figures.reread),
         )?;
     }
     page.write_str("</dl>\n")
 }
 
-/// What is signed, and how to check it.
+/// Writes what is signed and how to check it.
 fn proof(page: &mut String, certificate: &Certificate, key: &PublicKey) -> fmt::Result {
     let software = &certificate.software;
     let commit =
@@ -231,13 +233,14 @@ fn proof(page: &mut String, certificate: &Certificate, key: &PublicKey) -> fmt::
     writeln!(
         page,
         "<h2>How to check this</h2>\n\
-         <p>The file <code>{ballots}</code> lists all {count} standing ballots, by keys that do not tell who the voters \
-         are. Its SHA-256 is</p>\n<pre>{sha256}</pre>\n\
-         <p>and stands in <code>{json}</code>, which is signed with the Ed25519 key of the fingerprint (SHA-256)</p>\n\
+         <p>The file <code>{ballots}</code> lists all {count} counted ballots by voter keys, which do not reveal who \
+         the voters are. Its SHA-256 is</p>\n<pre>{sha256}</pre>\n\
+         <p>It is recorded in <code>{json}</code>, which is signed with the Ed25519 key with the fingerprint \
+         (SHA-256)</p>\n\
          <pre>{fingerprint}</pre>\n\
-         <p>With these files, and the public key from a source that you trust, this counts the ballots again and checks \
+         <p>Given these files and the public key from a source you trust, this command recounts the ballots and checks \
          every sum and the signature:</p>\n<pre>vote-results verify DIR --public-key FILE</pre>\n\
-         <p>And this does so without our program:</p>\n\
+         <p>The following commands check the ballots and the signature without our program:</p>\n\
          <pre>sha256sum {ballots}\n\
          openssl pkey -pubin -in {public} -outform DER | sha256sum\n\
          tail -n +2 {ballots} | cut -d, -f1 | LC_ALL=C sort -c -u &amp;&amp; echo 'each voter once'\n\
@@ -258,7 +261,7 @@ fn proof(page: &mut String, certificate: &Certificate, key: &PublicKey) -> fmt::
     )
 }
 
-/// A moment, for people to the second.
+/// Formats an RFC 3339 time for people, to the second.
 fn time(exact: &str) -> String {
     let exact = escape(exact);
     let shown = exact.get(..19).unwrap_or(&exact).replace('T', " ");

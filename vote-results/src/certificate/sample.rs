@@ -1,22 +1,25 @@
 //! A certificate for tests.
 
 use vote_core::{
-    Keep, Polls, Timestamp,
-    audit::{Audit, Figures, PollAudit, PollState, QueueAudit, Verdict},
+    Keep, Polls, QueueId, Timestamp,
+    count::{
+        QueueState,
+        audit::{Audit, Figures, Finding, PollAudit, PollState, QueueAudit, Verdict},
+    },
     poll::Voters,
 };
 
 use super::{
-    BallotFile, Certificate, FORMAT, File, PollDefinition, Software, Status, VoteResult, ballots::Counted,
-    files,
+    BallotFile, Certificate, CertificateStatus, FORMAT, File, PollDefinition, Software, VoteResult,
+    ballots::Counted, files,
 };
 
-fn queue(n: u64, state: &str, reason: &str, figures: Figures) -> QueueAudit {
+fn queue(n: u64, state: QueueState, reason: &str, figures: Figures) -> QueueAudit {
     QueueAudit {
         queue: format!("{n:032x}"),
         address: format!("redis://node-{n}:6379"),
         seen_at: Timestamp::MIN,
-        state: state.to_owned(),
+        state,
         reason: reason.to_owned(),
         reported: 9,
         queued_complete: true,
@@ -25,11 +28,11 @@ fn queue(n: u64, state: &str, reason: &str, figures: Figures) -> QueueAudit {
     }
 }
 
-/// Seven votes in two queues, of which one was written off.
+/// A certificate of seven votes from two queues, one of them retired.
 pub(super) fn certificate() -> Certificate {
     let pets = Polls::example().get("pets").unwrap().clone();
-    let whole = Figures { accepted: 5, new_voters: 3, superseded: 1, quarantined: 1, ..Figures::default() };
-    let lost = Figures { accepted: 2, new_voters: 2, reread: 4, reread_new: 2, ..Figures::default() };
+    let active = Figures { accepted: 5, new_voters: 3, superseded: 1, quarantined: 1, ..Figures::default() };
+    let retired = Figures { accepted: 2, new_voters: 2, reread: 4, reread_new: 2, ..Figures::default() };
     let total = Figures {
         accepted: 7,
         new_voters: 5,
@@ -39,7 +42,10 @@ pub(super) fn certificate() -> Certificate {
         reread_new: 2,
         ..Figures::default()
     };
-    let queues = vec![queue(1, "active", "", whole), queue(2, "retired", "node 2 burnt down", lost)];
+    let queues = vec![
+        queue(1, QueueState::Active, "", active),
+        queue(2, QueueState::Retired, "node 2 burnt down", retired),
+    ];
     Certificate {
         format: FORMAT,
         software: Software { name: "vote-results".to_owned(), version: "0.1.0".to_owned(), commit: None },
@@ -53,7 +59,7 @@ pub(super) fn certificate() -> Certificate {
         },
         closed_at: Some("2027-02-15T06:00:00Z".to_owned()),
         final_at: Some("2027-02-15T06:01:00Z".to_owned()),
-        status: Status::Final,
+        status: CertificateStatus::Final,
         outstanding: Vec::new(),
         problems: Vec::new(),
         result: VoteResult::new(&[pets.options[0].slug, pets.options[1].slug], &counted().votes),
@@ -77,17 +83,22 @@ pub(super) fn certificate() -> Certificate {
     }
 }
 
-/// Its ballots.
+/// The counts of the ballots of this certificate.
 pub(super) fn counted() -> Counted {
     Counted { count: 7, votes: vec![4, 3], sha256: "ab".repeat(32) }
 }
 
-/// It, forced.
+/// Three votes that are queued at this address.
+pub(super) fn queued(address: &str) -> Finding {
+    Finding::Queued { queue: QueueId([1; 16]), address: address.to_owned(), votes: 3, complete: true }
+}
+
+/// The same certificate, but forced while votes were outstanding.
 pub(super) fn forced() -> Certificate {
     let mut certificate = certificate();
-    certificate.status = Status::Forced;
+    certificate.status = CertificateStatus::Forced;
     certificate.final_at = None;
-    certificate.outstanding = vec!["queue 1 has 3 votes queued".to_owned()];
+    certificate.outstanding = vec![queued("redis://node-1:6379")];
     certificate.audit.polls[0].state = PollState::Closed;
     certificate
 }

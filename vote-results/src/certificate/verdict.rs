@@ -1,54 +1,56 @@
-//! Whether a poll may be certified, by the books of a moment. Pure.
+//! Decides from the accounts whether a poll may be certified. Pure.
 
 use vote_core::{
     PollSlug,
-    audit::{self, Audit},
-    store::{Books, RegisteredPoll},
+    count::{
+        Accounts, RegisteredPoll,
+        audit::{self, Audit, Finding},
+    },
 };
 
-use super::Status;
+use super::CertificateStatus;
 
-/// What the books say of a poll.
+/// The audit of a poll, and whether the poll may be certified as final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// The poll.
+    /// The poll as registered in the store.
     pub poll: RegisteredPoll,
-    /// Its audit.
+    /// The audit of the poll.
     pub audit: Audit,
-    /// What is still to come, or to be done, before it is final.
-    pub outstanding: Vec<String>,
-    /// What contradicts what.
-    pub problems: Vec<String>,
+    /// Everything that must happen before the poll is final.
+    pub outstanding: Vec<Finding>,
+    /// All accounting errors.
+    pub problems: Vec<Finding>,
 }
 
 impl Verdict {
-    /// Whether the count is complete and the books hold.
+    /// Returns [`CertificateStatus::Final`] if the count is complete and free of accounting errors.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> CertificateStatus {
         if self.outstanding.is_empty() && self.problems.is_empty() && self.poll.final_at.is_some() {
-            Status::Final
+            CertificateStatus::Final
         } else {
-            Status::Forced
+            CertificateStatus::Forced
         }
     }
 }
 
-/// Judges a poll; none if the store has no such poll.
+/// Audits a poll. Returns none if the store does not have it.
 #[must_use]
-pub fn judge(books: &Books, poll: PollSlug) -> Option<Verdict> {
-    let registered = books.polls.iter().find(|known| known.slug == poll)?.clone();
-    let audit = audit::audit(books, Some(poll));
+pub fn judge(accounts: &Accounts, poll: PollSlug) -> Option<Verdict> {
+    let registered = accounts.polls.iter().find(|known| known.slug == poll)?.clone();
+    let audit = audit::audit(accounts, Some(poll));
     let problems = audit.problems.clone();
     let mut outstanding = audit.outstanding.clone();
     if registered.final_at.is_none() {
-        // An audit holds for an open poll, too, once its queues are drained; a certificate wants more.
-        for obstacle in audit::obstacles(books, poll) {
+        // An audit also holds for an open poll once its queues are drained. A certificate requires a final poll.
+        for obstacle in audit::obstacles(accounts, poll) {
             if !problems.contains(&obstacle) && !outstanding.contains(&obstacle) {
                 outstanding.push(obstacle);
             }
         }
         if outstanding.is_empty() && problems.is_empty() {
-            outstanding.push(format!("poll {poll} is counted, but no worker has noted that it is final yet"));
+            outstanding.push(Finding::NotRecordedAsFinal { poll });
         }
     }
     Some(Verdict { poll: registered, audit, outstanding, problems })

@@ -1,4 +1,4 @@
-//! From a folder with a certificate to a yes or no, without a database.
+//! Verifies a certificate without a database.
 
 use std::{
     fs,
@@ -8,68 +8,70 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Certificate, MAX_CERTIFICATE, PublicKey, Status, ballots, check, files, grouped};
-use crate::snapshot::Percent;
+use super::{Certificate, CertificateStatus, MAX_CERTIFICATE, PublicKey, ballots, check, files};
+use crate::{snapshot::Percent, thousands::grouped};
 
-/// The most bytes of the page: it says what the certificate does, and an escaped character takes up to six.
+/// Maximum size of the page in bytes. It has the content of the certificate, and escaping turns a character into up to
+/// six.
 const MAX_PAGE: usize = 8 * MAX_CERTIFICATE;
-/// The most bytes of a signature and of a key.
+/// Maximum size of a signature and of a key in bytes.
 const MAX_SMALL: usize = 1 << 10;
 
-/// The first thing that is wrong with a certificate.
+/// The first check that a certificate failed, as a message that names the file or the figure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Wrong(pub String);
+pub struct VerifyError(pub String);
 
-/// Checks the certificate in a folder against a key that came from elsewhere; says in `to`, line by line, what holds,
-/// and at last the result. A valid certificate may still be [forced](Status::Forced): votes were outstanding.
+/// Verifies the certificate in a folder with a public key from a trusted source. Writes a line to `to` for each check
+/// that passed, then the result. A valid certificate may still be [forced](CertificateStatus::Forced): votes were outstanding.
 ///
 /// # Errors
-/// With the first that is wrong.
-pub fn verify(dir: &Path, key: &PublicKey, to: &mut dyn Write) -> Result<Certificate, Wrong> {
+/// Fails with the first check that does not pass.
+pub fn verify(dir: &Path, key: &PublicKey, to: &mut dyn Write) -> Result<Certificate, VerifyError> {
     let mut ok = |text: &str| {
-        // Whoever closed the pipe doesn't want the rest; what is returned says it, too.
+        // A closed pipe is no failure: the return value carries the outcome.
         let _ = writeln!(to, "ok  {text}");
     };
     let json = small(dir, files::CERTIFICATE, MAX_CERTIFICATE)?;
     if !key.verifies(&json, &small(dir, files::SIGNATURE, MAX_SMALL)?) {
-        return Err(Wrong(format!(
-            "{}: is not the signature of {} by the key with fingerprint {}",
+        return Err(VerifyError(format!(
+            "{}: not a valid signature of {} by the key with fingerprint {}",
             files::SIGNATURE,
             files::CERTIFICATE,
             key.fingerprint()
         )));
     }
-    ok(&format!("{} is signed with the key of fingerprint {}", files::CERTIFICATE, key.fingerprint()));
-    let certificate = check::parse(&json).map_err(Wrong)?;
-    check::definition(&certificate).map_err(Wrong)?;
+    ok(&format!("{} is signed with the key with fingerprint {}", files::CERTIFICATE, key.fingerprint()));
+    let certificate = check::parse(&json).map_err(VerifyError)?;
+    check::definition(&certificate).map_err(VerifyError)?;
 
-    if small(dir, files::PUBLIC_KEY, MAX_SMALL)? != key.to_pem().map_err(|e| Wrong(e.to_string()))?.as_bytes()
+    if small(dir, files::PUBLIC_KEY, MAX_SMALL)?
+        != key.to_pem().map_err(|e| VerifyError(e.to_string()))?.as_bytes()
     {
-        return Err(Wrong(format!("{}: is not the key that was given", files::PUBLIC_KEY)));
+        return Err(VerifyError(format!("{}: differs from the given key", files::PUBLIC_KEY)));
     }
     if hex::encode(Sha256::digest(small(dir, files::PAGE, MAX_PAGE)?)) != certificate.page.sha256 {
-        return Err(Wrong(format!("{}: is not the page that was certified", files::PAGE)));
+        return Err(VerifyError(format!("{}: differs from the certified page", files::PAGE)));
     }
-    ok(&format!("{} and {} are the certified ones", files::PAGE, files::PUBLIC_KEY));
+    ok(&format!("{} is the certified page, {} the given key", files::PAGE, files::PUBLIC_KEY));
 
     let options: Vec<_> = certificate.poll.options.iter().map(|option| option.slug).collect();
     let counted = ballots::read(open(dir, files::BALLOTS)?, &options)
-        .map_err(|e| Wrong(format!("{}: {e}", files::BALLOTS)))?;
-    check::result(&certificate, &counted).map_err(Wrong)?.iter().for_each(|text| ok(text));
-    // Books that did not add up are told as such, rather than by the first sum that shows it.
-    let status = check::status(&certificate).map_err(Wrong)?;
-    check::audit(&certificate).map_err(Wrong)?.iter().for_each(|text| ok(text));
+        .map_err(|e| VerifyError(format!("{}: {e}", files::BALLOTS)))?;
+    check::result(&certificate, &counted).map_err(VerifyError)?.iter().for_each(|text| ok(text));
+    // First, so that known accounting errors are reported as such and not by the first sum that is wrong.
+    let status = check::status(&certificate).map_err(VerifyError)?;
+    check::audit(&certificate).map_err(VerifyError)?.iter().for_each(|text| ok(text));
     status.iter().for_each(|text| ok(text));
     let _ = summary(&certificate, to);
     Ok(certificate)
 }
 
-/// The result for people.
+/// Writes the result for people.
 fn summary(certificate: &Certificate, to: &mut dyn Write) -> io::Result<()> {
     let status = match certificate.status {
-        Status::Final => "FINAL",
-        Status::Forced => "PROVISIONAL",
+        CertificateStatus::Final => "FINAL",
+        CertificateStatus::Forced => "PROVISIONAL",
     };
     writeln!(
         to,
@@ -85,23 +87,23 @@ fn summary(certificate: &Certificate, to: &mut dyn Write) -> io::Result<()> {
     writeln!(to, "  {:<32}  {:>16}", "total", grouped(total))
 }
 
-fn open(dir: &Path, name: &str) -> Result<fs::File, Wrong> {
+fn open(dir: &Path, name: &str) -> Result<fs::File, VerifyError> {
     let path = dir.join(name);
     let open = || match fs::metadata(&path)?.is_file() {
         true => fs::File::open(&path),
-        // Reading might never end.
-        false => Err(io::Error::other("is no file")),
+        // Reading a device or a pipe might never end.
+        false => Err(io::Error::other("not a regular file")),
     };
-    open().map_err(|e| Wrong(format!("{name}: can't be read: {e}")))
+    open().map_err(|e| VerifyError(format!("{name}: can't be read: {e}")))
 }
 
-/// All of a file that has no more than so many bytes.
-fn small(dir: &Path, name: &str, max: usize) -> Result<Vec<u8>, Wrong> {
+/// Reads a file of at most `max` bytes.
+fn small(dir: &Path, name: &str, max: usize) -> Result<Vec<u8>, VerifyError> {
     let mut bytes = Vec::new();
     let read = open(dir, name)?.take(max as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|e| Wrong(format!("{name}: can't be read: {e}")))?;
+    read.map_err(|e| VerifyError(format!("{name}: can't be read: {e}")))?;
     if bytes.len() > max {
-        return Err(Wrong(format!("{name}: is longer than {max} bytes")));
+        return Err(VerifyError(format!("{name}: is longer than {max} bytes")));
     }
     Ok(bytes)
 }

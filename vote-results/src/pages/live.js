@@ -1,4 +1,4 @@
-// Keeps the numbers of a poll's page up to date. The page is complete without it.
+// Keeps the numbers on the page of a poll up to date. The page is complete without this script.
 (() => {
   "use strict";
   const root = document.querySelector("[data-poll]");
@@ -19,7 +19,7 @@
   const show = (results) => {
     const known = results.options.length === rows.size && results.options.every((o) => rows.has(o.option));
     if (!known || results.status !== root.dataset.status || Boolean(results.withheld) !== withheld) {
-      // The page itself is another one now. Not at once: all who look at it would come in the same moment.
+      // The page needs another layout, so reload it, after a random delay: all viewers get here at the same moment.
       stop();
       setTimeout(() => location.reload(), 2000 + Math.random() * 8000);
       return;
@@ -40,13 +40,13 @@
     }
   };
 
-  // Where there is no stream to be had, the file now and then.
+  // Fallback while no stream is available: fetch the results once.
   const fetchOnce = async () => {
     try {
       const answer = await fetch(`${address}/results.json`);
       if (answer.ok) show(await answer.json());
     } catch {
-      // The next time, perhaps.
+      // The next attempt may succeed.
     }
   };
 
@@ -59,7 +59,7 @@
     });
     events.addEventListener("error", () => {
       live(false);
-      // A browser comes back by itself after a cut, but not after a refusal.
+      // Browsers reconnect by themselves after a broken connection, but not after an error status.
       if (events && events.readyState === EventSource.CLOSED) {
         stop();
         fetchOnce();
@@ -75,7 +75,7 @@
     live(false);
   };
 
-  // A page in the background needs no stream, and a browser has few connections for one address.
+  // A page in the background needs no stream, and browsers allow only a few connections per host.
   const follow = () => (document.hidden ? stop() : start());
   document.addEventListener("visibilitychange", follow);
   window.addEventListener("pagehide", stop);

@@ -1,38 +1,38 @@
-//! The page of a receipt, and the JSON with the same content.
+//! The page of a receipt, and JSON with the same content.
 
 use serde::Serialize;
 use vote_service::respond::escape_html as escape;
 
 use super::{REFRESH, page};
-use crate::receipts::Fate;
+use crate::receipts::ReceiptStatus;
 
-/// What is said of a receipt.
+/// The response to a receipt. Serializes as the JSON response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
-    /// A word for programs: that of the [`Fate`], or `unknown`.
+    /// State for programs: the [name](ReceiptStatus::name) of the fate, or `unknown`.
     pub state: &'static str,
-    /// The slug of the poll; none for what is no receipt.
+    /// Slug of the poll; none if the token is not a valid receipt.
     pub poll: Option<String>,
-    /// For people.
+    /// Message for people.
     pub message: String,
 }
 
 impl Answer {
-    /// What became of the vote that the receipt is for.
+    /// Returns the response for a vote in this poll with this fate.
     #[must_use]
-    pub fn of(fate: &Fate, poll: impl Into<String>) -> Self {
+    pub fn of(fate: &ReceiptStatus, poll: impl Into<String>) -> Self {
         Self { state: fate.name(), poll: Some(poll.into()), message: fate.message() }
     }
 
-    /// It is no receipt of these services.
+    /// Returns the response for a token that is not a valid receipt.
     #[must_use]
     pub fn unknown() -> Self {
-        let message = "There is no such receipt here. Check that the address is complete: a receipt is a long text, \
-                       and copying may have lost a part of it.";
+        let message = "This is not a valid receipt. Check that the address is complete: receipts are long, and a part \
+                       may have been lost when it was copied.";
         Self { state: "unknown", poll: None, message: message.to_owned() }
     }
 
-    /// As a page; `title` is that of the poll, none where its results are not shown here.
+    /// Renders the response as a page. `title` is the title of the poll, if its results are shown on this site.
     #[must_use]
     pub fn page(&self, title: Option<&str>) -> String {
         let class = match self.state {
@@ -55,8 +55,8 @@ impl Answer {
         }
         if self.poll.is_some() {
             content.push_str(
-                "<p class=\"soft\">A receipt shows neither what was chosen nor who chose it. Keep its address to look \
-                 again later.</p>\n",
+                "<p class=\"soft\">A receipt shows neither what was chosen nor who chose it. Keep the address of this \
+                 page to check again later.</p>\n",
             );
         }
         let mut head = String::from("<meta name=\"robots\" content=\"noindex\">\n");

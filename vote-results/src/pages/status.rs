@@ -3,31 +3,32 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use vote_core::{Timestamp, store::QueueState};
+use vote_core::{Timestamp, count::QueueState};
 use vote_service::respond::escape_html as escape;
 
-use super::{grouped, page, time};
+use super::{page, time};
 use crate::{
     disclosure::Figures,
     pipeline::{PollLine, QueueLine},
     state::{Stale, State},
+    thousands::grouped,
 };
 
-/// `status.json`.
+/// The content of `status.json`.
 #[derive(Debug, Serialize)]
 pub struct StatusJson<'a> {
-    /// Why the store can't be read, if so.
+    /// The current outage of the store, if there is one.
     pub stale: Option<&'a Stale>,
-    /// When it was last read.
+    /// Time of the last successful read of the store.
     pub read_at: Option<String>,
-    /// As of then; none if it was never read.
+    /// The queues as of the last read; none if the store has never been read.
     pub queues: Option<&'a [QueueLine]>,
-    /// As of then; none if it was never read.
+    /// The polls as of the last read; none if the store has never been read.
     pub polls: Option<&'a [PollLine]>,
 }
 
 impl<'a> StatusJson<'a> {
-    /// What is known.
+    /// Collects the content from the latest state.
     #[must_use]
     pub fn new(state: &'a State, read_at: Option<Timestamp>) -> Self {
         let pipeline = state.reading.as_ref().map(|reading| reading.pipeline());
@@ -40,14 +41,14 @@ impl<'a> StatusJson<'a> {
     }
 }
 
-/// `/status`.
+/// Renders `/status`.
 #[must_use]
 pub fn status(state: &State, read_at: Option<Timestamp>, now: Timestamp) -> String {
-    let mut content = String::from("<h1>Status of the count</h1>\n");
+    let mut content = String::from("<h1>Counting status</h1>\n");
     if let Some(stale) = &state.stale {
         let _ = writeln!(
             content,
-            "<p class=\"note\" role=\"status\">The store can't be read since {}: {}</p>",
+            "<p class=\"note\" role=\"status\">The store has been unreadable since {}: {}</p>",
             time(stale.since, ""),
             escape(&stale.reason)
         );
@@ -56,20 +57,20 @@ pub fn status(state: &State, read_at: Option<Timestamp>, now: Timestamp) -> Stri
         Some(at) => {
             let _ = writeln!(content, "<p class=\"soft\">The store was last read {}.</p>", time(at, ""));
         }
-        None => content.push_str("<p>The store was not read yet.</p>\n"),
+        None => content.push_str("<p>The store has not been read yet.</p>\n"),
     }
     if let Some(reading) = &state.reading {
         polls(&mut content, &reading.pipeline().polls);
         queues(&mut content, &reading.pipeline().queues, now);
     }
     content.push_str("<p class=\"links\"><a href=\"/status.json\">JSON</a></p>\n");
-    page("Status of the count", "<meta http-equiv=\"refresh\" content=\"5\">\n", &content)
+    page("Counting status", "<meta http-equiv=\"refresh\" content=\"5\">\n", &content)
 }
 
 fn polls(content: &mut String, polls: &[PollLine]) {
     content.push_str(
         "<h2>Polls</h2>\n<table class=\"status\">\n<caption>Every accepted vote is accounted for: accepted = new voters + \
-         superseded + quarantined, so the residual is 0.</caption>\n\
+         superseded + quarantined, so the residual is 0. Votes that retired queues lost are not in it.</caption>\n\
          <thead><tr><th scope=\"col\">Poll</th><th scope=\"col\" class=\"number\">Accepted</th>\
          <th scope=\"col\" class=\"number\">New voters</th><th scope=\"col\" class=\"number\">Superseded</th>\
          <th scope=\"col\" class=\"number\">Quarantined</th><th scope=\"col\" class=\"number\">Residual</th></tr></thead>\n\
@@ -104,8 +105,8 @@ fn polls(content: &mut String, polls: &[PollLine]) {
     content.push_str("</tbody>\n</table>\n");
     if polls.iter().any(PollLine::is_withheld) {
         content.push_str(
-            "<p class=\"soft\">– stands for a number that is withheld until the poll is final. Figures of queues are \
-             withheld with those of any poll.</p>\n",
+            "<p class=\"soft\">– marks a number that is withheld until the poll is final. The figures of queues are \
+             withheld as long as those of any poll are.</p>\n",
         );
     }
 }
@@ -117,7 +118,7 @@ fn queues(content: &mut String, queues: &[QueueLine], now: Timestamp) {
         return;
     }
     content.push_str(
-        "<table class=\"status\">\n<caption>As workers last saw them</caption>\n\
+        "<table class=\"status\">\n<caption>As last reported by workers</caption>\n\
          <thead><tr><th scope=\"col\">Queue</th><th scope=\"col\">Last seen</th>\
          <th scope=\"col\" class=\"number\">Accepted</th><th scope=\"col\" class=\"number\">Queued</th>\
          <th scope=\"col\">State</th></tr></thead>\n<tbody>\n",
@@ -128,16 +129,16 @@ fn queues(content: &mut String, queues: &[QueueLine], now: Timestamp) {
         let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
         let state = match line.state {
             QueueState::Active => "<td><span class=\"badge good\">active</span></td>".to_owned(),
-            QueueState::Cut => format!(
-                "<td><span class=\"badge bad\">cut</span><br><small class=\"bad-text\">lost or rolled back data; \
-                 nothing more is counted from it{because}</small></td>"
+            QueueState::Diverged => format!(
+                "<td><span class=\"badge bad\">diverged</span><br><small class=\"bad-text\">data was lost or rolled \
+                 back; nothing more is counted from this queue{because}</small></td>"
             ),
             QueueState::Retired => {
-                format!("<td><span class=\"badge\">written off</span><br><small>{reason}</small></td>")
+                format!("<td><span class=\"badge\">retired</span><br><small>{reason}</small></td>")
             }
         };
-        let of = match line.remains_of {
-            Some(of) => format!("<br><small>what is left of <code>{of}</code></small>"),
+        let of = match line.original_id {
+            Some(of) => format!("<br><small>replaced queue, formerly <code>{of}</code></small>"),
             None => String::new(),
         };
         let _ = writeln!(
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_age_is_given_in_the_unit_that_suits_it() {
+    fn ages_are_shown_in_a_suitable_unit() {
         let ages = [0, 5, 119, 150, 7_200]
             .map(|s| age(Timestamp::MIN, Timestamp::MIN.saturating_add(s * 1_000_000)));
         assert_eq!(ages, ["now", "5 s ago", "119 s ago", "2 min ago", "2 h ago"]);

@@ -1,15 +1,15 @@
-//! The lines of `status.json`. What is withheld is `null`.
+//! The elements of `status.json`. Withheld figures are `null`.
 
 use serde::{Serialize, Serializer};
 
 use super::{PollLine, QueueLine};
 
-/// A line of `queues`, field by field.
+/// The fields of an element of `queues`, in order.
 #[derive(Serialize)]
 struct QueueJson<'a> {
     queue: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remains_of: Option<String>,
+    original_id: Option<String>,
     address: &'a str,
     seen_at: String,
     accepted: Option<u64>,
@@ -25,7 +25,7 @@ impl Serialize for QueueLine {
         let figures = self.figures.shown();
         QueueJson {
             queue: self.queue.to_string(),
-            remains_of: self.remains_of.map(|queue| queue.to_string()),
+            original_id: self.original_id.map(|queue| queue.to_string()),
             address: &self.address,
             seen_at: self.seen_at.to_string(),
             accepted: figures.map(|figures| figures.accepted),
@@ -38,7 +38,7 @@ impl Serialize for QueueLine {
     }
 }
 
-/// A line of `polls`, field by field.
+/// The fields of an element of `polls`, in order.
 #[derive(Serialize)]
 struct PollJson<'a> {
     poll: &'a str,

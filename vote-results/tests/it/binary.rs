@@ -1,4 +1,4 @@
-//! The program itself.
+//! The binary `vote-results`.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -27,14 +27,14 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn settings_that_can_be_used_are_said_to_be_so() {
+fn check_config_accepts_valid_settings() {
     let env = [("VOTE_STORE", "postgres://vote@db.example/votes"), ("VOTE_RECEIPT_KEY", KEY)];
     let output = program(&["check-config"], &env);
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "configuration ok\n"));
 }
 
 #[test]
-fn settings_that_can_not_be_used_end_the_program_with_78_and_every_problem() {
+fn invalid_settings_exit_with_78_and_are_all_reported() {
     let env = [("VOTE_STORE", "memory:"), ("VOTE_LISTEN", "nowhere"), ("VOTE_RECIEPT_KEY", KEY)];
     for args in [&["check-config"][..], &[]] {
         let output = program(args, &env);
@@ -49,14 +49,14 @@ fn settings_that_can_not_be_used_end_the_program_with_78_and_every_problem() {
 }
 
 #[test]
-fn help_and_version_are_there() {
+fn help_and_version_are_printed() {
     for (arg, part) in [("--help", "VOTE_RECEIPT_KEY"), ("--version", "vote-results ")] {
         let output = program(&[arg], &[]);
         assert!(output.status.success() && text(&output.stdout).contains(part), "{arg}");
     }
 }
 
-/// The program on a SQLite file, with its public and its admin address.
+/// Starts the program on a SQLite file. Returns it with its public and its admin address.
 fn start(file: &Path, more: &[(&str, &str)]) -> (Service, String, String) {
     let listen = format!("127.0.0.1:{}", free_port());
     let admin = format!("127.0.0.1:{}", free_port());
@@ -81,7 +81,7 @@ async fn fill(file: &Path, polls: Polls) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_comes_later_is_waited_for() {
+async fn the_service_waits_for_a_file_that_is_created_later() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("votes.db");
     let (service, listen, admin) = start(&file, &[]);
@@ -127,15 +127,15 @@ async fn sigterm_ends_the_streams_and_then_the_program() {
     let started = Instant::now();
 
     let rest: Result<Vec<_>, _> = lines.collect();
-    let rest = rest.expect("the stream ends in order and is not cut");
+    let rest = rest.expect("the stream ends properly");
     assert!(rest.contains(&"0".to_owned()), "the last chunk: {rest:?}");
     let exit = service.wait_exit(Duration::from_secs(10)).expect("an end");
     assert!(exit.success(), "{exit:?}\n{}", service.tail());
-    assert!(started.elapsed() < Duration::from_secs(5), "long before the drain runs out");
+    assert!(started.elapsed() < Duration::from_secs(5), "it ends long before the drain timeout");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poll_that_withholds_its_numbers_has_no_metric_either() {
+async fn a_withheld_poll_has_no_metric_of_votes() {
     let dir = tempfile::tempdir().unwrap();
     let (file, polls) = (dir.path().join("votes.db"), dir.path().join("polls.toml"));
     fill(&file, pets_with("results = \"after-close\"")).await;

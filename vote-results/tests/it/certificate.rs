@@ -1,4 +1,4 @@
-//! `certify` and `verify`: the library, and the program itself.
+//! `certify` and `verify`: the library and the program.
 
 use std::{
     fs,
@@ -14,27 +14,29 @@ use tempfile::TempDir;
 use vote_core::{
     Polls, Queue, Store,
     conformance::{layout, poll},
-    store::{PostgresStore, QueueState, SealRecord, SqliteStore},
+    count::{QueueState, SealRecord},
+    store::{PostgresStore, SqliteStore},
 };
 use vote_results::certificate::{
-    Build, Certificate, CertifyError, PrivateKey, PublicKey, Request, Status, certify, files, verify,
+    Build, Certificate, CertificateStatus, CertifyError, PrivateKey, PublicKey, Request, certify, files,
+    verify,
 };
 use vote_testkit::Postgres;
 
 use crate::world::{World, vote};
 
-// The first key pair of RFC 8032, section 7.1, as openssl writes it.
+// The first key pair of RFC 8032, section 7.1, in the format of OpenSSL.
 const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
                        -----END PRIVATE KEY-----\n";
 const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
                       -----END PUBLIC KEY-----\n";
-// The second.
+// The public key of the second pair.
 const OTHER_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAPUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=\n\
                             -----END PUBLIC KEY-----\n";
 
 const ALL: [&str; 5] = [files::BALLOTS, files::CERTIFICATE, files::PAGE, files::SIGNATURE, files::PUBLIC_KEY];
 
-/// A folder of a test, with keys in it and a place for a certificate.
+/// A temporary folder with keys in it, and the path of a certificate to be written.
 struct Place {
     dir: TempDir,
 }
@@ -60,7 +62,7 @@ impl Place {
         self.path("out")
     }
 
-    /// The names in it, but for the keys.
+    /// Names of the files in the folder, except keys and databases.
     fn made(&self) -> Vec<String> {
         let names = fs::read_dir(self.dir.path()).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -87,7 +89,7 @@ impl Place {
         verify(&self.out(), &key, &mut Vec::new()).map_err(|e| e.to_string())
     }
 
-    /// Signs a certificate in which this was replaced, as a forger could who has the key.
+    /// Replaces a text in the certificate and signs it again, as a forger who has the key could.
     fn resign(&self, from: &str, to: &str) {
         let file = self.out().join(files::CERTIFICATE);
         let json = fs::read_to_string(&file).unwrap();
@@ -98,7 +100,7 @@ impl Place {
     }
 }
 
-/// 40 voters, of whom every fourth votes twice; 30 for cats.
+/// Accepts and counts the votes of 40 voters, every fourth of whom votes twice; 30 vote for cats.
 async fn fill(world: &World) {
     for voter in 0..40 {
         world.accept(vote(voter, u8::from(voter % 4 == 1), 1)).await;
@@ -110,28 +112,28 @@ async fn fill(world: &World) {
     world.report(50, 0, QueueState::Active).await;
 }
 
-/// Counts all that was accepted, as a worker does.
+/// Counts all accepted votes, as a worker does.
 async fn count(world: &World) {
     let plans = world.plans().await;
-    lanes_ended(world).await;
+    sessions_ended(world).await;
     world.store.commit(&plans).await;
-    lanes_ended(world).await;
+    sessions_ended(world).await;
 }
 
-/// Waits until lanes that were dropped have given their partitions up: Postgres ends a session a moment later.
-async fn lanes_ended(world: &World) {
-    let mut lane = world.store.inner.open_lane().await.unwrap();
+/// Waits until dropped sessions have released their partitions: Postgres ends a session a moment later.
+async fn sessions_ended(world: &World) {
+    let mut session = world.store.inner.open_session().await.unwrap();
     let all = usize::from(layout().partitions.count());
     for _ in 0..500 {
-        if lane.unowned().await.unwrap().len() == all {
+        if session.unowned().await.unwrap().len() == all {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("other lanes live on");
+    panic!("a dropped session still owns partitions after 10 s");
 }
 
-/// Closes the poll and seals it, as workers do.
+/// Closes the poll and seals it in the queue, as workers do.
 async fn seal(world: &World) {
     let store = &world.store.inner;
     store.close_poll(poll()).await.unwrap();
@@ -139,13 +141,13 @@ async fn seal(world: &World) {
     store.note_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
 }
 
-/// Makes the poll final where that can be, as workers do.
+/// Records all partitions as complete and makes the poll final if possible, as workers do.
 async fn finish(world: &World) {
     let store = &world.store.inner;
-    let mut lane = store.open_lane().await.unwrap();
+    let mut session = store.open_session().await.unwrap();
     for partition in layout().partitions.iter() {
-        let version = lane.acquire(partition).await.unwrap().unwrap().version;
-        lane.complete(partition, version, poll()).await.unwrap();
+        let version = session.acquire(partition).await.unwrap().unwrap().version;
+        session.complete(partition, version, poll()).await.unwrap();
     }
     store.finish_poll(poll()).await.unwrap();
 }
@@ -202,7 +204,7 @@ async fn a_poll_is_refused_until_it_is_final(place: &Place, (store, address): (A
 
     count(&world).await;
     let (code, text) = run_certify(place, &address, &[]);
-    assert!(code == Some(2) && text.contains("is counted, but no worker has noted"), "{text}");
+    assert!(code == Some(2) && text.contains("is counted, but no worker has recorded"), "{text}");
     assert!(place.made().is_empty(), "{:?}", place.made());
 
     finish(&world).await;
@@ -213,7 +215,7 @@ async fn a_poll_is_refused_until_it_is_final(place: &Place, (store, address): (A
     for line in [
         "ok  41 ballots, each voter once",
         "ok  in 1 queue, accepted votes = new voters + superseded + quarantined",
-        "ok  together 51 accepted = 41 new voters + 10 superseded + 0 quarantined",
+        "ok  in total, 51 accepted = 41 new voters + 10 superseded + 0 quarantined",
         "FINAL result of pets: Cats or dogs?",
     ] {
         assert!(text.contains(line), "{line} in {text}");
@@ -240,7 +242,7 @@ async fn a_certificate_says_what_was_counted_by_whom_and_when() {
     let certificate = place.certify(&world, true).await.unwrap();
 
     assert_eq!(place.verify(), Ok(certificate.clone()));
-    assert_eq!(certificate.status, Status::Final, "there was nothing to force");
+    assert_eq!(certificate.status, CertificateStatus::Final, "there was nothing to force");
     let votes: Vec<u64> = certificate.result.options.iter().map(|option| option.votes).collect();
     assert_eq!((certificate.result.total, votes), (40, vec![30, 10]));
     assert_eq!(
@@ -269,7 +271,7 @@ async fn a_poll_that_the_file_does_not_have_goes_by_its_slugs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forced_certificate_is_valid_and_says_what_is_outstanding() {
+async fn a_forced_certificate_is_valid_and_lists_what_is_outstanding() {
     let place = Place::new();
     let (store, address) = sqlite(&place).await;
     let world = World::with(Polls::example(), store).await;
@@ -291,12 +293,12 @@ async fn a_forced_certificate_is_valid_and_says_what_is_outstanding() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn books_that_do_not_add_up_are_refused_and_if_forced_never_valid() {
+async fn accounting_errors_are_refused_and_a_forced_certificate_with_them_is_invalid() {
     let place = Place::new();
     let (store, address) = sqlite(&place).await;
     let world = World::with(Polls::example(), store).await;
     fill(&world).await;
-    // As if a vote that the queue had accepted in some partition had never come out of it.
+    // Simulates a lost vote: the seal counts one vote more than was read.
     let store = &world.store.inner;
     store.close_poll(poll()).await.unwrap();
     let mut seal = world.queue.seal(world.id, poll()).await.unwrap();
@@ -310,11 +312,11 @@ async fn books_that_do_not_add_up_are_refused_and_if_forced_never_valid() {
 
     assert_eq!(run_certify(&place, &address, &["--force"]).0, Some(0));
     let (code, text) = run_verify(&place, "trusted.pem");
-    assert!(code == Some(1) && text.contains("WRONG  the books did not add up"), "{text}");
+    assert!(code == Some(1) && text.contains("FAILED  accounting errors"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_of_one_moment_though_votes_are_counted_meanwhile() {
+async fn a_certificate_is_consistent_while_votes_are_being_counted() {
     let place = Place::new();
     let (store, address) = postgres().await;
     let world = World::with(Polls::example(), store).await;
@@ -323,13 +325,13 @@ async fn a_certificate_is_of_one_moment_though_votes_are_counted_meanwhile() {
         world.accept(vote(voter, 0, 3)).await;
     }
     let plans = world.plans().await;
-    assert!(plans.len() > 10, "one a partition");
-    lanes_ended(&world).await;
-    let mut lane = world.store.inner.open_lane().await.unwrap();
+    assert!(plans.len() > 10, "there are too few partitions with votes");
+    sessions_ended(&world).await;
+    let mut session = world.store.inner.open_session().await.unwrap();
     let counting = async {
         for plan in plans {
-            lane.acquire(plan.partition).await.unwrap().unwrap();
-            lane.commit(&plan).await.unwrap();
+            session.acquire(plan.partition).await.unwrap().unwrap();
+            session.commit(&plan).await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -345,7 +347,7 @@ async fn a_certificate_is_of_one_moment_though_votes_are_counted_meanwhile() {
     done.unwrap();
 }
 
-/// A certificate that the tests of one process share; they don't change it.
+/// Returns a certificate that the tests of the process share and do not change.
 fn shared() -> &'static Place {
     static PLACE: OnceLock<Place> = OnceLock::new();
     PLACE.get_or_init(|| {
@@ -359,7 +361,7 @@ fn shared() -> &'static Place {
     })
 }
 
-/// A copy of it.
+/// Returns a copy of the shared certificate.
 fn copied() -> Place {
     let place = Place::new();
     fs::create_dir(place.out()).unwrap();
@@ -372,7 +374,7 @@ fn copied() -> Place {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
-    fn no_byte_of_any_file_can_be_another(file in 0..ALL.len(), at in any::<prop::sample::Index>(), flip in 1_u8..) {
+    fn any_changed_byte_is_detected(file in 0..ALL.len(), at in any::<prop::sample::Index>(), flip in 1_u8..) {
         let place = copied();
         let path = place.out().join(ALL[file]);
         let mut bytes = fs::read(&path).unwrap();
@@ -380,13 +382,13 @@ proptest! {
         bytes[at] ^= flip;
         fs::write(&path, bytes).unwrap();
         let e = place.verify().unwrap_err();
-        // Not every file is named: the signature is that of certificate.json, whichever of the two was changed.
+        // A mismatch of certificate.json and its signature names both files, whichever of the two was changed.
         prop_assert!(e.contains(ALL[file]), "byte {at} of {}: {e}", ALL[file]);
     }
 }
 
 #[test]
-fn no_file_can_be_missing_or_cut_or_longer() {
+fn missing_truncated_and_extended_files_are_detected() {
     for name in ALL {
         let place = copied();
         let path = place.out().join(name);
@@ -398,7 +400,7 @@ fn no_file_can_be_missing_or_cut_or_longer() {
         fs::remove_file(&path).unwrap();
         assert!(place.verify().unwrap_err().starts_with(&format!("{name}: can't be read")), "{name}");
         fs::create_dir(&path).unwrap();
-        assert!(place.verify().unwrap_err().contains("is no file"), "{name}");
+        assert!(place.verify().unwrap_err().contains("not a regular file"), "{name}");
     }
 }
 
@@ -406,22 +408,22 @@ fn no_file_can_be_missing_or_cut_or_longer() {
 fn huge_files_are_not_read_to_their_end() {
     for name in ALL {
         let place = copied();
-        // A hole: it takes no room on disk, and would take 64 GB of memory.
+        // A sparse file: it takes no space on disk, but would take 64 GiB of memory.
         let file = fs::File::options().write(true).open(place.out().join(name)).unwrap();
         file.set_len(64 << 30).unwrap();
         let e = place.verify().unwrap_err();
-        assert!(e.contains("is longer than"), "{name}: {e}");
+        assert!(e.contains("longer than"), "{name}: {e}");
     }
 }
 
 #[test]
 fn another_key_does_not_verify() {
     let (code, text) = run_verify(shared(), "other.pem");
-    assert!(code == Some(1) && text.contains("WRONG  certificate.sig: is not the signature"), "{text}");
+    assert!(code == Some(1) && text.contains("FAILED  certificate.sig: not a valid signature"), "{text}");
 }
 
 #[test]
-fn what_is_no_key_is_78() {
+fn an_unusable_public_key_exits_with_78() {
     for name in ["key.pem", "nothing.pem"] {
         let (code, text) = run_verify(shared(), name);
         assert!(code == Some(78) && text.contains("openssl pkey -in key.pem -pubout"), "{text}");
@@ -429,17 +431,17 @@ fn what_is_no_key_is_78() {
 }
 
 #[test]
-fn who_has_the_key_can_not_sign_what_contradicts_the_ballots() {
+fn a_signed_certificate_that_contradicts_its_ballots_is_invalid() {
     let count = r#""count": 40"#;
     for (from, to, found) in [
         (r#""votes": 30"#, r#""votes": 31"#, "ballots for cats: 30, where the certificate says 31"),
         (count, r#""count": 41"#, "ballots.csv: ballots: 40, where the certificate says 41"),
-        (r#""superseded": 10"#, r#""superseded": 9"#, "are not 40 new voters + 9 superseded"),
-        (r#""slug": "dogs""#, r#""slug": "birds""#, "not those of the poll"),
+        (r#""superseded": 10"#, r#""superseded": 9"#, "do not equal 40 new voters + 9 superseded"),
+        (r#""slug": "dogs""#, r#""slug": "birds""#, "differ from those of the poll"),
         (r#""verdict": "holds""#, r#""verdict": "broken""#, "its audit does not"),
-        (r#""format": 2"#, r#""format": 3"#, "is of format 3"),
-        (r#""format": 2"#, r#""format": 2, "note": "x""#, "unknown field `note`"),
-        (r#""reread": 0"#, r#""reread": 0, "note": "x""#, "note is not known to format 2"),
+        (r#""format": 3"#, r#""format": 2"#, "has format 2"),
+        (r#""format": 3"#, r#""format": 3, "note": "x""#, "unknown field `note`"),
+        (r#""reread": 0"#, r#""reread": 0, "note": "x""#, "note is not part of format 3"),
     ] {
         let place = copied();
         place.resign(from, to);
@@ -463,7 +465,7 @@ async fn a_certificate_is_never_overwritten() {
 }
 
 #[tokio::test]
-async fn an_unknown_poll_and_a_store_out_of_reach_are_no_news() {
+async fn an_unknown_poll_and_an_unreachable_store_exit_with_69() {
     let place = Place::new();
     let world = final_world(sqlite(&place).await.0).await;
     drop(world);
@@ -480,7 +482,7 @@ async fn an_unknown_poll_and_a_store_out_of_reach_are_no_news() {
 }
 
 #[test]
-fn a_key_that_can_not_be_used_is_told_before_the_store_is_asked() {
+fn an_unusable_key_is_reported_before_the_store_is_read() {
     let place = Place::new();
     let (out, store) = (place.text("out"), "postgres://127.0.0.1:1/votes");
     for key in ["nothing.pem", "trusted.pem"] {
@@ -495,7 +497,7 @@ fn a_key_that_can_not_be_used_is_told_before_the_store_is_asked() {
     assert!(code == Some(78) && text.contains("openssl genpkey"), "{text}");
 }
 
-/// Runs a line of shell in the folder of the certificate.
+/// Runs shell commands in the folder of the certificate and returns their output.
 fn shell(place: &Place, line: &str) -> String {
     let mut shell = Command::new("sh")
         .args(["-c", line])
@@ -510,13 +512,13 @@ fn shell(place: &Place, line: &str) -> String {
 }
 
 #[test]
-fn the_commands_on_the_page_check_it_without_our_program() {
-    // xxd turns hex into bytes for openssl.
+fn the_commands_on_the_page_check_the_certificate_without_our_program() {
+    // xxd converts the hex signature to bytes for openssl.
     for name in ["openssl", "xxd"] {
         if Command::new(name).arg("-version").stdin(Stdio::null()).output().is_err() {
             let _ = writeln!(
                 std::io::stderr(),
-                "NOT TESTED: {name} is not installed, so nobody else checked a signature"
+                "NOT TESTED: {name} is not installed, so no signature was checked with openssl"
             );
             let place = copied();
             let sha256 = place.verify().unwrap().ballots.sha256;
@@ -539,8 +541,8 @@ fn the_commands_on_the_page_check_it_without_our_program() {
     );
     assert_eq!(output, expected);
     let docs = include_str!("../../../docs/certificate.md").replace("\n    ", "\n");
-    assert!(docs.contains(&format!("\n{commands}\n")), "the documentation shows the same commands");
-    // And a key that openssl makes is one that we take.
+    assert!(docs.contains(&format!("\n{commands}\n")), "docs/certificate.md lacks these commands");
+    // Keys created by openssl are accepted.
     shell(
         &place,
         "openssl genpkey -algorithm ed25519 -out ../made.pem && openssl pkey -in ../made.pem -pubout -out ../made-public.pem",
@@ -550,7 +552,7 @@ fn the_commands_on_the_page_check_it_without_our_program() {
 }
 
 #[test]
-fn a_key_without_a_certificate_proves_nothing() {
+fn verifying_a_missing_folder_fails() {
     let place = Place::new();
     let e =
         verify(Path::new("/nowhere"), &place.private().public(), &mut Vec::new()).unwrap_err().to_string();

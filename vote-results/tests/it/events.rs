@@ -1,4 +1,4 @@
-//! Event streams, over a real connection where that matters.
+//! Event streams, over a real connection where needed.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 use vote_core::{Clock, StoreReader};
-use vote_results::{Parts, Serving};
+use vote_results::{Options, Parts};
 use vote_service::Shutdown;
 
 use crate::world::{World, next, vote};
@@ -31,7 +31,7 @@ async fn a_commit_sends_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_in_another_poll_sends_nothing() {
+async fn a_state_change_outside_the_poll_sends_no_event() {
     let world = World::new().await;
     world.counted([vote(1, 0, 1)]).await;
     let mut events = world.events("/polls/pets/events").await;
@@ -39,15 +39,15 @@ async fn what_happens_in_another_poll_sends_nothing() {
         next(&mut events).await.unwrap();
     }
 
-    // The state is published for each report of a queue.
-    world.report(1, 0, vote_core::store::QueueState::Active).await;
+    // A new report of a queue publishes a new state.
+    world.report(1, 0, vote_core::count::QueueState::Active).await;
     world.poller.poll().await;
 
     assert_eq!(next(&mut events).await.unwrap(), ": still here\n\n");
 }
 
 #[tokio::test]
-async fn one_stream_too_many_is_refused_for_a_while() {
+async fn a_stream_above_the_maximum_is_refused_with_retry_after() {
     let world = World::new().await;
     world.poller.poll().await;
     let app = world.app.clone().max_event_streams(1);
@@ -60,7 +60,7 @@ async fn one_stream_too_many_is_refused_for_a_while() {
 }
 
 #[tokio::test]
-async fn head_takes_no_stream() {
+async fn head_takes_no_stream_permit() {
     let world = World::new().await;
     world.poller.poll().await;
     let app = world.app.clone().max_event_streams(0);
@@ -71,7 +71,7 @@ async fn head_takes_no_stream() {
     assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "text/event-stream"));
 }
 
-/// The service as it is run, on a port of its own.
+/// Runs the complete service on a port of its own.
 async fn run(world: &World) -> (SocketAddr, Shutdown, JoinHandle<std::io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -83,7 +83,7 @@ async fn run(world: &World) -> (SocketAddr, Shutdown, JoinHandle<std::io::Result
         frontend_url: None,
     };
     let shutdown = Shutdown::new();
-    let service = tokio::spawn(vote_results::run(listener, parts, Serving::default(), shutdown.clone()));
+    let service = tokio::spawn(vote_results::run(listener, parts, Options::default(), shutdown.clone()));
     (address, shutdown, service)
 }
 
@@ -93,7 +93,7 @@ async fn connect(address: SocketAddr) -> Lines<BufReader<TcpStream>> {
     BufReader::new(stream).lines()
 }
 
-/// Reads up to a line with this in it; false when the stream ends before.
+/// Reads up to a line that contains `part`. Returns false if the stream ends first.
 async fn reads(lines: &mut Lines<BufReader<TcpStream>>, part: &str) -> bool {
     let found = async {
         while let Some(line) = lines.next_line().await.unwrap() {
@@ -107,11 +107,11 @@ async fn reads(lines: &mut Lines<BufReader<TcpStream>>, part: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_browser_sees_a_commit_without_asking() {
+async fn a_commit_is_pushed_to_an_open_connection() {
     let world = World::new().await;
     world.counted([vote(1, 0, 1)]).await;
     let (address, shutdown, service) = run(&world).await;
-    // The first request may come before the first read.
+    // The service may answer before its first read of the store.
     while status(address).await != 200 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -123,7 +123,11 @@ async fn a_browser_sees_a_commit_without_asking() {
     assert!(reads(&mut lines, "\"total\":2").await);
     shutdown.trigger();
     assert!(!reads(&mut lines, "no such line").await, "the stream ends at shutdown");
-    timeout(Duration::from_secs(5), service).await.expect("before the drain runs out").unwrap().unwrap();
+    timeout(Duration::from_secs(5), service)
+        .await
+        .expect("an end before the drain timeout")
+        .unwrap()
+        .unwrap();
 }
 
 async fn status(address: SocketAddr) -> u16 {

@@ -1,4 +1,4 @@
-//! The service against stores that hold what was read from a real queue.
+//! Tests of the service on stores filled from a real queue.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod binary;

@@ -1,4 +1,4 @@
-//! The store is down, or not there yet.
+//! The store fails or does not exist yet.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use vote_service::admin::Admin;
 
 use crate::world::{World, vote};
 
-/// The status of `/readyz`.
+/// Returns the status of `/readyz`.
 async fn ready(world: &World) -> StatusCode {
     let latest = world.poller.latest();
     let admin = Admin::new(move || latest.ready());
@@ -18,7 +18,7 @@ async fn ready(world: &World) -> StatusCode {
 }
 
 #[tokio::test]
-async fn before_the_first_read_there_is_nothing_to_show() {
+async fn before_the_first_read_results_are_unavailable() {
     let world = World::new().await;
     assert_eq!(ready(&world).await, StatusCode::SERVICE_UNAVAILABLE);
     for path in ["/polls/pets", "/polls/pets/results.json", "/polls/pets/results.csv", "/polls/pets/events"] {
@@ -37,7 +37,7 @@ async fn before_the_first_read_there_is_nothing_to_show() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_told() {
+async fn the_reason_for_a_failed_first_read_is_shown() {
     let world = World::new().await;
     world.store.fail("no tables yet: run `vote-worker migrate`");
     world.poller.poll().await;
@@ -50,7 +50,7 @@ async fn what_is_missing_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_leaves_the_last_numbers_marked_as_old() {
+async fn during_an_outage_the_last_numbers_are_shown_as_out_of_date() {
     let world = World::new().await;
     world.counted([vote(1, 0, 1)]).await;
     world.store.fail("connection refused");
@@ -59,7 +59,13 @@ async fn a_store_that_fails_leaves_the_last_numbers_marked_as_old() {
 
     let json = world.get("/polls/pets/results.json").await;
     assert_eq!((json.status, &json.json()["total"]), (StatusCode::OK, &1.into()));
-    assert!(world.get("/polls/pets").await.body.contains("may be out of date: since <time"));
+    assert!(
+        world
+            .get("/polls/pets")
+            .await
+            .body
+            .contains("may be out of date: they could not be updated since <time")
+    );
     let status = world.get("/status.json").await.json();
     assert_eq!(status["stale"]["since"], "2027-01-15T08:00:01Z");
     assert_eq!(status["stale"]["reason"], "the store is not available: connection refused");
@@ -67,7 +73,7 @@ async fn a_store_that_fails_leaves_the_last_numbers_marked_as_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_beginning_of_an_outage_is_remembered() {
+async fn the_start_of_an_outage_is_kept_while_the_reason_changes() {
     let world = World::new().await;
     world.poller.poll().await;
     for reason in ["refused", "refused", "timed out"] {
@@ -86,7 +92,7 @@ async fn the_beginning_of_an_outage_is_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_outage_leaves_the_service_ready_and_a_long_one_does_not() {
+async fn the_service_stays_ready_during_a_short_outage_but_not_a_long_one() {
     let world = World::new().await;
     world.poller.poll().await;
     world.store.fail("connection refused");
@@ -106,7 +112,7 @@ async fn a_short_outage_leaves_the_service_ready_and_a_long_one_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_its_poller_the_service_is_not_ready() {
+async fn the_service_is_not_ready_after_its_poller_ended() {
     let world = World::new().await;
     world.poller.poll().await;
     let latest = world.poller.latest();

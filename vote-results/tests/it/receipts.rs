@@ -1,4 +1,4 @@
-//! What becomes of a vote, as its receipt tells.
+//! The status of votes, looked up by receipt.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -6,8 +6,8 @@ use serde_json::json;
 use vote_core::{
     Clock, Polls, QueueId, Store, StoreReader, Vote,
     conformance::{layout, one_frame},
+    count::{Decision, QueueRecord, QueueState},
     queue::Frame,
-    store::{Decision, QueueRecord, QueueState},
 };
 use vote_service::Receipt;
 
@@ -34,7 +34,7 @@ async fn a_vote_waits_until_it_is_counted() {
 }
 
 #[tokio::test]
-async fn where_the_first_vote_stands_a_second_is_superseded() {
+async fn with_keep_first_a_second_vote_is_superseded() {
     let world = World::new().await;
     let first = world.accept(vote(1, 0, 1)).await;
     let second = world.accept(vote(1, 1, 2)).await;
@@ -46,7 +46,7 @@ async fn where_the_first_vote_stands_a_second_is_superseded() {
 }
 
 #[tokio::test]
-async fn where_the_last_vote_stands_the_first_is_superseded() {
+async fn with_keep_last_the_first_vote_is_superseded() {
     let world = World::of(pets_with("keep = \"last\"")).await;
     let first = world.accept(vote(1, 0, 1)).await;
     let second = world.accept(vote(1, 1, 2)).await;
@@ -58,20 +58,20 @@ async fn where_the_last_vote_stands_the_first_is_superseded() {
 }
 
 #[tokio::test]
-async fn the_rule_is_that_of_the_store_and_not_of_a_file_that_was_changed_later() {
+async fn the_merge_rule_of_the_store_applies_even_if_the_file_differs() {
     let world = World::of(pets_with("keep = \"last\"")).await;
     let first = world.accept(vote(1, 0, 1)).await;
     world.accept(vote(1, 1, 2)).await;
     world.count().await;
 
-    let queue = vote_results::receipts::QueueFate::default();
+    let queue = vote_results::receipts::QueueOutcome::default();
     let fate = vote_results::receipts::fate(&*world.store, &Polls::example(), &first, &queue).await.unwrap();
 
     assert_eq!(fate.name(), "superseded");
 }
 
 #[tokio::test]
-async fn a_vote_that_comes_late_but_is_the_first_waits_while_another_stands() {
+async fn a_vote_that_will_win_the_merge_is_waiting_until_it_is_read() {
     let world = World::new().await;
     world.counted([vote(1, 1, 2)]).await;
     let earlier = world.accept(vote(1, 0, 1)).await;
@@ -83,7 +83,7 @@ async fn a_vote_that_comes_late_but_is_the_first_waits_while_another_stands() {
 }
 
 #[tokio::test]
-async fn a_frame_that_was_set_aside_is_said_to_be_so_with_the_reason() {
+async fn a_quarantined_vote_is_shown_with_the_reason_and_the_decision() {
     let world = World::new().await;
     let vote = vote(1, 0, 1);
     let good = vote_core::conformance::frames(&[vote]).remove(0);
@@ -105,28 +105,28 @@ async fn a_frame_that_was_set_aside_is_said_to_be_so_with_the_reason() {
     let answer = look(&world, &receipt).await.json();
 
     assert_eq!(answer["state"], "quarantined");
-    assert!(answer["message"].as_str().unwrap().contains("damaged on the way"), "{answer}");
-    assert!(answer["message"].as_str().unwrap().contains("have to decide"), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("damaged in transit"), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("must decide"), "{answer}");
 
     let key = world.store.inner.quarantine(None, 1).await.unwrap()[0].key();
     let decision = Decision::Reject("the voter was told".to_owned());
     world.store.inner.decide(&[key], &decision).await.unwrap();
     let answer = look(&world, &receipt).await.json();
-    assert!(answer["message"].as_str().unwrap().contains("decided that it stays so"), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("decided not to count it"), "{answer}");
     assert!(!answer["message"].as_str().unwrap().contains("the voter was told"), "{answer}");
 
-    // The same, read from what was left of the queue of another vote.
+    // The same vote, read from a replaced queue.
     let elsewhere = Receipt { queue: QueueId([7; 16]), ..receipt };
     assert_eq!(state(&world, &elsewhere).await, "waiting");
     let record = QueueRecord::new(world.id, "memory:".to_owned(), world.clock.now());
-    let remains = QueueRecord { remains_of: Some(elsewhere.queue), ..record };
-    world.store.inner.report(&[remains]).await.unwrap();
+    let replaced = QueueRecord { original_id: Some(elsewhere.queue), ..record };
+    world.store.inner.report(&[replaced]).await.unwrap();
     world.poller.poll().await;
     assert_eq!(state(&world, &elsewhere).await, "quarantined");
 }
 
 #[tokio::test]
-async fn only_the_vote_that_is_quarantined_is_said_to_be_so() {
+async fn other_votes_of_a_frame_with_a_quarantined_vote_have_their_own_status() {
     let world = World::new().await;
     let partition = layout().partitions.of(vote(1, 1, 5).voter);
     let mut of_frame: Vec<Vote> = (1..)
@@ -162,37 +162,37 @@ async fn only_the_vote_that_is_quarantined_is_said_to_be_so() {
     let key = world.store.inner.quarantine(None, 1).await.unwrap()[0].key();
     world.store.inner.decide(&[key], &Decision::Reject("no such option".to_owned())).await.unwrap();
     let answer = look(&world, &receipts[2]).await.json();
-    assert!(answer["message"].as_str().unwrap().contains("decided that it stays so"), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("decided not to count it"), "{answer}");
     assert_eq!(state(&world, &receipts[0]).await, "counted");
 }
 
 #[tokio::test]
-async fn a_vote_in_a_queue_that_lost_data_is_lost_unless_it_was_counted() {
+async fn a_vote_in_a_diverged_queue_is_lost_unless_it_was_counted() {
     let world = World::new().await;
     let counted = world.accept(vote(1, 0, 1)).await;
     world.count().await;
     let uncounted = world.accept(vote(2, 0, 1)).await;
-    world.report(2, 1, QueueState::Cut).await;
+    world.report(2, 1, QueueState::Diverged).await;
     world.poller.poll().await;
 
     assert_eq!(state(&world, &counted).await, "counted");
     let answer = look(&world, &uncounted).await.json();
     assert_eq!(answer["state"], "lost");
-    assert!(answer["message"].as_str().unwrap().starts_with("Your vote is lost"), "{answer}");
+    assert!(answer["message"].as_str().unwrap().starts_with("Your vote has been lost"), "{answer}");
 }
 
 #[tokio::test]
-async fn a_vote_that_was_read_but_is_nowhere_is_not_said_to_wait() {
+async fn an_unaccounted_vote_is_lost() {
     let world = World::new().await;
     let receipt = world.accept(vote(1, 0, 1)).await;
     world.count().await;
-    // Another voter, of whom nothing was ever read, at a position that was.
+    // A voter without any ballot, at a position that was read.
     let stranger = Receipt { voter: vote(2, 0, 1).voter, ..receipt };
     assert_eq!(state(&world, &stranger).await, "lost");
 }
 
 #[tokio::test]
-async fn a_commit_between_the_two_questions_makes_no_counted_vote_look_lost() {
+async fn a_commit_during_the_lookup_does_not_make_a_counted_vote_look_lost() {
     let world = World::new().await;
     let receipt = world.accept(vote(1, 0, 1)).await;
     world.store.commit_after_next_position(world.plans().await);
@@ -201,7 +201,7 @@ async fn a_commit_between_the_two_questions_makes_no_counted_vote_look_lost() {
 }
 
 #[tokio::test]
-async fn what_is_no_receipt_gets_a_plain_answer() {
+async fn an_invalid_receipt_is_not_found() {
     let world = World::new().await;
     let receipt = world.accept(vote(1, 0, 1)).await;
     let token = world.key.seal(&receipt);
@@ -209,14 +209,14 @@ async fn what_is_no_receipt_gets_a_plain_answer() {
         let path = format!("/receipts/{bad}");
         let page = world.get(&path).await;
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{bad}");
-        assert!(page.body.contains("no such receipt"), "{}", page.body);
+        assert!(page.body.contains("not a valid receipt"), "{}", page.body);
         let json = world.send("GET", &path, &[("Accept", "application/json")]).await.json();
         assert_eq!((&json["state"], &json["poll"]), (&json!("unknown"), &json!(null)));
     }
 }
 
 #[tokio::test]
-async fn a_page_shows_the_state_and_is_kept_by_no_cache() {
+async fn the_page_shows_the_state_and_is_not_cached() {
     let world = World::new().await;
     let receipt = world.accept(vote(1, 0, 1)).await;
     let page = world.get(&format!("/receipts/{}", world.key.seal(&receipt))).await;
@@ -229,8 +229,8 @@ async fn a_page_shows_the_state_and_is_kept_by_no_cache() {
 }
 
 #[tokio::test]
-async fn neither_choice_nor_voter_is_shown() {
-    // The title names the options, so it is another one here.
+async fn neither_the_choice_nor_the_voter_is_shown() {
+    // A title of its own, since that of the example names the options.
     let polls = Polls::from_toml(
         "polls.toml",
         r#"
@@ -261,14 +261,14 @@ async fn neither_choice_nor_voter_is_shown() {
 }
 
 #[tokio::test]
-async fn while_the_store_is_down_the_receipt_is_said_to_stay_valid() {
+async fn during_an_outage_voters_learn_that_their_receipt_remains_valid() {
     let world = World::new().await;
     let receipt = world.accept(vote(1, 0, 1)).await;
     world.store.fail("connection to 10.0.0.7 refused");
     let answer = look(&world, &receipt).await;
     assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));
     assert!(
-        answer.body.contains("receipt stays valid") && !answer.body.contains("10.0.0.7"),
+        answer.body.contains("receipt remains valid") && !answer.body.contains("10.0.0.7"),
         "{}",
         answer.body
     );

@@ -1,13 +1,13 @@
-//! The outcome, in each form.
+//! The results of a poll in every format, and the status.
 
 use http::StatusCode;
 use serde_json::json;
-use vote_core::{Polls, store::QueueState};
+use vote_core::{Polls, count::QueueState};
 
 use crate::world::{World, pets_with, vote};
 
 #[tokio::test]
-async fn the_json_holds_what_was_counted() {
+async fn the_json_shows_the_counted_votes() {
     let world = World::new().await;
 
     world.counted([vote(1, 0, 1), vote(2, 0, 2), vote(3, 1, 3), vote(3, 0, 4)]).await;
@@ -45,7 +45,7 @@ async fn a_poll_without_votes_shows_zeros() {
 }
 
 #[tokio::test]
-async fn the_time_is_that_of_the_last_change() {
+async fn updated_at_is_the_time_of_the_last_change() {
     let world = World::new().await;
     world.counted([vote(1, 0, 1)]).await;
 
@@ -58,7 +58,7 @@ async fn the_time_is_that_of_the_last_change() {
 }
 
 #[tokio::test]
-async fn who_has_the_json_does_not_get_it_again_until_it_changes() {
+async fn the_json_is_not_sent_again_until_it_changes() {
     let world = World::new().await;
     world.counted([vote(1, 0, 1)]).await;
     let first = world.get("/polls/pets/results.json").await;
@@ -73,7 +73,7 @@ async fn who_has_the_json_does_not_get_it_again_until_it_changes() {
 }
 
 #[tokio::test]
-async fn the_csv_is_a_file_for_a_spreadsheet() {
+async fn the_csv_is_a_download_that_is_safe_in_spreadsheets() {
     let polls = Polls::from_toml(
         "polls.toml",
         r#"
@@ -97,7 +97,7 @@ async fn the_csv_is_a_file_for_a_spreadsheet() {
 }
 
 #[tokio::test]
-async fn the_page_shows_the_numbers_and_the_way_to_vote() {
+async fn the_page_shows_the_numbers_and_links_to_the_voting_site() {
     let world = World::of(pets_with("closes_at = 2027-02-15T06:00:00Z")).await;
     world.counted([vote(1, 0, 1), vote(2, 1, 2)]).await;
 
@@ -138,15 +138,15 @@ async fn the_status_accounts_for_every_vote() {
 }
 
 #[tokio::test]
-async fn the_status_page_names_a_queue_that_lost_data() {
+async fn the_status_page_shows_a_diverged_queue() {
     let world = World::new().await;
-    world.report(1234, 5, QueueState::Cut).await;
+    world.report(1234, 5, QueueState::Diverged).await;
     world.clock.advance(30);
     world.poller.poll().await;
 
     let page = world.get("/status").await.body;
 
-    for part in ["memory:", &world.id.to_string(), "1,234", "30 s ago", "cut", "lost or rolled back data"] {
+    for part in ["memory:", &world.id.to_string(), "1,234", "30 s ago", "diverged", "lost or rolled back"] {
         assert!(page.contains(part), "{part} in {page}");
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses, methods and headers.
+//! Paths, methods and headers.
 
 use http::StatusCode;
 use vote_core::Polls;
@@ -22,7 +22,7 @@ const ALL: [&str; 7] = [
 ];
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn unknown_paths_and_polls_are_not_found() {
     let world = world().await;
     for path in [
         "/nothing",
@@ -35,15 +35,11 @@ async fn what_is_not_there_is_not_found() {
         assert_eq!(world.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
     let answer = world.get("/polls/none/results.json").await;
-    assert_eq!(
-        answer.json()["error"],
-        "not-found",
-        "a file that programs read has errors that programs read"
-    );
+    assert_eq!(answer.json()["error"], "not-found", "the errors of JSON routes are JSON");
 }
 
 #[tokio::test]
-async fn nothing_can_be_posted() {
+async fn only_get_and_head_are_allowed() {
     let world = world().await;
     for path in ALL.into_iter().chain(["/", "/receipts/x"]) {
         for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
@@ -58,7 +54,7 @@ async fn nothing_can_be_posted() {
 }
 
 #[tokio::test]
-async fn head_says_what_get_would_without_the_body() {
+async fn head_returns_the_headers_of_get_without_the_body() {
     let world = world().await;
     for path in ALL.into_iter().filter(|path| !path.ends_with("events")) {
         let (get, head) = (world.get(path).await, world.send("HEAD", path, &[]).await);
@@ -71,7 +67,7 @@ async fn head_says_what_get_would_without_the_body() {
 }
 
 #[tokio::test]
-async fn the_only_poll_is_where_the_root_leads() {
+async fn the_root_redirects_to_the_only_poll() {
     let answer = world().await.get("/").await;
     assert_eq!((answer.status, answer.header("location")), (StatusCode::SEE_OTHER, "/polls/pets"));
 }
@@ -96,7 +92,7 @@ async fn several_polls_are_listed() {
 }
 
 #[tokio::test]
-async fn the_script_is_served_as_one() {
+async fn the_script_is_served_as_javascript() {
     let answer = world().await.get("/live.js").await;
     assert!(answer.header("content-type").starts_with("text/javascript"));
     assert!(answer.body.contains("EventSource"));

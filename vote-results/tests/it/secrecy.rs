@@ -1,14 +1,14 @@
-//! No public answer moves with the votes of a poll that is withheld.
+//! No public response depends on the votes for a withheld poll.
 //!
-//! Two deployments are started alike, and votes come into one of them only. While the clock stands still, every answer
-//! of that one must stay as it is, to the byte, its headers too. When time goes by, the answers name other times, so
-//! they are compared with those of the deployment without votes at the same time: what is equal there does not depend
-//! on votes. Only two things are taken out of the answers, and neither of them depends on votes:
+//! Two deployments are started in the same way, and votes are cast in only one of them, the trial. While the clock
+//! stands still, no byte of any response of the trial may change, headers included. When time passes, responses contain
+//! other times, so they are compared with those of the other deployment, the control, at the same time: what is equal
+//! there does not depend on votes. Two things are removed from the responses, neither of which depends on votes:
 //!
-//! - the identity of the queue, which is random and another one in each deployment;
-//! - the `retry:` of an event stream, which follows from how many streams were opened before.
+//! - the identity of the queue, which is random in each deployment;
+//! - the `retry:` of an event stream, which depends on the number of streams opened before.
 //!
-//! The addresses are those of the router's own table, so a new one is tried, too.
+//! The paths come from the router's own table, so new routes are covered automatically.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ use tower::ServiceExt;
 use vote_core::{
     Clock, Polls, Queue, Vote,
     conformance::frames,
+    count::{QueueRecord, QueueState},
     queue::Frame,
-    store::{QueueRecord, QueueState},
 };
 use vote_results::routes;
 use vote_service::{Body, Guards, Receipt, layers};
@@ -30,42 +30,42 @@ use crate::world::{World, next, vote};
 const LIVE: &str = "live";
 const AFTER_CLOSE: &str = "after-close";
 
-/// What the file of the service and the store say of polls: their slugs and when results are shown.
+/// The polls in the service's file and in the store: their slugs and their setting of `results`.
 struct Case {
     name: &'static str,
     file: &'static [(&'static str, &'static str)],
     store: &'static [(&'static str, &'static str)],
 }
 
-/// The states in which nothing may be known of `pets`. `snack` is a live poll that gets no votes.
+/// The cases in which `pets` is withheld. `snack` is a live poll without votes.
 const SECRET: &[Case] = &[
     Case {
-        name: "file and store say after-close",
+        name: "after-close in the file and the store",
         file: &[("pets", AFTER_CLOSE), ("snack", LIVE)],
         store: &[("pets", AFTER_CLOSE), ("snack", LIVE)],
     },
-    Case { name: "only the file says so", file: &[("pets", AFTER_CLOSE)], store: &[("pets", LIVE)] },
-    Case { name: "only the store says so", file: &[("pets", LIVE)], store: &[("pets", AFTER_CLOSE)] },
+    Case { name: "after-close in the file only", file: &[("pets", AFTER_CLOSE)], store: &[("pets", LIVE)] },
+    Case { name: "after-close in the store only", file: &[("pets", LIVE)], store: &[("pets", AFTER_CLOSE)] },
     Case {
-        name: "no worker has registered it",
+        name: "not registered",
         file: &[("pets", AFTER_CLOSE), ("snack", LIVE)],
         store: &[("snack", LIVE)],
     },
-    Case { name: "no worker has registered it, and the file says live", file: &[("pets", LIVE)], store: &[] },
+    Case { name: "not registered, and live in the file", file: &[("pets", LIVE)], store: &[] },
     Case {
-        name: "the file does not have it",
+        name: "not in the file",
         file: &[("snack", LIVE)],
         store: &[("snack", LIVE), ("pets", AFTER_CLOSE)],
     },
     Case {
-        name: "the file does not have it, and the store says live",
+        name: "not in the file, and live in the store",
         file: &[("snack", LIVE)],
         store: &[("snack", LIVE), ("pets", LIVE)],
     },
-    Case { name: "nobody has it", file: &[("snack", LIVE)], store: &[("snack", LIVE)] },
+    Case { name: "neither registered nor in the file", file: &[("snack", LIVE)], store: &[("snack", LIVE)] },
 ];
 
-const PUBLIC: Case = Case { name: "all is public", file: &[("pets", LIVE)], store: &[("pets", LIVE)] };
+const PUBLIC: Case = Case { name: "public", file: &[("pets", LIVE)], store: &[("pets", LIVE)] };
 
 fn polls(polls: &[(&str, &str)]) -> Option<Polls> {
     let poll = |(slug, results): &(&str, &str)| {
@@ -78,7 +78,7 @@ fn polls(polls: &[(&str, &str)]) -> Option<Polls> {
     (!text.is_empty()).then(|| Polls::from_toml("polls.toml", &text).unwrap())
 }
 
-/// A deployment, with the receipt of a vote that was counted before anybody looked, or set aside.
+/// A deployment, with the receipt of a vote that was counted or quarantined before the first request.
 struct Deployment {
     world: World,
     receipt: Receipt,
@@ -102,7 +102,7 @@ impl Deployment {
         }
     }
 
-    /// A frame that can't be decoded.
+    /// Accepts a frame that can't be decoded.
     async fn accept_damaged(&mut self, vote: Vote) {
         let good = frames(&[vote]).remove(0);
         let mut bytes = good.bytes.to_vec();
@@ -116,7 +116,7 @@ impl Deployment {
         self.world.poller.poll().await;
     }
 
-    /// Reports the queue as a worker does, with a reason that names how many votes it has.
+    /// Reports the queue as a worker does, with a reason that contains its number of votes.
     async fn report(&self, queued: u64, state: QueueState) {
         let World { id, queue, clock, store, poller, .. } = &self.world;
         let votes = |n| [("pets".to_owned(), n)].into();
@@ -136,13 +136,13 @@ impl Deployment {
         poller.poll().await;
     }
 
-    /// What every public address answers.
+    /// Requests every public route, and returns the responses by name.
     async fn crawl(&self) -> BTreeMap<String, String> {
         let mut answers = BTreeMap::new();
         for template in routes::templates() {
             for (name, path) in self.paths(template) {
                 for accept in ["text/html", "application/json"] {
-                    // As the service is served, with what the layers in front add.
+                    // As in production, with the headers that the outer layers add.
                     let app = layers::guard(self.world.app.clone(), &Guards::default());
                     let request = Request::builder().uri(&path).header("accept", accept).body(()).unwrap();
                     let answer = text(app.oneshot(request).await.unwrap()).await;
@@ -154,8 +154,8 @@ impl Deployment {
         answers
     }
 
-    /// The paths of a template, each with a name. A segment of which nothing is known here fails the test: say what to
-    /// put there.
+    /// Returns the paths to request for a template, each with a name. A template with an unknown segment fails the
+    /// test: add values for it here.
     fn paths(&self, template: &str) -> Vec<(String, String)> {
         let token = self.world.key.seal(&self.receipt);
         let (segment, values): (_, Vec<(&str, &str)>) = match template.split_once('{').map(|(_, rest)| rest) {
@@ -164,14 +164,14 @@ impl Deployment {
             Some(rest) if rest.starts_with("receipt}") => {
                 ("{receipt}", vec![("known", token.as_str()), ("unknown", "x")])
             }
-            Some(_) => panic!("{template}: a segment that this test does not know"),
+            Some(_) => panic!("{template}: no values for this segment in this test, add some"),
         };
         let of = |(name, value)| (template.replace(segment, name), template.replace(segment, value));
         values.into_iter().map(of).collect()
     }
 }
 
-/// An answer as text: status, headers, body.
+/// Formats a response as text: status, headers, body.
 async fn text(answer: Response<Body>) -> String {
     let (head, mut body) = answer.into_parts();
     let headers: BTreeMap<_, _> =
@@ -185,53 +185,53 @@ async fn text(answer: Response<Body>) -> String {
     format!("{} {headers:?}\n{body}", head.status)
 }
 
-/// Those answers that differ, each with its name.
-fn moved(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
+/// Returns the responses that differ, each with its name.
+fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
     assert!(before.keys().eq(now.keys()));
-    let moved = before.iter().filter(|(name, answer)| now[*name] != **answer);
-    moved.map(|(name, answer)| format!("{name}:\n{answer}\nand then\n{}", now[name])).collect()
+    let changed = before.iter().filter(|(name, answer)| now[*name] != **answer);
+    changed.map(|(name, answer)| format!("{name}:\n{answer}\nand then\n{}", now[name])).collect()
 }
 
-/// Every answer that moves with votes, with what happened.
+/// Returns the responses that depend on votes, each with the step that revealed it.
 async fn leaks(case: &Case) -> Vec<String> {
     let (mut trial, control) = (Deployment::start(case).await, Deployment::start(case).await);
     let mut leaks = Vec::new();
-    let mut note = |what: &str, moved: Vec<String>| {
-        leaks.extend(moved.into_iter().map(|moved| format!("{}; {what}; {moved}", case.name)));
+    let mut note = |step: &str, changes: Vec<String>| {
+        leaks.extend(changes.into_iter().map(|change| format!("{}; {step}; {change}", case.name)));
     };
     let before = trial.crawl().await;
     trial.accept((1..47).map(|voter| vote(voter, u8::from(voter > 30), 1))).await;
     trial.report(46, QueueState::Active).await;
-    note("votes are queued", moved(&before, &trial.crawl().await));
+    note("votes are queued", changes(&before, &trial.crawl().await));
 
     trial.count().await;
     trial.report(0, QueueState::Active).await;
-    note("votes are counted, or set aside", moved(&before, &trial.crawl().await));
+    note("votes are counted or quarantined", changes(&before, &trial.crawl().await));
 
     trial.accept([vote(1, 1, 9), vote(2, 1, 9)]).await;
     trial.accept_damaged(vote(50, 0, 9)).await;
     trial.count().await;
-    note("votes are superseded, and one is damaged", moved(&before, &trial.crawl().await));
+    note("votes are superseded, and one is damaged", changes(&before, &trial.crawl().await));
 
     for deployment in [&trial, &control] {
         deployment.world.clock.advance(10);
     }
     trial.accept([vote(60, 0, 10)]).await;
-    for (state, what) in [(QueueState::Active, "time goes by"), (QueueState::Cut, "a queue is cut")] {
+    for (state, step) in [(QueueState::Active, "time passes"), (QueueState::Diverged, "a queue diverges")] {
         for deployment in [&trial, &control] {
             deployment.count().await;
             deployment.report(0, state).await;
         }
-        note(what, moved(&control.crawl().await, &trial.crawl().await));
+        note(step, changes(&control.crawl().await, &trial.crawl().await));
     }
-    let books = trial.world.store.inner.snapshot().await.unwrap().books(false).await.unwrap();
-    let counted: u64 = books.ledger.iter().map(|row| row.entry.accepted).sum();
-    assert_eq!((counted, books.queues[0].votes_accepted()), (51, 51), "there is something to leak");
+    let accounts = trial.world.store.inner.snapshot().await.unwrap().accounts(false).await.unwrap();
+    let counted: u64 = accounts.ledger.iter().map(|row| row.entry.accepted).sum();
+    assert_eq!((counted, accounts.queues[0].votes_accepted()), (51, 51), "there are too few votes to leak");
     leaks
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_answer_moves_with_votes_that_are_secret() {
+async fn no_response_depends_on_the_votes_for_a_withheld_poll() {
     let mut found = Vec::new();
     for case in SECRET {
         found.extend(leaks(case).await);
@@ -240,10 +240,10 @@ async fn no_answer_moves_with_votes_that_are_secret() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn votes_that_are_secret_send_no_event_and_leave_the_time_of_the_last_change() {
+async fn votes_for_a_withheld_poll_neither_send_an_event_nor_change_the_time_of_the_last_change() {
     for case in SECRET {
         let mut trial = Deployment::start(case).await;
-        // It has the entity tag, and `updated_at`.
+        // This response has the entity tag and `updated_at`.
         let before = trial.world.get("/polls/pets/results.json").await;
         let mut streams = Vec::new();
         for (slug, _) in case.file {
@@ -265,12 +265,12 @@ async fn votes_that_are_secret_send_no_event_and_leave_the_time_of_the_last_chan
     }
 }
 
-/// The check above can fail: where all is public, it finds every address that shows figures.
+/// Verifies that the check above can fail: for a public poll, it finds every route that shows figures.
 #[tokio::test(start_paused = true)]
-async fn what_is_public_moves() {
+async fn responses_with_figures_depend_on_the_votes_for_a_public_poll() {
     let leaks = leaks(&PUBLIC).await;
 
-    let counted = leaks.iter().filter(|leak| leak.contains("; votes are counted, or set aside; "));
+    let counted = leaks.iter().filter(|leak| leak.contains("; votes are counted or quarantined; "));
     let names = counted.filter_map(|leak| leak.split_once(" as text/html:")?.0.rsplit("; ").next());
     assert_eq!(
         names.collect::<Vec<_>>(),

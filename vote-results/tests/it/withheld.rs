@@ -1,12 +1,12 @@
-//! Polls that publish nothing before they are final.
+//! Polls whose figures are withheld until they are final.
 
 use http::StatusCode;
 use serde_json::json;
-use vote_core::store::QueueState;
+use vote_core::count::QueueState;
 
 use crate::world::{World, next, pets_with, vote};
 
-/// 46 voters, 31 for cats, and one vote more: numbers that appear nowhere else.
+/// A world with 46 voters, 31 of them for cats, and 47 votes: numbers that appear nowhere else.
 async fn world() -> World {
     let world = World::of(pets_with("results = \"after-close\"")).await;
     let votes = (0..46).map(|voter| vote(voter, u8::from(voter >= 31), 1)).chain([vote(45, 0, 2)]);
@@ -16,27 +16,27 @@ async fn world() -> World {
     world
 }
 
-/// Digits of a text that are a number of the outcome.
+/// Returns the numbers in a text that are figures of the outcome.
 fn leaks(text: &str) -> Vec<&str> {
     let numbers = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
     numbers.filter(|number| ["46", "31", "15", "47", "67.4", "32.6"].contains(number)).collect()
 }
 
 #[tokio::test]
-async fn no_route_tells_a_number() {
+async fn no_route_shows_a_number_of_the_outcome() {
     let world = world().await;
     for path in
         ["/polls/pets", "/polls/pets/results.json", "/polls/pets/results.csv", "/status", "/status.json"]
     {
         let answer = world.get(path).await;
-        // Times and the identity of the queue are no outcome.
+        // Times and the identity of the queue may contain these digits.
         let body = answer.body.replace(&world.id.to_string(), "").replace("2027-01-15", "");
         assert_eq!(leaks(&body), Vec::<&str>::new(), "{path}: {body}");
     }
 }
 
 #[tokio::test]
-async fn the_json_says_so() {
+async fn the_json_is_marked_as_withheld() {
     let world = world().await;
     assert_eq!(
         world.get("/polls/pets/results.json").await.json(),
@@ -53,14 +53,14 @@ async fn the_json_says_so() {
 }
 
 #[tokio::test]
-async fn the_csv_is_refused_with_the_reason() {
+async fn the_csv_is_forbidden_with_the_reason() {
     let answer = world().await.get("/polls/pets/results.csv").await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    assert!(answer.body.contains("published when it is closed"), "{}", answer.body);
+    assert!(answer.body.contains("published once it has closed"), "{}", answer.body);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_event_stream_is_silent_when_votes_come() {
+async fn the_event_stream_sends_no_event_when_votes_come_in() {
     let world = world().await;
     let mut events = world.events("/polls/pets/events").await;
     next(&mut events).await.unwrap();
@@ -74,7 +74,7 @@ async fn the_event_stream_is_silent_when_votes_come() {
 }
 
 #[tokio::test]
-async fn the_status_still_tells_whether_votes_are_lost() {
+async fn the_status_still_shows_whether_all_votes_are_accounted_for() {
     let status = world().await.get("/status.json").await.json();
     let poll = &status["polls"][0];
     assert_eq!(

@@ -1,5 +1,5 @@
-//! A small deployment: a queue, a store, and the results service on it. What a worker does is done when a test says
-//! so.
+//! A small deployment for tests: a queue, a store, and the results service on them. A test triggers the work of the
+//! worker explicitly.
 
 use std::{
     collections::BTreeMap,
@@ -17,19 +17,19 @@ use vote_core::{
     Clock, OptionSlug, Partition, PollSlug, Polls, Position, Queue, QueueId, Secret, Store, StoreReader,
     Timestamp, Vote, VoterKey,
     conformance::{frames, layout},
-    dedup::{Batch, Delivery},
-    queue::{Appended, Frame, Layout, MemoryQueue, PollRecord},
-    store::{
-        Ballot, CommitPlan, Lookup, MemoryStore, QuarantineKey, QuarantineRow, QueueRecord, QueueState,
-        RegisteredPoll, Snapshot, StoreError,
+    count::{
+        Ballot, Batch, CommitPlan, Delivery, QuarantineKey, QuarantineRow, QueueRecord, QueueState,
+        RegisteredPoll,
     },
+    queue::{Appended, Frame, Layout, MemoryQueue, PollRecord},
+    store::{Lookup, MemoryStore, Snapshot, StoreError},
 };
 use vote_results::{Parts, Poller, Results};
 use vote_service::{Body, Receipt, ReceiptKey};
 
 pub(crate) use vote_core::conformance::vote;
 
-/// The secret of the receipts, in hex.
+/// The receipt key, in hex.
 pub(crate) const KEY: &str = "abababababababababababababababababababababababababababababababab";
 
 pub(crate) struct World {
@@ -59,7 +59,7 @@ impl Answer {
     }
 }
 
-/// A file of polls: the example, with these lines added.
+/// Returns the example file of polls with these lines added.
 pub(crate) fn pets_toml(lines: &str) -> String {
     format!(
         "[[poll]]\nslug = \"pets\"\ntitle = \"Cats or dogs?\"\n{lines}\n\
@@ -67,7 +67,7 @@ pub(crate) fn pets_toml(lines: &str) -> String {
     )
 }
 
-/// The polls of that file.
+/// Returns the polls of [`pets_toml`].
 pub(crate) fn pets_with(lines: &str) -> Polls {
     Polls::from_toml("polls.toml", &pets_toml(lines)).unwrap()
 }
@@ -85,7 +85,7 @@ impl World {
         Self::start(polls.clone(), Some(&polls), store).await
     }
 
-    /// A service that has one file of polls, and a store in which a worker registered those of another, or none.
+    /// Starts a service with one file of polls, and a store in which a worker registered those of another file or none.
     pub(crate) async fn registered(file: Polls, registered: Option<&Polls>) -> Self {
         Self::start(file, registered, Arc::new(MemoryStore::new())).await
     }
@@ -97,7 +97,7 @@ impl World {
         }
         let queue = MemoryQueue::new();
         let id = queue.create(layout(), None).await.unwrap();
-        queue.register(id).await.unwrap();
+        queue.activate(id).await.unwrap();
         let store =
             Arc::new(TestStore { inner: store, down: Mutex::default(), after_position: Mutex::default() });
         let clock = Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000)));
@@ -132,19 +132,19 @@ impl World {
         }
     }
 
-    /// Counts all that was accepted, as a worker does.
+    /// Counts all accepted votes, as a worker does.
     pub(crate) async fn count(&self) {
         let plans = self.plans().await;
         self.store.commit(&plans).await;
     }
 
-    /// What a worker would commit now.
+    /// Returns what a worker would commit now.
     pub(crate) async fn plans(&self) -> Vec<CommitPlan> {
         let registered = self.store.inner.polls().await.unwrap();
-        let mut lane = self.store.inner.open_lane().await.unwrap();
+        let mut session = self.store.inner.open_session().await.unwrap();
         let mut plans = Vec::new();
         for partition in layout().partitions.iter() {
-            let acquired = lane.acquire(partition).await.unwrap().unwrap();
+            let acquired = session.acquire(partition).await.unwrap().unwrap();
             let from = acquired.checkpoints.get(&self.id).cloned().unwrap_or_default();
             let read = self.queue.read(self.id, partition, from.position, usize::MAX).await.unwrap();
             if read.entries.is_empty() {
@@ -152,12 +152,12 @@ impl World {
             }
             let deliveries = vec![Delivery::new(self.id, &from, read)];
             let batch = Batch::decode(partition, layout().partitions, &registered, deliveries, Vec::new());
-            let mut standing = BTreeMap::new();
+            let mut effective = BTreeMap::new();
             for (poll, voters) in batch.voters() {
-                standing
-                    .insert(poll, lane.lookup(partition, poll, &voters, Lookup::Exhaustive).await.unwrap());
+                let found = session.lookup(partition, poll, &voters, Lookup::Exhaustive).await.unwrap();
+                effective.insert(poll, found);
             }
-            plans.push(batch.plan(acquired.version, &standing));
+            plans.push(batch.plan(acquired.version, &effective));
         }
         plans
     }
@@ -170,7 +170,7 @@ impl World {
         self.store.inner.report(&[record]).await.unwrap();
     }
 
-    /// Accepts votes, counts them, and lets the results service see it.
+    /// Accepts votes, counts them, and lets the results service read the store.
     pub(crate) async fn counted(&self, votes: impl IntoIterator<Item = Vote>) {
         for vote in votes {
             self.accept(vote).await;
@@ -194,7 +194,7 @@ impl World {
         Answer { status: head.status, headers: head.headers, body: String::from_utf8(body).unwrap() }
     }
 
-    /// An event stream that stays open.
+    /// Opens an event stream.
     pub(crate) async fn events(&self, path: &str) -> Body {
         let request = Request::builder().uri(path).body(()).unwrap();
         let response = self.app.clone().oneshot(request).await.unwrap();
@@ -203,13 +203,13 @@ impl World {
     }
 }
 
-/// The next piece of an event stream.
+/// Returns the next chunk of an event stream.
 pub(crate) async fn next(events: &mut Body) -> Option<String> {
     let bytes = events.frame().await?.unwrap().into_data().unwrap();
     Some(String::from_utf8(bytes.to_vec()).unwrap())
 }
 
-/// A clock that stands still unless moved.
+/// A clock that moves only when advanced.
 #[derive(Debug)]
 pub(crate) struct TestClock(AtomicI64);
 
@@ -225,7 +225,7 @@ impl Clock for TestClock {
     }
 }
 
-/// A store that can be down, and in which something can be committed just after a position was read.
+/// A store that can fail, and that can commit plans right after a position was read.
 #[derive(Debug)]
 pub(crate) struct TestStore {
     pub(crate) inner: Arc<dyn Store>,
@@ -247,10 +247,10 @@ impl TestStore {
     }
 
     pub(crate) async fn commit(&self, plans: &[CommitPlan]) {
-        let mut lane = self.inner.open_lane().await.unwrap();
+        let mut session = self.inner.open_session().await.unwrap();
         for plan in plans {
-            lane.acquire(plan.partition).await.unwrap().unwrap();
-            lane.commit(plan).await.unwrap();
+            session.acquire(plan.partition).await.unwrap().unwrap();
+            session.commit(plan).await.unwrap();
         }
     }
 

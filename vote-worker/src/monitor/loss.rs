@@ -1,118 +1,109 @@
-//! How a queue's loss of data is noticed, and what is done then.
+//! Checks whether a queue lost data, and the reaction to a loss.
 //!
-//! An append-only log can't count fewer votes than before, nor lack an entry that was seen and is not read yet. Where
-//! one does, the server lost data, or came back with an older copy of it: its box is *cut*. Nothing more is booked under
-//! its identity; the server gets a box with a new one, and what is left of the old one is read as remains.
+//! An append-only log can't count fewer votes than before, nor lack an entry that was seen and not read yet. If it
+//! does, the server lost data or came back with an older copy of it: the queue has *diverged*. Nothing more is counted
+//! under its identity. The server gets a queue with a new identity, and the remaining entries of the old one are read
+//! as a replaced queue.
 
-use tokio::time::Instant;
+use std::collections::BTreeMap;
+
 use vote_core::{
     Partition, Position, QueueId,
+    count::{QueueRecord, QueueState},
     queue::{QueueError, QueueStatus},
-    store::{QueueRecord, QueueState},
 };
 
-use super::{Monitor, PATIENCE, Shut, accepted_by};
+use super::{
+    Monitor, Unreadable,
+    decision::{self, Evidence, LastReport, Obstacle},
+};
+use crate::promptly::promptly;
 
 impl Monitor {
-    /// What says, at the first sight of a box, or of its server since it was started again, that it lost data: it is
-    /// compared with what was last reported of it.
-    pub(super) async fn loss_since_the_last_report(
-        &self,
-        status: &QueueStatus,
-        record: &QueueRecord,
-    ) -> Result<Option<String>, Shut> {
-        if record.state != QueueState::Active {
-            return Ok(Some(record.reason.clone()));
+    /// Checks a queue that was not seen before, or whose server was restarted, against the last report of it. Returns a
+    /// newer status.
+    pub(super) async fn check_new(&mut self, first: QueueStatus) -> Result<QueueStatus, Unreadable> {
+        // The previous queue is no longer here, wherever it is now.
+        self.parts.claims.give_up(self.number);
+        self.positions.clear();
+        self.memory.start_check();
+        let known = self.parts.registry.refresh().await?.queues.get(&first.id).cloned();
+        // Requested again, after the read of the store: this status is newer than any report, so less is a loss.
+        let status = self.status().await?;
+        if status.id != first.id {
+            return Err(Obstacle::ReplacedMeanwhile.into());
         }
-        let fewer = record.accepted.iter().find_map(|(poll, before)| {
-            let now: u64 = status.accepted.values().filter_map(|polls| polls.get(poll)).sum();
-            (now < *before)
-                .then(|| format!("it counts {now} votes of poll {poll}, and last reported {before}"))
-        });
-        if fewer.is_some() {
-            return Ok(fewer);
-        }
-        self.missing_entry(status.id, &record.ends).await
+        let lost = match known.map(|known| decision::compare_with_report(&status, &known)) {
+            Some(LastReport::Contradicts(evidence)) => Some(evidence),
+            Some(LastReport::Agrees { ends }) => self.missing_entry(status.id, &ends).await?,
+            None => None,
+        };
+        self.memory.end_check(first.id, first.server, lost);
+        Ok(status)
     }
 
-    /// Whether an entry is missing that was the last of its partition when it was reported, and was not read since:
-    /// what came after it may have made up for the count.
-    async fn missing_entry(&self, id: QueueId, ends: &[Position]) -> Result<Option<String>, Shut> {
-        for (end, partition) in ends.iter().zip(0..).filter(|(end, _)| **end != Position::START) {
-            let partition = Partition(partition);
-            match self.queue.read(id, partition, *end, 1).await {
+    /// Looks for entries, each by its partition, and returns the evidence that one of them is gone, if it is.
+    async fn missing_entry(
+        &self,
+        id: QueueId,
+        ends: &[(Partition, Position)],
+    ) -> Result<Option<Evidence>, Unreadable> {
+        for (partition, end) in ends.iter().copied() {
+            match self.queue.read(id, partition, end, 1).await {
                 Ok(_) => continue,
-                Err(QueueError::Cut(_)) => {}
+                Err(QueueError::Diverged(_)) => {}
                 Err(e) => return Err(e.into()),
             }
-            // Asked after the look: if it is read by now, it may have been trimmed.
-            if self.parts.store.position(id, partition).await? < *end {
-                return Ok(Some(format!(
-                    "the entry at {end} of partition {partition} is gone, and was not read"
-                )));
+            // Asked only now: if the entry has been read meanwhile, it may have been trimmed.
+            let committed = promptly(self.parts.store.position(id, partition)).await?;
+            let gone = decision::is_gone(partition, end, committed);
+            if gone.is_some() {
+                return Ok(gone);
             }
         }
         Ok(None)
     }
 
-    /// Boxes that were last seen at this address, and that nobody has seen for some time while another one was here:
-    /// their server came back without them. Only where the address is one of a fixed list; behind a name, servers
-    /// change their addresses.
-    pub(super) fn vanished(&mut self, status: &QueueStatus) -> Vec<QueueRecord> {
-        if !self.fixed {
-            return Vec::new();
-        }
-        let catalog = self.parts.registry.catalog();
-        let is_missing = |record: &&QueueRecord| {
-            record.id != status.id
-                && record.state == QueueState::Active
-                && record.remains_of.is_none()
-                && record.address == self.address
-        };
-        let missing: Vec<_> = catalog.queues.values().filter(is_missing).cloned().collect();
-        self.missing.retain(|id, _| missing.iter().any(|record| record.id == *id));
-        let mut is_gone = |record: &QueueRecord| {
-            let (seen_at, since) =
-                self.missing.entry(record.id).or_insert_with(|| (record.seen_at, Instant::now()));
-            if *seen_at != record.seen_at {
-                // Somebody saw it, wherever that was.
-                (*seen_at, *since) = (record.seen_at, Instant::now());
-            }
-            since.elapsed() >= PATIENCE
-        };
-        missing.into_iter().filter(|record| is_gone(record)).collect()
-    }
-
-    /// Notes in the store that nothing more is booked under the identities of boxes.
-    pub(super) async fn report_cut(&self, record: QueueRecord, reason: &str) -> Result<(), Shut> {
+    /// Records in the store that a queue diverged, so that no lane goes on reading under its identity. What a lane has
+    /// read before may still be committed, which the merge makes harmless.
+    pub(super) async fn report_divergence(
+        &self,
+        record: QueueRecord,
+        evidence: &Evidence,
+    ) -> Result<(), Unreadable> {
         tracing::error!(
             address = %self.address, queue = %record.id,
-            "a queue lost data: {reason}. Nothing more is booked under its identity; what is left of it is read once \
-             more. See `vote-results audit`"
+            "a queue has diverged: {evidence}. Nothing more is read under its identity; entries that are left are read \
+             under another one. Keep the disk of its server, and run `vote-results audit`"
         );
-        // Not seen now: a report of the loss is no report of the queue.
-        let record = QueueRecord { state: QueueState::Cut, reason: reason.to_owned(), ..record };
-        self.parts.store.report(&[record]).await?;
+        // Keeps the old `seen_at`: reporting the loss is not a sighting of the queue.
+        let record = QueueRecord { state: QueueState::Diverged, reason: evidence.to_string(), ..record };
+        promptly(self.parts.store.report(&[record])).await?;
         self.parts.registry.refresh().await?;
         Ok(())
     }
 
-    /// Sees to it that nothing more is booked under the box's identity, and gives its server a new one, so that it can
-    /// take votes again.
-    pub(super) async fn replace(&mut self, status: &QueueStatus, reason: &str) -> Result<(), Shut> {
+    /// Makes sure that nothing more is counted under the queue's identity, and replaces it by a queue with a new
+    /// identity, so that the server can accept votes again.
+    pub(super) async fn replace(&self, status: &QueueStatus, evidence: &Evidence) -> Result<(), Unreadable> {
         let catalog = self.parts.registry.refresh().await?;
         let known = catalog.queues.get(&status.id).cloned();
         let record =
             known.unwrap_or_else(|| QueueRecord::new(status.id, self.address.clone(), catalog.taken_at));
         if record.state == QueueState::Active {
-            self.report_cut(record, reason).await?;
+            self.report_divergence(record, evidence).await?;
         }
         tracing::warn!(
             address = %self.address, queue = %status.id,
-            "its server has {} accepted votes under this identity, and gets a box with a new one",
+            "replacing this queue, which counts {} accepted votes, by one with a new identity",
             accepted_by(status)
         );
         self.queue.create(self.parts.layout, Some(status.id)).await?;
         Ok(())
     }
+}
+
+/// Returns the number of votes that a queue has ever accepted.
+fn accepted_by(status: &QueueStatus) -> u64 {
+    status.accepted.values().flat_map(BTreeMap::values).sum()
 }

@@ -1,36 +1,37 @@
-//! Which polls a queue takes votes for: those of the store, as the store defines them.
+//! Polls that a queue accepts votes for: those of the store, as the store defines them, and none that was withdrawn.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use vote_core::{
     PollSlug, QueueId,
+    count::RegisteredPoll,
     queue::{PollRecord, PollState, PollStates, QueueStatus},
-    store::{Catalog, RegisteredPoll},
+    store::Catalog,
 };
 
-use super::{Monitor, Shut};
+use super::{Monitor, Unreadable};
+use crate::promptly::promptly;
 
-/// What was compared last, so that only what has changed is compared, and told, again.
+/// Result of the last comparison of queue and store, so that only changes are compared and logged.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
     last: Option<(QueueId, Arc<Catalog>, PollStates)>,
-    /// Polls that the queue has another definition of than the store.
+    /// Polls of which the queue has another definition than the store, as logged.
     differing: BTreeSet<(QueueId, PollSlug)>,
 }
 
 impl Monitor {
-    /// Records the registered polls that are not closed where the queue does not know them, or knows another closing
-    /// time.
-    pub(super) async fn record_polls(&mut self, status: &QueueStatus) -> Result<(), Shut> {
+    /// Records the registered polls that are not closed, if the queue does not know them or knows another closing time.
+    pub(super) async fn record_polls(&mut self, status: &QueueStatus) -> Result<(), Unreadable> {
         let mut catalog = self.parts.registry.catalog();
-        let is_old_news = |(id, compared, states): &(QueueId, Arc<Catalog>, PollStates)| {
+        let is_unchanged = |(id, compared, states): &(QueueId, Arc<Catalog>, PollStates)| {
             *id == status.id && Arc::ptr_eq(compared, &catalog) && *states == status.polls
         };
-        if self.compared.last.as_ref().is_some_and(is_old_news) {
+        if self.compared.last.as_ref().is_some_and(is_unchanged) {
             return Ok(());
         }
         if !missing(&catalog.polls, status).is_empty() {
-            // A worker that is cut off from the store must not undo what others have recorded since.
+            // A worker that can't reach the store must not undo what others have recorded since.
             catalog = self.parts.registry.refresh().await?;
         }
         let missing = missing(&catalog.polls, status);
@@ -41,30 +42,75 @@ impl Monitor {
                 "recorded {} poll(s) in the queue", missing.len() - others.len()
             );
         }
-        self.tell_of(&differing(&catalog.polls, status), status.id);
+        self.give_up_withdrawn_polls(&catalog, status).await?;
+        self.log_differing(&differing(&catalog.polls, status), status.id);
         self.compared.last = Some((status.id, catalog, status.polls.clone()));
         Ok(())
     }
 
-    fn tell_of(&mut self, differing: &BTreeSet<PollSlug>, queue: QueueId) {
+    /// Makes the queue give up withdrawn polls and earlier definitions, and records in the store that it did. A queue
+    /// that has votes for a withdrawn poll keeps it, and the withdrawal is undone.
+    async fn give_up_withdrawn_polls(
+        &self,
+        catalog: &Catalog,
+        status: &QueueStatus,
+    ) -> Result<(), Unreadable> {
+        for poll in &catalog.polls {
+            let found = match status.polls.get(&poll.slug) {
+                Some(PollState::Recorded { digest, .. }) => Some(*digest),
+                _ => None,
+            };
+            // A queue that was rolled back may have it again.
+            let has_it = found == Some(poll.digest());
+            if let Some(withdrawal) = &poll.withdrawal
+                && (has_it || !catalog.given_up.contains(&(status.id, poll.slug)))
+            {
+                if self.queue.give_up_poll(status.id, poll.slug, poll.digest()).await? {
+                    promptly(self.parts.store.note_given_up(status.id, poll.slug, withdrawal.at)).await?;
+                    tracing::info!(
+                        address = %self.address, queue = %status.id, poll = %poll.slug,
+                        "the queue has given up the withdrawn poll"
+                    );
+                } else {
+                    promptly(self.parts.store.keep_poll(poll.slug, withdrawal.at)).await?;
+                    tracing::error!(
+                        address = %self.address, queue = %status.id, poll = %poll.slug,
+                        "the queue has votes for the withdrawn poll, or has sealed it: the withdrawal is undone, and \
+                         the poll keeps its definition. Give the new definition a new slug"
+                    );
+                }
+            }
+            // A queue that has votes for an earlier definition keeps it, and is reported as differing.
+            if let Some(found) = found.filter(|_| !has_it)
+                && poll.earlier.iter().any(|earlier| earlier.digest == found)
+            {
+                self.queue.give_up_poll(status.id, poll.slug, found).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes how many polls differ, and logs each once.
+    fn log_differing(&mut self, differing: &BTreeSet<PollSlug>, queue: QueueId) {
         crate::metrics::queue_polls_differing(&self.address, differing.len());
         self.compared.differing.retain(|(id, poll)| *id == queue && differing.contains(poll));
         for poll in differing {
             if self.compared.differing.insert((queue, *poll)) {
                 tracing::error!(
                     address = %self.address, %queue, %poll,
-                    "the queue has another definition of the poll than the store, and takes votes for that one: was \
-                     the store restored, and the poll registered anew with other options or rules? Put the file of \
-                     polls back as it was, or give the new poll a new slug"
+                    "the queue has another definition of the poll than the store, and accepts votes by it. Was the \
+                     store restored, and the poll registered again with other options or rules? Put the file of polls \
+                     back as it was, or give the new poll a new slug"
                 );
             }
         }
     }
 }
 
-/// What is to be recorded. A closed poll never is: the queue would take votes for it until it is sealed.
+/// Returns what is to be recorded in the queue. A closed poll never is, because the queue would accept votes for it
+/// until it is sealed; nor is a withdrawn one.
 fn missing(polls: &[RegisteredPoll], status: &QueueStatus) -> Vec<PollRecord> {
-    let open = polls.iter().filter(|poll| poll.closed_at.is_none());
+    let open = polls.iter().filter(|poll| poll.closed_at.is_none() && poll.withdrawal.is_none());
     let records = open.map(PollRecord::from);
     let is_missing = |record: &PollRecord| match status.polls.get(&record.poll) {
         None => true,
@@ -76,9 +122,12 @@ fn missing(polls: &[RegisteredPoll], status: &QueueStatus) -> Vec<PollRecord> {
     records.filter(is_missing).collect()
 }
 
-/// The registered polls that the queue takes votes for by another definition.
+/// Returns the registered polls for which the queue accepts votes by another definition.
 fn differing(polls: &[RegisteredPoll], status: &QueueStatus) -> BTreeSet<PollSlug> {
-    let differs = |poll: &&RegisteredPoll| matches!(status.polls.get(&poll.slug), Some(PollState::Recorded { digest, .. }) if *digest != poll.digest());
+    let differs = |poll: &&RegisteredPoll| {
+        let state = status.polls.get(&poll.slug);
+        matches!(state, Some(PollState::Recorded { digest, .. }) if *digest != poll.digest())
+    };
     polls.iter().filter(differs).map(|poll| poll.slug).collect()
 }
 
@@ -88,7 +137,8 @@ mod tests {
 
     use vote_core::{
         Keep, Partitions, PepperFingerprint, Polls, Timestamp,
-        queue::{LAYOUT_VERSION, Layout},
+        count::Withdrawal,
+        queue::{LAYOUT_VERSION, Layout, QueueClock},
     };
 
     use super::*;
@@ -102,12 +152,13 @@ mod tests {
             id: QueueId([1; 16]),
             version: LAYOUT_VERSION,
             layout: Layout { partitions: Partitions::default(), fingerprint: PepperFingerprint([7; 8]) },
-            registered: true,
+            active: true,
             server: String::new(),
             accepted: BTreeMap::new(),
             entries: Vec::new(),
             polls: polls.iter().copied().collect(),
-            remains: Vec::new(),
+            replaced: Vec::new(),
+            clock: QueueClock { now: Timestamp::MIN, ahead: None },
         }
     }
 
@@ -116,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_already_is_not_missing() {
+    fn a_poll_is_missing_if_it_is_not_recorded_or_its_closing_time_moved() {
         let moved = RegisteredPoll { closes_at: Some(Timestamp::MAX), ..pets() };
         assert_eq!(missing(&[pets()], &status(&[])).len(), 1);
         assert_eq!(missing(&[pets()], &status(&[recorded(&pets())])), []);
@@ -131,7 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn another_definition_differs_and_is_not_recorded_again_and_again() {
+    fn a_withdrawn_poll_is_never_recorded() {
+        let withdrawal = Some(Withdrawal { at: Timestamp::MIN, reason: "a typo".to_owned() });
+        assert_eq!(missing(&[RegisteredPoll { withdrawal, ..pets() }], &status(&[])), []);
+    }
+
+    #[test]
+    fn a_poll_with_another_definition_differs_and_is_not_recorded() {
         let other = RegisteredPoll { keep: Keep::Last, closes_at: Some(Timestamp::MAX), ..pets() };
         let status = status(&[recorded(&pets())]);
         assert_eq!(missing(std::slice::from_ref(&other), &status), []);

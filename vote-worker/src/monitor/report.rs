@@ -1,85 +1,62 @@
-//! What a monitor tells the store of its queue.
+//! Reports of a monitor to the store about its queue.
 
-use std::sync::Arc;
-
-use tokio::time::Instant;
 use vote_core::{
     Position, Timestamp,
-    queue::{Counters, QueueStatus, Unread},
-    store::QueueRecord,
+    count::QueueRecord,
+    queue::{Backlog, Counters, QueueStatus},
 };
 
-use super::{Leftover, Monitor, Shut};
+use super::{Monitor, Unreadable};
+use crate::promptly::promptly;
 
-/// About how many entries are looked at for one report. Beyond that, what is queued is "at least".
+/// Approximate number of entries that are counted for one report. Beyond it, the number of queued votes is a lower
+/// bound.
 const COUNTED_ENTRIES: usize = 4096;
 
 impl Monitor {
-    /// Notes in the store what there is, counted from the entries that are there, as of when it was asked for.
-    pub(super) async fn report(&mut self, status: &QueueStatus, asked_at: Timestamp) -> Result<(), Shut> {
-        match self.parts.store.positions(status.id).await {
+    /// Reports the queue to the store, as of when its status was requested. Its backlog is counted from the entries.
+    pub(super) async fn report(
+        &mut self,
+        status: &QueueStatus,
+        asked_at: Timestamp,
+    ) -> Result<(), Unreadable> {
+        match promptly(self.parts.store.positions(status.id)).await {
             Ok(positions) => self.positions = positions,
             Err(e) => {
-                // Nothing is committed without the store, and just then somebody wants to know what piles up.
+                // While the store is down nothing is committed, and the metrics of the backlog are needed most.
                 self.measure(status).await?;
                 return Err(e.into());
             }
         }
-        let (unread, backlog) = self.measure(status).await?;
+        let (backlogs, entries) = self.measure(status).await?;
         let mut record = QueueRecord::new(status.id, self.address.clone(), asked_at);
         record.accepted = sums(status.accepted.values());
-        record.queued = sums(unread.iter().map(|unread| &unread.votes));
-        record.queued_complete = unread.iter().all(|unread| unread.complete);
-        record.ends = unread.iter().map(|unread| unread.end).collect();
-        record.backlog = backlog;
+        record.queued = sums(backlogs.iter().map(|backlog| &backlog.votes));
+        record.queued_complete = backlogs.iter().all(|backlog| backlog.complete);
+        record.ends = backlogs.iter().map(|backlog| backlog.end).collect();
+        record.backlog = entries;
         let mut records: Vec<QueueRecord> =
-            self.remains.iter().map(|remains| self.record_of(remains)).collect();
+            self.replaced.iter().map(|replaced| self.record_of(replaced)).collect();
         records.push(record);
-        self.parts.store.report(&records).await?;
-        self.reported_at = Some(Instant::now());
+        promptly(self.parts.store.report(&records)).await?;
+        self.memory.reported(super::now());
         Ok(())
     }
 
-    /// Counts what is behind the positions last known, and the entries stored.
-    async fn measure(&self, status: &QueueStatus) -> Result<(Vec<Unread>, u64), Shut> {
+    /// Counts the backlog behind the last known positions, and the stored entries.
+    async fn measure(&self, status: &QueueStatus) -> Result<(Vec<Backlog>, u64), Unreadable> {
         let partitions = status.layout.partitions;
         let after: Vec<Position> = partitions
             .iter()
             .map(|partition| self.positions.get(&partition).copied().unwrap_or_default())
             .collect();
         let limit = (COUNTED_ENTRIES / usize::from(partitions.count())).max(16);
-        // What is committed may have moved on since; then a little less is queued than is said.
-        let unread = self.queue.unread(status.id, &after, limit).await?;
-        // One entry a partition stays as the anchor of the next read.
-        let backlog = status.entries.iter().map(|entries| entries.saturating_sub(1)).sum();
-        crate::metrics::queue_holds(&self.address, backlog, &unread, self.parts.clock.now());
-        Ok((unread, backlog))
-    }
-
-    /// Remains must be known before they are read, like any box.
-    pub(super) async fn report_remains(&mut self) -> Result<(), Shut> {
-        let catalog = self.parts.registry.catalog();
-        let known = Arc::clone(&self.remains);
-        for remains in known.iter().filter(|remains| !catalog.queues.contains_key(&remains.id)) {
-            if let Some(record) =
-                catalog.queues.get(&remains.of).cloned().filter(|record| !record.state.is_over())
-            {
-                self.report_cut(record, "its server has another box by now").await?;
-            }
-            self.parts.store.report(&[self.record_of(remains)]).await?;
-            tracing::info!(
-                address = %self.address, queue = %remains.of, remains = %remains.id,
-                "what is left of a queue is read once more"
-            );
-            self.parts.registry.refresh().await?;
-        }
-        Ok(())
-    }
-
-    fn record_of(&self, remains: &Leftover) -> QueueRecord {
-        let record =
-            QueueRecord::new(remains.id, self.address.clone(), self.parts.registry.catalog().taken_at);
-        QueueRecord { remains_of: Some(remains.of), ends: remains.ends.clone(), ..record }
+        // The committed positions may have advanced since; then the backlog is a little smaller than reported.
+        let backlogs = self.queue.backlog(status.id, &after, limit).await?;
+        // One entry per partition stays as the anchor of the next read.
+        let entries = status.entries.iter().map(|entries| entries.saturating_sub(1)).sum();
+        crate::metrics::queue_holds(&self.address, entries, &backlogs, self.parts.clock.now());
+        Ok((backlogs, entries))
     }
 }
 

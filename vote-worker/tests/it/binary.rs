@@ -1,4 +1,4 @@
-//! Settings of the binary.
+//! The binary: settings and help.
 
 use std::process::{Command, Output};
 
@@ -35,13 +35,13 @@ fn assert_wrong(environment: &[(&str, &str)], expected: &[&str]) {
 }
 
 #[test]
-fn a_good_configuration_is_said_to_be_so() {
+fn a_valid_configuration_passes_the_check() {
     let output = run(&["check-config"], &good());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
-fn every_wrong_setting_is_named_before_anything_listens() {
+fn every_invalid_setting_is_named_before_the_service_listens() {
     assert_wrong(&[], &["VOTE_QUEUES", "VOTE_STORE", "VOTE_PEPPER"]);
     let mut environment = good();
     environment[0].1 = "http://user:secret-word@host";
@@ -54,30 +54,30 @@ fn every_wrong_setting_is_named_before_anything_listens() {
 }
 
 #[test]
-fn witnesses_are_servers_and_each_address_is_checked() {
+fn every_address_of_a_witness_must_name_a_server() {
     let witness = "postgres://vote:secret-word@10.0.0.2/votes";
     let (two, file) = (format!("{witness}, {witness}"), format!("{witness},sqlite:votes.db"));
     let mut environment: Vec<(&str, &str)> = good();
     environment.push(("VOTE_STORE_WITNESS", &two));
     let output = run(&["check-config"], &environment);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let wrong =
+    let invalid =
         [(file.as_str(), "standby"), ("mysql://user:secret-word@host", "postgres://"), (",", "at least one")];
-    for (value, expected) in wrong {
+    for (value, expected) in invalid {
         environment[3].1 = value;
         assert_wrong(&environment, &["VOTE_STORE_WITNESS", expected]);
     }
 }
 
 #[test]
-fn a_name_that_is_to_be_resolved_needs_a_name() {
+fn an_address_to_be_resolved_needs_a_name() {
     let mut environment = good();
     environment[0].1 = "dns+redis://:6379";
     assert_wrong(&environment, &["VOTE_QUEUES", "tasks.redis"]);
 }
 
 #[test]
-fn a_file_of_polls_that_is_not_there_is_named() {
+fn a_missing_file_of_polls_is_named() {
     let mut environment = good();
     environment.push(("VOTE_POLLS", "/nowhere/polls.toml"));
     assert_wrong(&environment, &["VOTE_POLLS", "/nowhere/polls.toml"]);

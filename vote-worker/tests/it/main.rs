@@ -1,6 +1,6 @@
-//! The worker's binary, and the worker on parts in memory. What it does on real servers is tested with the whole
-//! pipeline, in the package of the examples.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Helpers of tests fail by panics, too.
+//! Tests of the worker's binary, and of the worker with queues and a store in memory. Tests with real servers, of the
+//! whole pipeline, are in the package of the examples.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Test helpers panic, too.
 
 mod binary;
 mod memory;

@@ -1,15 +1,16 @@
-//! The worker as a library, on queues and a store in memory, some of them broken.
+//! The worker as a library, with queues and stores in memory, some of them broken.
 
 use std::{sync::Arc, time::Duration};
 
 use vote_core::{
-    OptionSlug, Polls, Queue, Store, StoreReader, SystemClock, Vote,
+    OptionSlug, Polls, Position, Queue, Store, StoreReader, SystemClock, Vote,
     conformance::{
         broken::{BrokenQueue, BrokenStore, QueueFault, StoreFault},
         frames, layout, poll, vote,
     },
+    count::{CommitPlan, QueueState, SealRecord},
     queue::MemoryQueue,
-    store::{CommitPlan, MemoryStore},
+    store::MemoryStore,
 };
 use vote_service::Shutdown;
 use vote_worker::{Health, Options, Parts, Source, Witness};
@@ -36,12 +37,13 @@ pub(crate) fn parts(store: Arc<dyn Store>, queues: &[Arc<dyn Queue>]) -> Parts {
     }
 }
 
-pub(crate) async fn boxed(queue: impl Queue + 'static) -> Arc<dyn Queue> {
+/// Returns a queue that is created but not active yet.
+pub(crate) async fn created(queue: impl Queue + 'static) -> Arc<dyn Queue> {
     queue.create(layout(), None).await.unwrap();
     Arc::new(queue)
 }
 
-/// Appends votes as soon as the worker has registered the queue.
+/// Appends votes as soon as the worker has activated the queue.
 async fn append(queue: &dyn Queue, votes: &[Vote]) {
     for _ in 0..200 {
         let id = queue.status().await.unwrap().unwrap().id;
@@ -50,7 +52,7 @@ async fn append(queue: &dyn Queue, votes: &[Vote]) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the worker did not register the queue");
+    panic!("the worker did not activate the queue");
 }
 
 async fn tally(store: &dyn StoreReader) -> Vec<(OptionSlug, u64)> {
@@ -78,7 +80,7 @@ fn votes(range: std::ops::Range<u64>) -> Vec<Vote> {
 #[tokio::test(flavor = "multi_thread")]
 async fn several_lanes_count_several_queues_and_trim_them() {
     let store = Arc::new(MemoryStore::new());
-    let queues = [boxed(MemoryQueue::new()).await, boxed(MemoryQueue::new()).await];
+    let queues = [created(MemoryQueue::new()).await, created(MemoryQueue::new()).await];
     let shutdown = Shutdown::new();
     let worker = tokio::spawn(vote_worker::run(parts(store.clone(), &queues), options(3), shutdown.clone()));
     append(&*queues[0], &votes(0..1000)).await;
@@ -89,7 +91,7 @@ async fn several_lanes_count_several_queues_and_trim_them() {
         let entries = queue.status().await.unwrap().unwrap().entries;
         assert!(entries.iter().all(|n| *n == 1), "only the anchors are left: {entries:?}");
     }
-    for row in store.snapshot().await.unwrap().books(false).await.unwrap().ledger {
+    for row in store.snapshot().await.unwrap().accounts(false).await.unwrap().ledger {
         assert_eq!(row.entry.accepted, row.entry.new_voters + row.entry.superseded);
     }
     shutdown.trigger();
@@ -97,9 +99,9 @@ async fn several_lanes_count_several_queues_and_trim_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_delay_queues_keep_what_is_committed() {
+async fn with_a_trim_delay_queues_keep_committed_entries() {
     let store = Arc::new(MemoryStore::new());
-    let queue = boxed(MemoryQueue::new()).await;
+    let queue = created(MemoryQueue::new()).await;
     let shutdown = Shutdown::new();
     let kept = Options { trim_delay: Duration::from_secs(3600), ..options(1) };
     let worker =
@@ -115,11 +117,11 @@ async fn with_a_delay_queues_keep_what_is_committed() {
     worker.await.unwrap().unwrap();
 }
 
-/// A standby that has nothing while it is away, and everything afterwards.
+/// The standby has nothing at first, as if it was away, and everything afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_witness_queues_keep_what_it_does_not_show() {
+async fn with_a_witness_queues_keep_committed_entries_that_it_does_not_show() {
     let (store, standby) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
-    let queue = boxed(MemoryQueue::new()).await;
+    let queue = created(MemoryQueue::new()).await;
     let shutdown = Shutdown::new();
     let entries = async || -> u64 { queue.status().await.unwrap().unwrap().entries.iter().sum() };
     let witness = Witness { name: "standby".to_owned(), store: standby.clone() };
@@ -145,12 +147,12 @@ async fn with_a_witness_queues_keep_what_it_does_not_show() {
     worker.await.unwrap().unwrap();
 }
 
-/// Commits the positions of a store to another.
+/// Commits the positions of one store to another.
 async fn copy_positions(from: &dyn StoreReader, to: &dyn Store) {
     to.prepare(layout()).await.unwrap();
-    let mut lane = to.open_lane().await.unwrap();
+    let mut session = to.open_session().await.unwrap();
     for ((queue, partition), position) in from.all_positions().await.unwrap() {
-        let version = lane.acquire(partition).await.unwrap().unwrap().version;
+        let version = session.acquire(partition).await.unwrap().unwrap().version;
         let nothing = CommitPlan {
             partition,
             version,
@@ -160,16 +162,16 @@ async fn copy_positions(from: &dyn StoreReader, to: &dyn Store) {
             quarantine: Vec::new(),
             replayed: Vec::new(),
         };
-        lane.commit(&nothing).await.unwrap();
+        session.commit(&nothing).await.unwrap();
     }
 }
 
-/// A store whose look-ups miss half makes plans that conflict; looking everybody up again does not help then, and so
-/// nothing may ever be counted wrong.
+/// If the look-ups of a store miss half the voters, plans conflict, and looking them up again does not help. Still no
+/// vote may be counted wrong.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_can_not_find_what_stands_never_counts_a_voter_twice() {
+async fn a_store_that_misses_effective_ballots_never_counts_a_voter_twice() {
     let store = Arc::new(BrokenStore::new(StoreFault::LooksUpHalf));
-    let queue = boxed(MemoryQueue::new()).await;
+    let queue = created(MemoryQueue::new()).await;
     let shutdown = Shutdown::new();
     let worker = tokio::spawn(vote_worker::run(
         parts(store.clone(), &[Arc::clone(&queue)]),
@@ -186,9 +188,9 @@ async fn a_store_that_can_not_find_what_stands_never_counts_a_voter_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_reads_destructively_is_noticed_and_no_longer_booked() {
+async fn a_queue_that_trims_too_much_is_detected_and_no_longer_counted() {
     let store = Arc::new(MemoryStore::new());
-    let queue = boxed(BrokenQueue::new(QueueFault::TrimsEverything)).await;
+    let queue = created(BrokenQueue::new(QueueFault::TrimsEverything)).await;
     let first = queue.status().await.unwrap().unwrap().id;
     let shutdown = Shutdown::new();
     let worker = tokio::spawn(vote_worker::run(
@@ -198,21 +200,69 @@ async fn a_queue_that_reads_destructively_is_noticed_and_no_longer_booked() {
     ));
     append(&*queue, &votes(0..100)).await;
     eventually_total(&*store, 100).await;
-    // The anchors are gone with the trim, which the next read sees.
+    // A trim removes the anchors, too, which the next read detects.
     for _ in 0..500 {
         let queues = store.queues().await.unwrap();
-        if queues.iter().any(|q| q.id == first && q.state == vote_core::store::QueueState::Cut) {
-            assert_ne!(queue.status().await.unwrap().unwrap().id, first, "it has a new identity");
+        if queues.iter().any(|q| q.id == first && q.state == QueueState::Diverged) {
+            assert_ne!(queue.status().await.unwrap().unwrap().id, first, "the new queue has a new identity");
             shutdown.trigger();
             return worker.await.unwrap().unwrap();
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the queue is not seen as cut");
+    panic!("the queue was not found diverged");
+}
+
+/// The server came back in a state in which the poll is sealed already, and which lacks an entry of another poll.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_ends_before_what_it_held_when_a_poll_was_sealed_lost_data() {
+    for (missing, expected) in [(0, QueueState::Active), (1, QueueState::Diverged)] {
+        let store = Arc::new(MemoryStore::new());
+        let queue = created(MemoryQueue::new()).await;
+        let first = queue.status().await.unwrap().unwrap().id;
+        let worker = |shutdown: &Shutdown| {
+            let parts = parts(store.clone(), &[Arc::clone(&queue)]);
+            tokio::spawn(vote_worker::run(parts, options(1), shutdown.clone()))
+        };
+        let shutdown = Shutdown::new();
+        let before = worker(&shutdown);
+        append(&*queue, &votes(0..100)).await;
+        eventually_total(&*store, 100).await;
+        shutdown.trigger();
+        before.await.unwrap().unwrap();
+        store.close_poll(poll()).await.unwrap();
+        let mut seal = queue.seal(first, poll()).await.unwrap();
+        for end in &mut seal.ends {
+            let mut bytes = end.as_bytes().to_vec();
+            if let Some(number) = bytes.get_mut(7) {
+                *number += missing;
+            }
+            *end = Position::from_bytes(&bytes).unwrap();
+        }
+        store.note_seal(&SealRecord { queue: first, poll: poll(), seal }).await.unwrap();
+
+        let shutdown = Shutdown::new();
+        let after = worker(&shutdown);
+        let state = async || {
+            let queues = store.queues().await.unwrap();
+            queues.iter().find(|queue| queue.id == first).map(|queue| (queue.state, queue.reason.clone()))
+        };
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if state().await.is_some_and(|(state, _)| state == QueueState::Diverged) {
+                break;
+            }
+        }
+        let (state, reason) = state().await.unwrap();
+        assert_eq!(state, expected, "{missing}: {reason}");
+        assert_eq!(reason.contains("when poll pets was sealed"), missing > 0, "{reason}");
+        shutdown.trigger();
+        after.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_of_another_pepper_ends_the_worker() {
+async fn a_store_with_another_pepper_ends_the_worker() {
     let store = Arc::new(MemoryStore::new());
     store.prepare(layout()).await.unwrap();
     let mut other = options(1);

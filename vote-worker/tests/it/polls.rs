@@ -1,4 +1,4 @@
-//! What workers record of polls in queues.
+//! Polls that workers record in queues.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use vote_core::{
 };
 use vote_service::Shutdown;
 
-use crate::memory::{boxed, options, parts};
+use crate::memory::{created, options, parts};
 
 async fn eventually(queue: &dyn Queue, poll: PollSlug, expected: PollState) {
     let found = async || queue.status().await.unwrap().unwrap().polls.get(&poll).copied();
@@ -28,9 +28,9 @@ fn example(slug: &str, closes_at: Option<Timestamp>) -> Poll {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_knows_the_polls_of_the_store_before_it_takes_votes_and_those_that_come_later() {
+async fn a_queue_has_the_polls_of_the_store_before_it_accepts_votes_and_gets_later_ones() {
     let store = Arc::new(MemoryStore::new());
-    let queue = boxed(MemoryQueue::new()).await;
+    let queue = created(MemoryQueue::new()).await;
     let shutdown = Shutdown::new();
     let worker = vote_worker::run(parts(store.clone(), &[Arc::clone(&queue)]), options(1), shutdown.clone());
     let worker = tokio::spawn(worker);
@@ -38,13 +38,13 @@ async fn a_queue_knows_the_polls_of_the_store_before_it_takes_votes_and_those_th
         |slug: &str, closes_at| PollState::Recorded { digest: digest(slug.parse().unwrap()), closes_at };
     loop {
         let status = queue.status().await.unwrap().unwrap();
-        if status.registered {
+        if status.active {
             break assert_eq!(status.polls, [(poll(), recorded("pets", None))].into());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    // As another worker does, with a newer file.
+    // As another worker with a newer file does.
     let tea = "tea".parse().unwrap();
     store.register_poll(&example("tea", Some(Timestamp::MAX))).await.unwrap();
     eventually(&*queue, tea, recorded("tea", Some(Timestamp::MAX))).await;

@@ -1,4 +1,4 @@
-//! The number of connections, bounded for the whole process.
+//! The limit on the number of connections, for the whole process.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::CONNECTIONS;
 
-/// How many connections there may be; clones share the number, so that it holds for all threads together.
+/// Limit on the number of open connections. Clones share it, so that it applies to all threads together.
 #[derive(Debug, Clone)]
 pub struct Connections {
     free: Arc<Semaphore>,
@@ -15,15 +15,15 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// At most `max` at a time. More wait in the kernel until one is closed. The number of open ones is the metric
-    /// `vote_http_connections`.
+    /// Allows at most `max` connections at a time. Further ones wait in the kernel until one is closed. The metric
+    /// `vote_http_connections` counts the open ones.
     #[must_use]
     pub fn new(max: usize) -> Self {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         Self { free: Arc::new(Semaphore::new(max)), max, counted: true }
     }
 
-    /// Those of the admin port, which are no part of the metric.
+    /// Creates a limit whose connections the metric does not count, for the admin port.
     pub(crate) fn uncounted(max: usize) -> Self {
         Self { counted: false, ..Self::new(max) }
     }
@@ -36,22 +36,22 @@ impl Connections {
         self.free.available_permits() == 0
     }
 
-    /// Waits until there is a place, without taking it.
+    /// Waits until a place is free, without taking it.
     pub(super) async fn vacancy(&self) {
         drop(self.free.acquire().await);
     }
 
-    /// Takes a place, waiting for one if need be.
+    /// Takes a place, waiting until one is free if necessary.
     pub(super) async fn enter(&self) -> Place {
         self.place(Arc::clone(&self.free).acquire_owned().await.ok())
     }
 
-    /// Takes a place if there is one.
+    /// Takes a place if one is free.
     pub(super) fn try_enter(&self) -> Option<Place> {
         Some(self.place(Some(Arc::clone(&self.free).try_acquire_owned().ok()?)))
     }
 
-    /// The semaphore is never closed, so there always is a permit.
+    /// Counts a new connection. There is always a permit, because the semaphore is never closed.
     fn place(&self, permit: Option<OwnedSemaphorePermit>) -> Place {
         if self.counted {
             metrics::gauge!(CONNECTIONS.name).increment(1);
@@ -60,7 +60,7 @@ impl Connections {
     }
 }
 
-/// The place of one connection, free again when dropped.
+/// Place of one connection, released on drop.
 pub(super) struct Place {
     _permit: Option<OwnedSemaphorePermit>,
     counted: bool,

@@ -1,7 +1,7 @@
-//! What a connection is waiting for, and for how long it may.
+//! Tracks what each connection is waiting for, and limits how long it may wait.
 //!
-//! hyper does not tell, but it can be seen from around it: bytes come in through [`Watched`], a complete head goes out
-//! to [`WatchedService`], and a response is written when hyper drops its [`WatchedBody`].
+//! hyper does not report this, but it can be observed from outside: bytes come in through [`Watched`], hyper passes a
+//! complete head to [`WatchedService`], and it drops the [`WatchedBody`] once the response is written.
 
 use std::{
     convert::Infallible,
@@ -28,16 +28,16 @@ use tower::{Service, ServiceExt};
 use super::Limits;
 use crate::{Body, BoxError};
 
-/// Nothing has come in yet.
+/// Nothing has been received yet.
 const FRESH: u8 = 0;
-/// Part of a head has come in.
+/// Part of a head has been received.
 const HEAD: u8 = 1;
 /// A request is being answered.
 const BUSY: u8 = 2;
-/// A response was written, and nothing has come in since.
+/// A response has been written, and nothing has been received since.
 const IDLE: u8 = 3;
 
-/// What a connection is doing. All who share it run in one task, so that relaxed loads and stores suffice.
+/// What a connection is doing. All users of a phase run in the same task, so relaxed loads and stores suffice.
 #[derive(Debug)]
 pub(super) struct Phase(AtomicU8);
 
@@ -46,7 +46,7 @@ impl Phase {
         Arc::new(Self(AtomicU8::new(FRESH)))
     }
 
-    /// Whether a request is expected that is no idle connection's next one, or has come in part.
+    /// True while the first request, or the rest of a partly received one, is awaited.
     pub(super) fn awaits_head(&self) -> bool {
         matches!(self.get(), FRESH | HEAD)
     }
@@ -60,7 +60,7 @@ impl Phase {
     }
 }
 
-/// A stream whose reads and writes fail when the client takes too long.
+/// Stream whose reads and writes fail if the client takes too long.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     inner: T,
@@ -99,13 +99,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                     .read
                     .poll(cx, this.header_timeout)
                     .map(|()| Err(late("the client took too long to send the head of a request"))),
-                // hyper bounds idleness; the time to read a body and to answer is bounded elsewhere.
+                // hyper limits idle time; other code limits the time to read a body and to answer.
                 _ => Poll::Pending,
             };
         }
         if buf.filled().len() > before {
             match this.phase.get() {
-                // The time of the first head has run since the connection was accepted.
+                // The timer of the first head has been running since the connection was accepted.
                 FRESH => this.phase.set(HEAD),
                 IDLE => {
                     this.phase.set(HEAD);
@@ -164,7 +164,7 @@ fn late(message: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
-/// A timer that is made when first needed and used again: most requests come in one piece and need none.
+/// Timer that is created when first needed and then reused: most requests arrive in one piece and need none.
 #[derive(Debug, Default)]
 struct Alarm {
     timer: Option<Pin<Box<Sleep>>>,
@@ -172,7 +172,7 @@ struct Alarm {
 }
 
 impl Alarm {
-    /// Ready when `timeout` has passed since the first poll after the last stop.
+    /// Becomes ready when `timeout` has passed since the first poll after the last stop.
     fn poll(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| {
             self.running = true;
@@ -190,10 +190,10 @@ impl Alarm {
     }
 }
 
-/// Notes that a head is complete, and that a response was written.
+/// Service that records when a head is complete and, through [`WatchedBody`], when the response is written.
 #[derive(Debug)]
 pub(super) struct WatchedService<S> {
-    /// Boxed, so that a connection can be moved whatever the service is.
+    /// Boxed, so that a connection is `Unpin` whatever the service is.
     inner: Box<S>,
     phase: Arc<Phase>,
 }
@@ -223,7 +223,7 @@ where
     }
 }
 
-/// Notes when hyper is done with a response.
+/// Response body that records when hyper is done with the response.
 #[derive(Debug)]
 pub(super) struct WatchedBody {
     inner: Body,

@@ -1,23 +1,23 @@
-//! The names that a variable of the environment may have.
+//! Known names of environment variables, and the nearest one to a mistyped name.
 
 use super::ALL;
 
-/// All of them.
+/// Returns all known names, including those of variables that name files.
 pub(super) fn known_names() -> impl Iterator<Item = String> {
     ALL.iter().flat_map(|setting| [Some(setting.name.to_owned()), setting.file_name()]).flatten()
 }
 
-/// Whether some service has a setting of that name.
+/// True if any service has a setting of this name.
 pub(super) fn is_known(name: &str) -> bool {
     known_names().any(|known| known == name)
 }
 
-/// The known name that needs the fewest changes.
+/// Returns the known name with the smallest edit distance from `name`.
 pub(super) fn nearest(name: &str) -> String {
     known_names().min_by_key(|known| changes(name, known)).unwrap_or_default()
 }
 
-/// How many characters must be added, removed or replaced to make `b` of `a` (Levenshtein's distance).
+/// Returns the Levenshtein distance: how many characters must be added, removed or replaced to turn `a` into `b`.
 fn changes(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_one_character_added_removed_or_replaced() {
+    fn each_character_added_removed_or_replaced_is_one_change() {
         assert_eq!(
             ["kitten", "sitten", "sittin", "sitting", ""].map(|b| changes("kitten", b)),
             [0, 1, 2, 3, 6]

@@ -1,4 +1,4 @@
-//! What was given for the settings, read with all problems collected instead of stopping at the first.
+//! The values given for the settings. Reading them collects all problems instead of stopping at the first.
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{LogFormat, traces::Collector};
 
-/// The exit code for settings that can't be used (`EX_CONFIG` of sysexits.h).
+/// Exit code for invalid settings (`EX_CONFIG` of sysexits.h).
 pub const EX_CONFIG: u8 = 78;
 
-/// What was given for the settings of a service, and the problems found so far.
+/// Values given for the settings of a service, and the problems found with them so far.
 ///
 /// ```
 /// # use vote_service::{Cli, ConfigError, settings};
@@ -26,19 +26,19 @@ pub const EX_CONFIG: u8 = 78;
 /// ```
 pub struct Settings {
     declared: Vec<Declared>,
-    /// By name of the variable, whether it came from there or from the flag; never empty.
+    /// Values by the name of the variable, whether they came from the variable or from the flag. None is empty.
     given: BTreeMap<String, String>,
     problems: Vec<String>,
 }
 
-/// A setting that the service uses, with the default it has there.
+/// A setting that the service uses, with its default in this service.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Declared {
     pub(crate) setting: &'static Setting,
     pub(crate) default: Option<&'static str>,
 }
 
-/// Everything that is wrong with the settings, one problem a line, each naming its variable. Exit with [`EX_CONFIG`].
+/// All problems with the settings, one per line, each naming its variable. The program should exit with [`EX_CONFIG`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<String>,
@@ -53,7 +53,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl fmt::Debug for Settings {
-    /// Names only: values may be secret.
+    /// Writes names only, because values may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("given", &self.given.keys())
@@ -62,12 +62,14 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// A problem was recorded already.
+/// Error of a value that can't be read; the problem is already recorded.
 struct Reported;
 
 impl Settings {
-    /// `flags` win over `env`, an empty text counts as not given, and a `VOTE_…` variable that no service knows is a
-    /// problem: most likely a name was mistyped, and the setting would silently not hold.
+    /// Collects the values given. `flags` win over `env`, and an empty value counts as not given.
+    ///
+    /// A `VOTE_…` variable that no service knows is a problem: its name is most likely mistyped, and the setting would
+    /// silently have no effect.
     pub(crate) fn new(
         declared: Vec<Declared>,
         flags: impl IntoIterator<Item = (String, String)>,
@@ -80,9 +82,9 @@ impl Settings {
             }
             if !is_known(&name) {
                 let near = nearest(&name);
-                settings.problems.push(format!(
-                    "{name}: no service has such a setting; did you mean {near}? Else remove it"
-                ));
+                settings
+                    .problems
+                    .push(format!("{name}: unknown setting; did you mean {near}? Otherwise remove it"));
             } else if !value.is_empty() {
                 settings.given.insert(name, value);
             }
@@ -91,7 +93,8 @@ impl Settings {
         settings
     }
 
-    /// What was given, or the default. None if there is neither; and if `parse` refuses it, which is a problem.
+    /// Returns the value given, or the default. Returns `None` if there is neither, or if `parse` rejects the value,
+    /// which records a problem.
     pub fn get<T, E: fmt::Display>(
         &mut self,
         setting: &Setting,
@@ -101,7 +104,7 @@ impl Settings {
         self.parsed(setting, &text, parse)
     }
 
-    /// What was given, or the default; if there is neither, or `parse` refuses it, that is a problem.
+    /// Returns the value given, or the default. Records a problem if there is neither, or if `parse` rejects the value.
     pub fn required<T, E: fmt::Display>(
         &mut self,
         setting: &Setting,
@@ -111,7 +114,8 @@ impl Settings {
         self.parsed(setting, &text, parse)
     }
 
-    /// True or false; false if it is neither, which is a problem.
+    /// Returns the value of a setting that is true or false. Returns false if there is neither a value nor a default,
+    /// or if the value is invalid, which records a problem.
     pub fn flag(&mut self, setting: &Setting) -> bool {
         let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" => Ok(true),
@@ -121,29 +125,31 @@ impl Settings {
         self.get(setting, parse).unwrap_or(false)
     }
 
-    /// A secret; not having it is a problem.
+    /// Returns a secret. Records a problem if it is missing or invalid.
     pub fn secret(&mut self, setting: &Setting) -> Option<Secret> {
         self.required(setting, Secret::from_hex)
     }
 
-    /// A secret, if it was given.
+    /// Returns a secret if it was given. Records a problem if it is invalid.
     pub fn optional_secret(&mut self, setting: &Setting) -> Option<Secret> {
         self.get(setting, Secret::from_hex)
     }
 
-    /// Secrets separated by commas, or in a file also by line ends; having none is a problem.
+    /// Returns secrets separated by commas or, as in a file, by line ends. Records a problem if there are none or if
+    /// one is invalid.
     pub fn secrets(&mut self, setting: &Setting) -> Option<Vec<Secret>> {
         self.required(setting, |text| {
             let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
             let secrets: Vec<Secret> = parts
                 .enumerate()
-                .map(|(i, part)| Secret::from_hex(part).map_err(|e| format!("number {}: {e}", i + 1)))
+                .map(|(i, part)| Secret::from_hex(part).map_err(|e| format!("secret {}: {e}", i + 1)))
                 .collect::<Result<_, _>>()?;
-            if secrets.is_empty() { Err("give at least one".to_owned()) } else { Ok(secrets) }
+            if secrets.is_empty() { Err("at least one is required".to_owned()) } else { Ok(secrets) }
         })
     }
 
-    /// The polls in the file that [`POLLS`] names, or the example when it is not given.
+    /// Returns the polls in the file that [`POLLS`] names, or the example if it is not given. Records a problem if the
+    /// file is unreadable or invalid.
     pub fn polls(&mut self) -> Option<Polls> {
         let Some(file) = self.text(&POLLS).ok()? else {
             return Some(Polls::example());
@@ -154,44 +160,48 @@ impl Settings {
         polls.map_err(|e| self.problem(&POLLS, e)).ok()
     }
 
-    /// Whether it was given, and not left at its default.
+    /// True if a value was given, rather than left to the default.
     #[must_use]
     pub fn is_set(&self, setting: &Setting) -> bool {
         self.given.contains_key(setting.name)
             || setting.file_name().is_some_and(|name| self.given.contains_key(&name))
     }
 
-    /// Where traces are sent; none if that was not given.
+    /// Returns the collector that traces are sent to; `None` if none was given.
     pub fn collector(&mut self) -> Option<Collector> {
         let ratio = self.required(&OTLP_RATIO, str::parse);
         let endpoint = self.get(&OTLP_ENDPOINT, str::parse);
         Some(Collector::new(endpoint?, ratio?))
     }
 
-    /// How the log is to look, so far as that can be told while it is not known whether all settings can be used.
+    /// Returns the format of the log, or the default if it was not given or is invalid. Records no problem, so that
+    /// problems with the settings can themselves be reported in this format.
     #[must_use]
     pub fn log_format(&self) -> LogFormat {
         self.given.get(LOG_FORMAT.name).and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
-    /// Records what is wrong with a setting and what to do. `text` must not hold a secret.
+    /// Records what is wrong with a setting and what to do about it. `text` must not contain a secret.
     pub fn problem(&mut self, setting: &Setting, text: impl fmt::Display) {
         self.report(setting.name, &text.to_string());
     }
 
+    /// Ends reading; succeeds if no problem was recorded.
+    ///
     /// # Errors
-    /// With every problem recorded.
+    /// Fails with all problems recorded.
     pub fn finish(self) -> Result<(), ConfigError> {
         if self.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.problems }) }
     }
 
-    /// What the service made of its settings: `built` is none only where a problem was recorded.
+    /// Ends reading and returns what the service built from its settings. `built` may be `None` only if a problem was
+    /// recorded.
     ///
     /// # Errors
-    /// With every problem recorded.
+    /// Fails with all problems recorded.
     pub fn finish_with<T>(self, built: Option<T>) -> Result<T, ConfigError> {
         self.finish()?;
-        built.ok_or_else(|| ConfigError { problems: vec!["a setting is missing".to_owned()] })
+        built.ok_or_else(|| ConfigError { problems: vec!["a required setting is missing".to_owned()] })
     }
 
     fn report(&mut self, name: &str, text: &str) {
@@ -211,7 +221,7 @@ impl Settings {
                 None
             }
             Err(e) => {
-                self.problem(setting, format!("{text:?} can't be used as {}: {e}", setting.value));
+                self.problem(setting, format!("{text:?} is not a valid {}: {e}", setting.value));
                 None
             }
         }
@@ -222,30 +232,27 @@ impl Settings {
         if text.is_none() {
             let how = match (setting.file_name(), setting.secret) {
                 (Some(file), true) => {
-                    format!(
-                        "set {} or {file}, for example to what `openssl rand -hex 32` prints",
-                        setting.name
-                    )
+                    format!("set {} or {file}; `openssl rand -hex 32` generates a value", setting.name)
                 }
-                (Some(file), false) => format!("set it, or {file}, or give --{}", setting.flag()),
-                (None, _) => format!("set it, or give --{}", setting.flag()),
+                (Some(file), false) => format!("set it or {file}, or pass --{}", setting.flag()),
+                (None, _) => format!("set it, or pass --{}", setting.flag()),
             };
             self.problem(setting, format!("is required ({}): {how}", setting.help));
         }
         text
     }
 
-    /// The text given, or read from the file given, or the default.
+    /// Returns the value given, or the content of the file given, or the default.
     fn text(&mut self, setting: &Setting) -> Result<Option<String>, Reported> {
         let Some(declared) = self.declared.iter().find(|d| d.setting.name == setting.name).copied() else {
-            self.problem(setting, "this service reads it but does not list it, which is a bug");
+            self.problem(setting, "this service reads the setting but does not declare it, which is a bug");
             return Err(Reported);
         };
         let file_name = setting.file_name();
         let file = file_name.as_ref().and_then(|name| self.given.get(name).cloned());
         match (self.given.get(setting.name).cloned(), file_name.zip(file)) {
             (Some(_), Some((file_name, _))) => {
-                self.problem(setting, format!("{file_name} is set as well: give one of the two"));
+                self.problem(setting, format!("{file_name} is set as well: set only one of the two"));
                 Err(Reported)
             }
             (Some(text), None) => Ok(Some(text)),
@@ -261,7 +268,7 @@ impl Settings {
     }
 }
 
-/// The content of a file without the line end that editors add.
+/// Returns the content of a file without the line end that editors add.
 fn read_value(file: &Path) -> Result<String, String> {
     let text = fs::read_to_string(file).map_err(|e| e.to_string())?;
     let text = text.trim();
@@ -323,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_counts_as_not_set() {
+    fn an_empty_value_counts_as_not_given() {
         let mut s = settings([("VOTE_RESULTS_URL", ""), ("VOTE_PARTITIONS", "")]);
         assert!(!s.is_set(&PARTITIONS));
         assert_eq!(s.get(&RESULTS_URL, text), None);
@@ -332,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_come_from_files_too_but_not_from_both() {
+    fn a_secret_comes_from_its_variable_or_from_a_file_but_not_from_both() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, format!("{HEX}\n")).unwrap();
         let path = file.path().to_str().unwrap();
@@ -342,11 +349,11 @@ mod tests {
 
         let mut s = settings([("VOTE_PEPPER_FILE", path), ("VOTE_PEPPER", HEX)]);
         assert!(s.secret(&PEPPER).is_none());
-        assert_eq!(problems(s), "VOTE_PEPPER: VOTE_PEPPER_FILE is set as well: give one of the two");
+        assert_eq!(problems(s), "VOTE_PEPPER: VOTE_PEPPER_FILE is set as well: set only one of the two");
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let mut s = settings([("VOTE_PEPPER_FILE", "/nowhere/pepper")]);
         s.secret(&PEPPER);
         let e = problems(s);
@@ -377,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_are_the_example_without_a_file_and_an_error_with_a_bad_one() {
+    fn polls_are_the_example_without_a_file_and_a_problem_with_an_invalid_one() {
         assert_eq!(settings([]).polls(), Some(Polls::example()));
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, "[[poll]]\nslug = \"P\"\ntitle = \"\"\noptions = []\n").unwrap();
@@ -388,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_was_not_listed_is_a_bug() {
+    fn reading_an_undeclared_setting_is_a_bug() {
         let mut s = Settings::new(vec![], [], []);
         assert!(s.required(&LISTEN, text).is_none());
         assert!(problems(s).contains("bug"));

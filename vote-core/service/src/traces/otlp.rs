@@ -1,7 +1,7 @@
-//! Spans as OTLP over HTTP, in its JSON encoding, which every collector takes as well as the binary one.
+//! Exporter of spans by OTLP over HTTP, in the JSON encoding, which every collector accepts as well as the binary one.
 //!
-//! The exporter is our own since the usual one takes addresses and headers from the environment. The SDK looks there,
-//! too, but everything it finds is overridden here.
+//! The exporter is our own because the usual one reads addresses and headers from the environment. So does the SDK, but
+//! everything that it reads there is overridden here.
 
 use std::{
     fmt, io,
@@ -31,7 +31,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long one request may take. Meanwhile spans collect, and are dropped when there are too many: the services never
+/// Time limit of one request. Meanwhile spans accumulate, and are dropped if there are too many: the services never
 /// wait for the collector.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const SEND_EVERY: Duration = Duration::from_secs(1);
@@ -57,13 +57,13 @@ pub(super) fn provider(service: &'static str, endpoint: &Uri, ratio: f64) -> io:
         .build())
 }
 
-/// Sends batches, one after the other, on the thread of the processor.
+/// Sends batches of spans one after another, on the thread of the batch processor.
 struct Exporter {
     url: Uri,
     resource: Json,
     runtime: Runtime,
     client: Client<HttpConnector, Full<Bytes>>,
-    /// Said once, not for each batch.
+    /// Whether the last batch failed, so that a failure is logged once instead of for each batch.
     is_failing: AtomicBool,
 }
 
@@ -102,7 +102,7 @@ impl Exporter {
             Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
             Ok(Err(e)) => Err(e.to_string()),
             Ok(Ok(answer)) if answer.status().is_success() => Ok(()),
-            Ok(Ok(answer)) => Err(format!("it answers {}", answer.status())),
+            Ok(Ok(answer)) => Err(format!("the collector answered {}", answer.status())),
         }
     }
 }
@@ -113,9 +113,9 @@ impl SpanExporter for Exporter {
         let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
         match &result {
             Err(e) if !was_failing => {
-                tracing::warn!("traces can't be sent to {}, and are dropped: {e}", self.url)
+                tracing::warn!("traces can't be sent to {} and are dropped: {e}", self.url)
             }
-            Ok(()) if was_failing => tracing::info!("traces are sent again"),
+            Ok(()) if was_failing => tracing::info!("traces can be sent again"),
             _ => {}
         }
         std::future::ready(result.map_err(OTelSdkError::InternalFailure))
@@ -129,7 +129,7 @@ fn span(span: &SpanData) -> Json {
         "traceId": span.span_context.trace_id().to_string(),
         "spanId": span.span_context.span_id().to_string(),
         "name": span.name,
-        // Internal: nothing here continues a trace of others.
+        // SPAN_KIND_INTERNAL: no span continues a trace of another program.
         "kind": 1,
         "startTimeUnixNano": nanos(span.start_time),
         "endTimeUnixNano": nanos(span.end_time),
@@ -144,7 +144,7 @@ fn span(span: &SpanData) -> Json {
     json
 }
 
-/// 64 bits don't fit into a number of JSON, so OTLP has texts.
+/// Returns nanoseconds since 1970 as a string: 64-bit integers don't fit into a JSON number, so OTLP uses strings.
 fn nanos(at: SystemTime) -> String {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos().to_string()
 }

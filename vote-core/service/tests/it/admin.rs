@@ -19,34 +19,35 @@ fn get(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn ready_is_what_the_service_says_and_healthy_it_always_is() {
+async fn readiness_follows_the_check_and_health_does_not() {
     let ready = Arc::new(AtomicBool::new(false));
-    let says = Arc::clone(&ready);
-    let check =
-        move || if says.load(Ordering::Relaxed) { Ok(()) } else { Err("the queue is not on".to_owned()) };
+    let checked = Arc::clone(&ready);
+    let check = move || {
+        if checked.load(Ordering::Relaxed) { Ok(()) } else { Err("the queue is unavailable".to_owned()) }
+    };
     let server = Server::start(admin::Admin::new(check), Limits::default()).await;
     assert_eq!(status(&server.ask(&get("/healthz")).await), 200);
     let answer = server.ask(&get("/readyz")).await;
-    assert!(status(&answer) == 503 && answer.ends_with("not ready: the queue is not on\n"), "{answer}");
+    assert!(status(&answer) == 503 && answer.ends_with("not ready: the queue is unavailable\n"), "{answer}");
     ready.store(true, Ordering::Relaxed);
     assert_eq!(status(&server.ask(&get("/readyz")).await), 200);
 }
 
 #[tokio::test]
-async fn who_is_ready_may_say_what_does_not_work() {
+async fn a_ready_service_may_remark_on_what_does_not_work() {
     let remark = Arc::new(AtomicBool::new(true));
-    let says = Arc::clone(&remark);
+    let remarks = Arc::clone(&remark);
     let admin = admin::Admin::new(|| Ok(()))
-        .with_remarks(move || says.load(Ordering::Relaxed).then(|| "one of two is off".to_owned()));
+        .with_remarks(move || remarks.load(Ordering::Relaxed).then(|| "one of two is down".to_owned()));
     let server = Server::start(admin, Limits::default()).await;
     let answer = server.ask(&get("/readyz")).await;
-    assert!(status(&answer) == 200 && answer.ends_with("ready, but one of two is off\n"), "{answer}");
+    assert!(status(&answer) == 200 && answer.ends_with("ready, but one of two is down\n"), "{answer}");
     remark.store(false, Ordering::Relaxed);
     assert!(server.ask(&get("/readyz")).await.ends_with("\r\n\r\nready\n"));
 }
 
 #[tokio::test]
-async fn metrics_have_buckets_for_times_and_numbers_of_votes() {
+async fn metrics_have_buckets_for_durations_and_numbers_of_votes() {
     vote_service::metrics::exported();
     metrics::histogram!("test_flush_seconds").record(0.0003);
     metrics::histogram!("test_frame_votes").record(3.0);
@@ -59,7 +60,7 @@ async fn metrics_have_buckets_for_times_and_numbers_of_votes() {
 }
 
 #[tokio::test]
-async fn nothing_else_is_there() {
+async fn other_routes_and_methods_are_refused() {
     let server = Server::start(admin::Admin::new(|| Ok(())), Limits::default()).await;
     assert_eq!(status(&server.ask(&get("/")).await), 404);
     assert_eq!(status(&server.ask("POST /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await), 405);
@@ -70,7 +71,7 @@ async fn healthcheck(addr: SocketAddr) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn the_health_check_finds_a_process_that_listens_on_all_addresses() {
+async fn the_health_check_reaches_a_process_that_listens_on_all_addresses() {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
@@ -83,7 +84,7 @@ async fn the_health_check_finds_a_process_that_listens_on_all_addresses() {
 }
 
 #[tokio::test]
-async fn the_health_check_does_not_wait_for_ever() {
+async fn the_health_check_times_out() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let started = Instant::now();
     healthcheck(silent.local_addr().unwrap()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The end: what was begun is finished, within bounds.
+//! Shutdown: requests that have begun are finished, within limits.
 
 use std::{
     io::{Read, Write},
@@ -26,7 +26,7 @@ async fn a_slow_request_is_finished_and_the_connection_closed() {
 }
 
 #[tokio::test]
-async fn nothing_new_is_accepted_meanwhile() {
+async fn no_connection_is_accepted_during_a_shutdown() {
     let server = Server::start(hello(ms(400)), Limits::default()).await;
     let mut client = server.client().await;
     client.send(GET).await;
@@ -37,7 +37,7 @@ async fn nothing_new_is_accepted_meanwhile() {
 }
 
 #[tokio::test]
-async fn idle_connections_hold_nothing_up() {
+async fn idle_connections_do_not_delay_a_shutdown() {
     let server = Server::start(hello(ms(0)), Limits::default()).await;
     let mut client = server.client().await;
     client.send(GET).await;
@@ -49,7 +49,7 @@ async fn idle_connections_hold_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_new_connection_that_says_nothing_holds_up_for_a_second_at_most() {
+async fn a_new_connection_that_sends_nothing_delays_a_shutdown_by_a_second_at_most() {
     let server = Server::start(hello(ms(0)), Limits::default()).await;
     let _client = server.client().await;
     sleep(ms(50)).await;
@@ -60,7 +60,7 @@ async fn a_new_connection_that_says_nothing_holds_up_for_a_second_at_most() {
 }
 
 #[tokio::test]
-async fn a_request_that_the_kernel_has_already_is_answered() {
+async fn a_request_that_the_kernel_has_already_received_is_answered() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.write_all(GET.as_bytes()).unwrap();
@@ -73,7 +73,7 @@ async fn a_request_that_the_kernel_has_already_is_answered() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_dropped_when_the_time_is_over() {
+async fn an_endless_response_is_dropped_after_the_drain_time() {
     let (service, mut bodies) = endless(b"data: tick\n\n", ms(20));
     let server = Server::start(service, Limits { drain: ms(300), ..Limits::default() }).await;
     let mut client = server.client().await;

@@ -1,4 +1,4 @@
-//! The guards in front of an application: every refusal is an answer that says what was wrong.
+//! The guards in front of an application: every refusal is a response that explains what was wrong.
 
 use std::convert::Infallible;
 
@@ -27,7 +27,7 @@ async fn guarded(app: impl App, guards: Guards) -> Server {
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_security_headers() {
+async fn every_response_has_the_security_headers() {
     let server = guarded(hello(ms(0)), Guards::default()).await;
     let answer = server.ask(&get("")).await;
     for (name, value) in layers::SECURITY_HEADERS {
@@ -36,7 +36,7 @@ async fn every_answer_carries_the_security_headers() {
 }
 
 #[tokio::test]
-async fn an_application_may_set_them_itself() {
+async fn an_application_may_override_security_headers() {
     let app = service_fn(async |_| {
         let mut response = respond::text(StatusCode::OK, "framed");
         response.headers_mut().insert("content-security-policy", "default-src *".parse().unwrap());
@@ -47,7 +47,7 @@ async fn an_application_may_set_them_itself() {
 }
 
 #[tokio::test]
-async fn a_post_from_another_site_is_refused_in_words() {
+async fn a_post_from_another_site_is_refused_with_an_explanation() {
     let server = guarded(hello(ms(0)), Guards::default()).await;
     for headers in ["sec-fetch-site: cross-site\r\n", "origin: https://evil.example\r\n", "origin: null\r\n"]
     {
@@ -56,12 +56,12 @@ async fn a_post_from_another_site_is_refused_in_words() {
         assert!(json.contains("\"error\":\"cross-site\",\"message\":\""), "{json}");
         let page = server.ask(&post(headers, "")).await;
         assert_eq!((status(&page), header(&page, "content-type")), (403, Some("text/html; charset=utf-8")));
-        assert!(page.contains("<h1>Refused"), "{page}");
+        assert!(page.contains("<h1>Request from another site refused"), "{page}");
     }
 }
 
 #[tokio::test]
-async fn posts_from_the_site_itself_and_from_programs_pass() {
+async fn posts_from_the_same_site_and_from_programs_are_accepted() {
     let server = guarded(hello(ms(0)), Guards::default()).await;
     for headers in ["sec-fetch-site: same-origin\r\n", "origin: https://poll.example\r\n", ""] {
         assert_eq!(status(&server.ask(&post(headers, "x=y")).await), 200, "{headers}");
@@ -69,7 +69,7 @@ async fn posts_from_the_site_itself_and_from_programs_pass() {
 }
 
 #[tokio::test]
-async fn too_many_at_once_are_asked_to_come_back() {
+async fn requests_over_the_limit_are_answered_with_503_and_retry_after() {
     let server = guarded(hello(ms(500)), Guards::new(1)).await;
     let mut first = server.client().await;
     first.send(&get("")).await;
@@ -81,9 +81,9 @@ async fn too_many_at_once_are_asked_to_come_back() {
     assert_eq!((status(&answer), header(&answer, "retry-after")), (503, Some("2")));
     assert!(answer.contains("\"error\":\"overloaded\""), "{answer}");
     let page = server.ask(&get("")).await;
-    assert!(status(&page) == 503 && page.contains("Very many people"), "{page}");
+    assert!(status(&page) == 503 && page.contains("very busy right now"), "{page}");
 
-    // Neither connection was dropped.
+    // Both connections are still open.
     assert_eq!(status(&first.answer().await), 200);
     second.send(&get("")).await;
     assert_eq!(status(&second.answer().await), 200);
@@ -99,14 +99,14 @@ async fn a_bug_in_the_application_is_answered_with_500() {
     client.send(&get(JSON)).await;
     let json = client.answer().await;
     assert!(status(&json) == 500 && json.contains("\"error\":\"internal\""), "{json}");
-    assert!(!json.contains("asked for"), "what broke is for the log only");
+    assert!(!json.contains("asked for"), "the message of a panic belongs in the log only");
     client.send(&get("")).await;
     let page = client.answer().await;
-    assert!(status(&page) == 500 && page.contains("<h1>Something broke here"), "{page}");
+    assert!(status(&page) == 500 && page.contains("<h1>Something went wrong"), "{page}");
 }
 
 #[tokio::test]
-async fn what_takes_too_long_is_answered_with_503() {
+async fn a_request_that_takes_too_long_is_answered_with_503() {
     let server = guarded(hello(ms(60_000)), Guards::default().request_timeout(ms(200))).await;
     let answer = server.ask(&get(JSON)).await;
     assert_eq!((status(&answer), header(&answer, "retry-after")), (503, Some("2")));
@@ -114,14 +114,14 @@ async fn what_takes_too_long_is_answered_with_503() {
 }
 
 #[tokio::test]
-async fn a_stream_of_events_outlives_the_request_timeout_and_is_not_in_flight() {
+async fn a_stream_of_events_outlives_the_request_timeout_and_does_not_count_as_in_flight() {
     let (app, mut bodies) = endless(b"data: tick\n\n", ms(50));
     let server = guarded(app, Guards::new(1).request_timeout(ms(200))).await;
     let mut client = server.client().await;
     client.send(&get("")).await;
     let mut body = bodies.recv().await.unwrap();
     tokio::time::sleep(ms(600)).await;
-    assert!(body.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty), "it goes on");
+    assert!(body.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty), "the stream continues");
     assert_eq!(status(&server.ask(&get("")).await), 200);
 }
 
@@ -153,7 +153,7 @@ async fn a_body_over_the_limit_is_answered_with_413() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_still_sending_gets_to_read_the_answer() {
+async fn a_client_that_is_still_sending_can_read_the_answer() {
     let server = guarded(echo(10), Guards::default()).await;
     let mut client = server.client().await;
     client.send("POST / HTTP/1.1\r\nhost: poll.example\r\ncontent-length: 100000\r\n\r\n").await;
@@ -163,11 +163,13 @@ async fn a_client_that_is_still_sending_gets_to_read_the_answer() {
     }
     assert_eq!(status(&client.answer().await), 413);
     let mut rest = Vec::new();
-    tokio::io::AsyncReadExt::read_to_end(&mut client.0, &mut rest).await.expect("no reset");
+    tokio::io::AsyncReadExt::read_to_end(&mut client.0, &mut rest)
+        .await
+        .expect("the connection is not reset");
 }
 
 #[tokio::test]
-async fn guards_stand_in_front_of_any_body_type_so_that_others_can_mount_them() {
+async fn guards_accept_any_body_type_so_that_other_servers_can_mount_them() {
     let app = service_fn(async |request: Request<Full<Bytes>>| {
         let bytes = body::read_body(request.into_body(), 10).await.unwrap();
         Ok::<_, Infallible>(respond::text(StatusCode::OK, bytes))

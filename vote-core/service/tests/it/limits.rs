@@ -1,4 +1,4 @@
-//! What a client may take: time, bytes, connections.
+//! Limits of what a client may use: time, bytes, connections.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ fn limits(header: u64, idle: u64) -> Limits {
 }
 
 #[tokio::test]
-async fn a_head_that_trickles_in_is_cut() {
+async fn a_head_that_trickles_in_is_cut_off() {
     let server = Server::start(hello(ms(0)), limits(200, 60_000)).await;
     let mut client = server.client().await;
     let started = Instant::now();
@@ -33,20 +33,20 @@ async fn a_head_that_trickles_in_is_cut() {
     let mut rest = Vec::new();
     let closed =
         async { timeout(PATIENCE, tokio::io::AsyncReadExt::read_to_end(&mut read, &mut rest)).await };
-    tokio::select! { () = trickle => {}, closed = closed => { let _ = closed.expect("the end of the connection"); } }
+    tokio::select! { () = trickle => {}, closed = closed => { let _ = closed.expect("the server closes in time"); } }
     let took = started.elapsed();
     assert!(took >= ms(190) && took < ms(1500), "{took:?}");
 }
 
 #[tokio::test]
-async fn a_new_connection_that_says_nothing_is_cut() {
+async fn a_new_connection_that_sends_nothing_is_closed() {
     let server = Server::start(hello(ms(0)), limits(150, 60_000)).await;
     let took = server.client().await.closed().await;
     assert!(took >= ms(140) && took < ms(1500), "{took:?}");
 }
 
 #[tokio::test]
-async fn an_idle_connection_outlives_the_time_for_a_head() {
+async fn an_idle_connection_outlives_the_header_timeout() {
     let server = Server::start(hello(ms(0)), limits(100, 600)).await;
     let mut client = server.client().await;
     for _ in 0..3 {
@@ -59,7 +59,7 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
 }
 
 #[tokio::test]
-async fn a_slow_head_is_cut_on_a_connection_in_use_as_well() {
+async fn a_slow_head_is_also_cut_off_on_a_reused_connection() {
     let server = Server::start(hello(ms(0)), limits(150, 60_000)).await;
     let mut client = server.client().await;
     client.send(GET).await;
@@ -79,7 +79,7 @@ async fn a_slow_answer_is_not_a_slow_head() {
 }
 
 #[tokio::test]
-async fn requests_in_one_piece_are_all_answered() {
+async fn pipelined_requests_are_all_answered() {
     let server = Server::start(hello(ms(10)), limits(1000, 1000)).await;
     let mut client = server.client().await;
     client.send(&GET.repeat(3)).await;
@@ -89,7 +89,7 @@ async fn requests_in_one_piece_are_all_answered() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut() {
+async fn a_client_that_reads_nothing_is_disconnected() {
     let (service, mut bodies) = endless(&[b'x'; 65_536], ms(1));
     let server = Server::start(service, Limits { write_timeout: ms(200), ..Limits::default() }).await;
     let mut client = server.client().await;
@@ -108,7 +108,7 @@ async fn a_head_over_the_limit_is_answered_with_431() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_have_to_wait() {
+async fn connections_over_the_limit_have_to_wait() {
     let server = Server::start_with(hello(ms(0)), Limits::default(), Connections::new(1)).await;
     let mut first = server.client().await;
     first.send(GET).await;
@@ -123,7 +123,7 @@ async fn more_connections_than_allowed_have_to_wait() {
 }
 
 #[tokio::test]
-async fn the_limit_holds_for_all_threads_together_and_idle_ones_hold_no_place() {
+async fn the_limit_applies_to_all_threads_together_and_a_waiting_thread_keeps_no_place() {
     let connections = Connections::new(1);
     let one = Server::start_with(hello(ms(0)), Limits::default(), connections.clone()).await;
     let other = Server::start_with(hello(ms(0)), Limits::default(), connections).await;
@@ -138,7 +138,7 @@ async fn the_limit_holds_for_all_threads_together_and_idle_ones_hold_no_place() 
     assert_eq!(status(&second.answer().await), 200);
 }
 
-/// Run by the next test in a process of its own, since the limit is one of the process.
+/// Run by the last test in a process of its own, since the limit applies to the whole process.
 #[tokio::test]
 #[ignore = "needs a low limit of file descriptors"]
 async fn without_file_descriptors() {
@@ -147,7 +147,7 @@ async fn without_file_descriptors() {
     while let Ok(file) = File::open("/dev/null") {
         files.push(file);
     }
-    // One for the client, none for the server's side of the connection.
+    // Frees one descriptor for the client and none for the server's side of the connection.
     files.pop();
     let mut client = server.client().await;
     client.send(GET).await;
@@ -155,12 +155,13 @@ async fn without_file_descriptors() {
     files.push(File::open("/dev/null").unwrap());
     assert_eq!(client.try_answer(ms(500)).await, None);
     let spent = cpu_ticks(files.pop()) - before;
-    assert!(spent < 20, "{spent} of 50 ticks were spent waiting");
+    assert!(spent < 20, "the server used {spent} of 50 ticks while waiting");
     drop(files);
     assert_eq!(status(&client.answer().await), 200);
 }
 
-/// Hundredths of a second of processor time that this process has used. The file makes room for the one read here.
+/// Returns the processor time that this process has used, in hundredths of a second. Dropping the file frees the
+/// descriptor needed here.
 fn cpu_ticks(file: Option<File>) -> u64 {
     drop(file);
     let stat = fs::read_to_string("/proc/self/stat").unwrap();

@@ -1,4 +1,4 @@
-//! The server and what stands in front of an application, from the outside.
+//! Black-box tests of the server and of the layers in front of an application.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Signals, sent to a process of its own: this test program, run again.
+//! Signals, sent to a separate process: this test program, started again.
 
 use std::{
     io::{BufRead, BufReader},
@@ -17,7 +17,7 @@ fn waits_for_signals() {
 }
 
 #[test]
-fn the_first_signal_asks_to_finish_and_the_second_ends_the_process() {
+fn the_first_signal_requests_a_shutdown_and_the_second_ends_the_process() {
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "signals::waits_for_signals", "--nocapture"])

@@ -1,4 +1,4 @@
-//! A server on port 0, and a client that sees every byte.
+//! A server on a free port, and a client that reads single bytes.
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio::{
 use tower::Service;
 use vote_service::{Body, Connections, Limits, Shutdown, respond, serve};
 
-/// Longer than anything here should take.
+/// Longer than any operation here should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
@@ -21,7 +21,7 @@ pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What is served.
+/// An application that can be served.
 pub(crate) trait App:
     Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
@@ -61,7 +61,7 @@ impl Server {
         Client(TcpStream::connect(self.addr).await.unwrap())
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a connection of its own and returns the answer.
     pub(crate) async fn ask(&self, request: &str) -> String {
         let mut client = self.client().await;
         client.send(request).await;
@@ -81,12 +81,12 @@ impl Client {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// The next answer: the head, and the body that content-length announces.
+    /// Returns the next answer: the head, and the body that content-length announces.
     pub(crate) async fn answer(&mut self) -> String {
-        self.try_answer(PATIENCE).await.expect("an answer")
+        self.try_answer(PATIENCE).await.expect("the server answers in time")
     }
 
-    /// None if the connection ends, or nothing comes for so long.
+    /// Returns the next answer; `None` if the connection ends, or if there is no complete answer within `patience`.
     pub(crate) async fn try_answer(&mut self, patience: Duration) -> Option<String> {
         timeout(patience, self.read_answer()).await.ok().flatten()
     }
@@ -105,16 +105,16 @@ impl Client {
         }
     }
 
-    /// Waits until the server closes the connection; how long that took.
+    /// Waits until the server closes the connection, and returns how long that took.
     pub(crate) async fn closed(&mut self) -> Duration {
         let start = tokio::time::Instant::now();
         let mut rest = Vec::new();
-        let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("the end of the connection");
+        let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("the server closes in time");
         start.elapsed()
     }
 }
 
-/// A header of an answer, by its lower-case name.
+/// Returns a header of an answer, by its lower-case name.
 pub(crate) fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let head = answer.split("\r\n\r\n").next()?;
     head.lines().filter_map(|line| line.split_once(": ")).find(|(n, _)| *n == name).map(|(_, value)| value)
@@ -124,7 +124,7 @@ pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// Answers "hello" after so long.
+/// Returns an application that answers "hello" after a delay.
 pub(crate) fn hello(after: Duration) -> impl App {
     tower::service_fn(move |_| async move {
         tokio::time::sleep(after).await;
@@ -132,7 +132,7 @@ pub(crate) fn hello(after: Duration) -> impl App {
     })
 }
 
-/// A body that sends `chunk` again and again. `_gone` is dropped with it.
+/// A body that sends `chunk` again and again. Dropping the body drops `_gone`.
 pub(crate) struct Endless {
     pub(crate) chunk: bytes::Bytes,
     pub(crate) every: tokio::time::Interval,
@@ -151,10 +151,10 @@ impl http_body::Body for Endless {
     }
 }
 
-/// For each body that was begun, what tells when it is dropped.
+/// Receives, for each body that is created, a receiver that fails when that body is dropped.
 pub(crate) type Bodies = tokio::sync::mpsc::UnboundedReceiver<tokio::sync::oneshot::Receiver<()>>;
 
-/// Answers each request with an endless body, and says when the body is dropped.
+/// Returns an application that answers each request with an endless body, and notifications when a body is dropped.
 pub(crate) fn endless(chunk: &'static [u8], every: Duration) -> (impl App, Bodies) {
     let (bodies, started) = tokio::sync::mpsc::unbounded_channel();
     let service = tower::service_fn(move |_| {

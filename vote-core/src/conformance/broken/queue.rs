@@ -1,4 +1,4 @@
-//! A queue with a fault.
+//! A queue with one fault. There is a fault for each clause of the suite.
 
 use std::sync::{
     Arc,
@@ -11,22 +11,22 @@ use crate::{
     Partition, PollDigest, PollSlug, Position, Queue, QueueId,
     conformance::{QueueHarness, layout},
     queue::{
-        AppendError, Appended, Frame, Layout, MemoryQueue, PollRecord, PollState, PollStates, QueueError,
-        QueueStatus, Read, Room, Seal, Unread,
+        AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, PollState, PollStates,
+        QueueError, QueueStatus, Read, Seal, Usage,
     },
 };
 
-/// What a [`BrokenQueue`] does wrong.
+/// Fault of a [`BrokenQueue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // Each name says it.
+#[allow(missing_docs)] // The names say what is wrong.
 pub enum QueueFault {
-    MakesABoxUnasked,
-    RegistersItself,
-    MakesAnotherBox,
-    ReplacesAnyBox,
-    TakesUnregistered,
+    CreatesUnasked,
+    ActivatesItself,
+    CreatesAnotherQueue,
+    ReplacesAnyQueue,
+    AcceptsWhileInactive,
     IgnoresTheIdentity,
-    ReadsAnyBox,
+    ReadsAnyQueue,
     Reorders,
     ReadsDestructively,
     ForgetsThePosition,
@@ -37,25 +37,29 @@ pub enum QueueFault {
     TrimsEverything,
     TrimsBlindly,
     RestartsPositions,
-    HidesACut,
+    HidesDivergence,
     IgnoresTheCheck,
     ForgetsThePolls,
-    TakesAnyPoll,
+    AcceptsAnyPoll,
     IgnoresTheDigest,
     HidesAnotherDigest,
     KeepsTheFirstClosingTime,
+    KeepsTheFirstClock,
+    PretendsToGiveUp,
+    GivesUpPollsWithVotes,
+    GivesUpAnyDefinition,
     SealsRecordedPollsOnly,
     Unseals,
     RefusesTheRest,
     IgnoresTheSeal,
     SealsWithoutCounts,
-    TakesAnyPartition,
+    AcceptsAnyPartition,
     LosesAFlush,
     ForgetsOnRestart,
-    ForgetsTheRemains,
-    KeepsTheRemains,
-    CountsRemains,
-    ForgetsWhatIsUnread,
+    ForgetsReplacedQueues,
+    KeepsReplacedQueues,
+    CountsReplacedQueues,
+    ForgetsTheBacklog,
 }
 
 /// A queue in memory with one fault.
@@ -67,32 +71,32 @@ pub struct BrokenQueue {
 }
 
 impl BrokenQueue {
-    /// An empty one.
+    /// Creates an empty queue with this fault.
     #[must_use]
     pub fn new(fault: QueueFault) -> Self {
         Self { inner: MemoryQueue::new(), fault, appends: AtomicU64::new(0) }
     }
 
-    /// The box that is there, whatever the caller thinks.
+    /// Returns the id of the current queue, whichever the caller means.
     async fn current(&self) -> QueueId {
         let status = self.inner.status().await.ok().flatten();
         status.map_or(QueueId([0; 16]), |status| status.id)
     }
 
-    /// What the box knows of polls.
+    /// Returns the states of the polls that the queue knows.
     async fn polls(&self) -> PollStates {
         let status = self.inner.status().await.ok().flatten();
         status.map(|status| status.polls).unwrap_or_default()
     }
 
-    /// Records the polls of frames as the frames have them.
+    /// Records the polls of frames with the digests that the frames have.
     async fn record_polls_of(&self, id: QueueId, frames: &[Frame]) {
         let record = |frame: &Frame| PollRecord { poll: frame.poll, digest: frame.digest, closes_at: None };
         let records: Vec<_> = frames.iter().map(record).collect();
         drop(self.inner.record_polls(id, &records).await);
     }
 
-    /// Appends frames up to the first one that is refused, and refuses those after it.
+    /// Appends frames up to the first one that is refused, and refuses all after it.
     async fn append_until_refused(
         &self,
         id: QueueId,
@@ -119,24 +123,24 @@ impl Queue for BrokenQueue {
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
         let current = self.inner.status().await?.map(|status| status.id);
         let replacing = match self.fault {
-            QueueFault::MakesAnotherBox => current,
-            QueueFault::ReplacesAnyBox if replacing.is_some() => current,
+            QueueFault::CreatesAnotherQueue => current,
+            QueueFault::ReplacesAnyQueue if replacing.is_some() => current,
             _ => replacing,
         };
         let id = self.inner.create(layout, replacing).await?;
-        if self.fault == QueueFault::RegistersItself {
-            self.inner.register(id).await?;
+        if self.fault == QueueFault::ActivatesItself {
+            self.inner.activate(id).await?;
         }
         Ok(id)
     }
 
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
-        if self.fault == QueueFault::MakesABoxUnasked {
+        if self.fault == QueueFault::CreatesUnasked {
             self.inner.create(layout(), None).await?;
         }
         let mut status = self.inner.status().await?;
-        if let (QueueFault::ForgetsTheRemains, Some(status)) = (self.fault, &mut status) {
-            status.remains.clear();
+        if let (QueueFault::ForgetsReplacedQueues, Some(status)) = (self.fault, &mut status) {
+            status.replaced.clear();
         }
         match (self.fault, &mut status) {
             (QueueFault::ForgetsThePolls, Some(status)) => status.polls.clear(),
@@ -149,8 +153,8 @@ impl Queue for BrokenQueue {
         Ok(status)
     }
 
-    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
-        self.inner.register(id).await
+    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
+        self.inner.activate(id).await
     }
 
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
@@ -163,15 +167,49 @@ impl Queue for BrokenQueue {
         Ok(if self.fault == QueueFault::HidesAnotherDigest { Vec::new() } else { others })
     }
 
+    async fn give_up_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+    ) -> Result<bool, QueueError> {
+        let status = self.inner.status().await?;
+        let has_votes = status.is_some_and(|status| {
+            status.accepted.values().any(|counters| counters.contains_key(poll.as_str()))
+        });
+        match self.fault {
+            QueueFault::GivesUpPollsWithVotes if has_votes => Ok(true),
+            QueueFault::PretendsToGiveUp if !has_votes => Ok(true),
+            QueueFault::GivesUpAnyDefinition => {
+                let found = match self.polls().await.get(&poll) {
+                    Some(PollState::Recorded { digest, .. }) => *digest,
+                    _ => digest,
+                };
+                self.inner.give_up_poll(id, poll, found).await
+            }
+            _ => self.inner.give_up_poll(id, poll, digest).await,
+        }
+    }
+
+    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+        if self.fault == QueueFault::KeepsTheFirstClock
+            && let Some(status) = self.inner.status().await?
+            && status.clock.ahead.is_some()
+        {
+            return Ok(());
+        }
+        self.inner.note_clock(id, ahead).await
+    }
+
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         let count = self.appends.fetch_add(1, Ordering::Relaxed);
         let mut frames = frames.to_vec();
         match self.fault {
-            QueueFault::TakesUnregistered => self.inner.register(id).await.unwrap_or_default(),
+            QueueFault::AcceptsWhileInactive => self.inner.activate(id).await.unwrap_or_default(),
             QueueFault::IgnoresTheIdentity => return self.inner.append(self.current().await, &frames).await,
             QueueFault::Reorders => frames.reverse(),
             QueueFault::CountsFrames => frames.iter_mut().for_each(|frame| frame.votes = 1),
-            QueueFault::TakesAnyPartition => {
+            QueueFault::AcceptsAnyPartition => {
                 let partitions = layout().partitions;
                 frames.retain(|frame| partitions.contains(frame.partition));
             }
@@ -185,7 +223,7 @@ impl Queue for BrokenQueue {
                 }
                 self.record_polls_of(id, &frames).await;
             }
-            QueueFault::TakesAnyPoll => self.record_polls_of(id, &frames).await,
+            QueueFault::AcceptsAnyPoll => self.record_polls_of(id, &frames).await,
             QueueFault::IgnoresTheDigest => {
                 let known = self.polls().await;
                 for frame in &mut frames {
@@ -213,7 +251,7 @@ impl Queue for BrokenQueue {
         limit: usize,
     ) -> Result<Read, QueueError> {
         let (id, after, limit) = match self.fault {
-            QueueFault::ReadsAnyBox => (self.current().await, after, limit),
+            QueueFault::ReadsAnyQueue => (self.current().await, after, limit),
             QueueFault::ForgetsThePosition => (id, Position::START, limit),
             QueueFault::IgnoresTheLimit => (id, after, usize::MAX >> 1),
             QueueFault::IgnoresTheCheck => {
@@ -223,11 +261,11 @@ impl Queue for BrokenQueue {
             _ => (id, after, limit),
         };
         let mut read = match self.inner.read(id, partition, after, limit).await {
-            Err(QueueError::Cut(_)) if self.fault == QueueFault::HidesACut => Read::default(),
+            Err(QueueError::Diverged(_)) if self.fault == QueueFault::HidesDivergence => Read::default(),
             other => other?,
         };
         match self.fault {
-            QueueFault::CountsRemains if read.at_end && id != self.current().await => {
+            QueueFault::CountsReplacedQueues if read.at_end && id != self.current().await => {
                 read.accepted = Some(crate::queue::Counters::new());
             }
             QueueFault::CountsTooEarly => read.accepted = Some(crate::queue::Counters::new()),
@@ -245,7 +283,7 @@ impl Queue for BrokenQueue {
         let order = upto.as_bytes().first_chunk().copied().map_or(0, u64::from_be_bytes);
         match self.fault {
             QueueFault::TrimsTheAnchor => self.inner.trim_blindly(partition, order + 1),
-            QueueFault::KeepsTheRemains if id != self.current().await => {}
+            QueueFault::KeepsReplacedQueues if id != self.current().await => {}
             QueueFault::TrimsEverything => self.inner.trim_blindly(partition, u64::MAX),
             QueueFault::TrimsBlindly => self.inner.trim_blindly(partition, order),
             _ => self.inner.trim(id, partition, upto).await?,
@@ -265,24 +303,29 @@ impl Queue for BrokenQueue {
         Ok(seal)
     }
 
-    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
-        let mut unread = self.inner.unread(id, after, limit).await?;
-        if self.fault == QueueFault::ForgetsWhatIsUnread {
-            unread.iter_mut().for_each(|unread| unread.votes.clear());
+    async fn backlog(
+        &self,
+        id: QueueId,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<Backlog>, QueueError> {
+        let mut backlog = self.inner.backlog(id, after, limit).await?;
+        if self.fault == QueueFault::ForgetsTheBacklog {
+            backlog.iter_mut().for_each(|backlog| backlog.votes.clear());
         }
-        Ok(unread)
+        Ok(backlog)
     }
 
-    async fn check(&self) -> Result<Vec<String>, QueueError> {
-        self.inner.check().await
+    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+        self.inner.durability_problems().await
     }
 
-    async fn room(&self) -> Result<Option<Room>, QueueError> {
-        self.inner.room().await
+    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
+        self.inner.usage().await
     }
 }
 
-/// Makes queues with a fault.
+/// Harness for queues with this fault.
 #[derive(Debug, Clone, Copy)]
 pub struct BrokenQueues(pub QueueFault);
 

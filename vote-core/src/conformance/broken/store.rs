@@ -1,32 +1,34 @@
-//! A store with a fault.
+//! Stores with a fault.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use crate::{
-    Lane, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Store, StoreReader, Timestamp, VoterKey,
+    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
+    VoterKey,
     conformance::{StoreHarness, layout},
+    count::{
+        Accounts, Ballot, CommitPlan, Decision, LedgerRow, QuarantineKey, QuarantineRow, QuarantineState,
+        QuarantinedFrame, QuarantinedVotes, QueueRecord, QueueState, ReasonCode, RegisteredPoll,
+        ReplayOutcome, Replayed, SealRecord, StoredReason, audit::Finding,
+    },
     poll::ResultsFrom,
     queue::Layout,
-    store::{
-        Acquired, Ballot, Books, Catalog, CommitPlan, Decision, LedgerRow, Lookup, MemoryStore,
-        QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes, QueueRecord,
-        QueueState, RegisteredPoll, ReplayOutcome, Replayed, SealRecord, Snapshot, StoreError, WorkerRecord,
-    },
+    store::{Acquired, Catalog, Lookup, MemoryStore, Snapshot, StoreError, WorkerRecord},
 };
 
-/// What a [`BrokenStore`] does wrong.
+/// Fault of a [`BrokenStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // Each name says it.
+#[allow(missing_docs)] // Each name is a verb phrase that states the fault.
 pub enum StoreFault {
     InventsALayout,
-    TakesAnyLayout,
+    AcceptsAnyLayout,
     ReplacesPolls,
     PublishesAllResults,
     SharesPartitions,
-    KeepsPartitionsOfTheDead,
-    NamesNoFreePartition,
+    KeepsPartitionsOfDroppedSessions,
+    ListsNoFreePartition,
     DropsAVote,
     DropsTheTally,
     DropsTheLedger,
@@ -34,43 +36,52 @@ pub enum StoreFault {
     LeavesOutPositions,
     DropsTheQuarantine,
     IgnoresTheVersion,
-    UpsertsByItself,
-    ReplacesWithoutLooking,
+    TurnsInsertsIntoReplacements,
+    ReplacesAnyBallot,
     DropsReplacements,
     AddsUpTheAcceptedCount,
     LooksUpHalf,
     ForgetsOnRestart,
-    RevivesCutQueues,
+    RevivesDivergedQueues,
     KeepsTheFirstReport,
-    Reorders,
+    KeepsTheFirstBallot,
     ReopensPolls,
     FinishesTwice,
     FinishesIncompletePolls,
     FinishesOpenPolls,
-    CountsAfterTheEnd,
+    CountsVotesOfFinalPolls,
     CompletesWhatWasNotRead,
     IgnoresNewQueues,
     IgnoresHigherSeals,
     ClosesByTheCallersClock,
     FollowsTheFile,
     ReschedulesClosedPolls,
+    WithdrawsPollsWithVotes,
+    NeverKeepsPolls,
+    ForgetsWhoGaveUp,
+    RegistersTooEarly,
+    KeepsPlansByReplacedPolls,
+    SkipsUnregisteredPolls,
+    SkipsUnknownOptions,
+    RefusesUnregisteredPolls,
+    OpensUnpreparedStores,
     ForgetsWorkers,
-    KeepsTimesAhead,
+    KeepsFutureTimes,
     LeavesQueuesOutOfTheCatalog,
     OverwritesSeals,
     RevivesRetiredQueues,
     ListsOnePage,
     NeverReplays,
     ReplaysFinalPolls,
-    KeepsWhatWasCounted,
+    KeepsCountedFrames,
     ForgetsTheNewReason,
     CountsReplaysTwice,
-    ReplaysWhatWasRejected,
+    ReplaysRejectedFrames,
     QuarantinesWholeFrames,
     ForgetsTheRest,
     ReplaysFromAnyState,
     AddsUpWholeFrames,
-    ReadsBooksLate,
+    ReadsAccountsLate,
     LeavesOutQuarantine,
     RepeatsTheLastBallot,
 }
@@ -83,13 +94,13 @@ pub struct BrokenStore {
 }
 
 impl BrokenStore {
-    /// An empty one.
+    /// Returns an empty store with a fault.
     #[must_use]
     pub fn new(fault: StoreFault) -> Self {
         Self { inner: MemoryStore::new(), fault }
     }
 
-    /// These polls, as a store has them that does not keep when results may be shown.
+    /// Returns these polls as a store with the fault `PublishesAllResults` has them.
     fn published(&self, mut polls: Vec<RegisteredPoll>) -> Vec<RegisteredPoll> {
         if self.fault == StoreFault::PublishesAllResults {
             polls.iter_mut().for_each(|poll| poll.results = ResultsFrom::Live);
@@ -138,12 +149,12 @@ impl StoreReader for BrokenStore {
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let mut queues = self.inner.queues().await?;
-        if self.fault == StoreFault::RevivesCutQueues {
+        if self.fault == StoreFault::RevivesDivergedQueues {
             queues.iter_mut().for_each(|queue| queue.state = QueueState::Active);
         }
         if self.fault == StoreFault::RevivesRetiredQueues {
             queues.retain_mut(|queue| {
-                queue.state = queue.state.min(QueueState::Cut);
+                queue.state = queue.state.min(QueueState::Diverged);
                 true
             });
         }
@@ -169,7 +180,7 @@ impl StoreReader for BrokenStore {
 impl Store for BrokenStore {
     async fn prepare(&self, layout: Layout) -> Result<(), StoreError> {
         match self.inner.prepare(layout).await {
-            Err(StoreError::Layout(_)) if self.fault == StoreFault::TakesAnyLayout => Ok(()),
+            Err(StoreError::Layout(_)) if self.fault == StoreFault::AcceptsAnyLayout => Ok(()),
             other => other,
         }
     }
@@ -183,6 +194,15 @@ impl Store for BrokenStore {
         Ok(catalog)
     }
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
+        if self.fault == StoreFault::RegistersTooEarly
+            && let Some(found) = self.inner.polls().await?.into_iter().find(|known| known.slug == poll.slug)
+            && let Some(withdrawal) = found.withdrawal
+        {
+            // As if every queue had given the poll up.
+            for queue in self.inner.queues().await? {
+                self.inner.note_given_up(queue.id, poll.slug, withdrawal.at).await?;
+            }
+        }
         let registered = self.inner.register_poll(poll).await?;
         match self.fault {
             StoreFault::ReplacesPolls => Ok(RegisteredPoll::from(poll)),
@@ -227,6 +247,35 @@ impl Store for BrokenStore {
             other => other,
         }
     }
+    async fn withdraw_poll(
+        &self,
+        poll: PollSlug,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        match self.inner.withdraw_poll(poll, reason).await {
+            Err(StoreError::Conflict(_)) if self.fault == StoreFault::WithdrawsPollsWithVotes => {
+                Ok(self.inner.polls().await?.into_iter().find(|known| known.slug == poll))
+            }
+            other => other,
+        }
+    }
+    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+        if self.fault == StoreFault::NeverKeepsPolls {
+            return Ok(());
+        }
+        self.inner.keep_poll(poll, withdrawn_at).await
+    }
+    async fn note_given_up(
+        &self,
+        queue: QueueId,
+        poll: PollSlug,
+        withdrawn_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        if self.fault == StoreFault::ForgetsWhoGaveUp {
+            return Ok(());
+        }
+        self.inner.note_given_up(queue, poll, withdrawn_at).await
+    }
     async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
         if matches!(self.fault, StoreFault::OverwritesSeals | StoreFault::IgnoresHigherSeals) {
             self.inner.forget_seal(seal);
@@ -240,9 +289,9 @@ impl Store for BrokenStore {
                 self.inner.close_poll(poll).await?;
                 self.inner.complete_all(poll);
             }
-            // Whatever was complete before the queue was recorded is taken to be so still.
+            // What was complete before the new queue was recorded still counts as complete.
             StoreFault::IgnoresNewQueues
-                if self.inner.snapshot().await?.books(false).await?.completions.len()
+                if self.inner.snapshot().await?.accounts(false).await?.completions.len()
                     == usize::from(layout().partitions.count()) =>
             {
                 self.inner.complete_all(poll);
@@ -257,7 +306,7 @@ impl Store for BrokenStore {
     async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
         let before = self.inner.queues().await?;
         self.inner.beat(worker).await?;
-        if self.fault == StoreFault::KeepsTimesAhead {
+        if self.fault == StoreFault::KeepsFutureTimes {
             self.inner.report(&before).await?;
         }
         Ok(())
@@ -274,62 +323,70 @@ impl Store for BrokenStore {
         }
         self.inner.report(queues).await
     }
-    async fn check(&self) -> Result<Vec<String>, StoreError> {
-        self.inner.check().await
+    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.durability_problems().await
     }
-    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
-        let inner = self.inner.open_lane().await?;
-        if self.fault == StoreFault::KeepsPartitionsOfTheDead {
-            // The lane is not dropped with its handle, so its partitions stay taken.
-            let lane: &'static mut dyn Lane = Box::leak(inner);
-            return Ok(Box::new(BrokenLane {
-                inner: Held::Leaked(lane),
+    async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
+        if self.fault == StoreFault::OpensUnpreparedStores {
+            self.inner.prepare(layout()).await?;
+        }
+        let inner = self.inner.open_session().await?;
+        if self.fault == StoreFault::KeepsPartitionsOfDroppedSessions {
+            // The inner session is leaked, so its partitions are never freed.
+            let session: &'static mut dyn Session = Box::leak(inner);
+            return Ok(Box::new(BrokenSession {
+                inner: Inner::Leaked(session),
                 store: self.inner.clone(),
                 fault: self.fault,
             }));
         }
-        Ok(Box::new(BrokenLane { inner: Held::Owned(inner), store: self.inner.clone(), fault: self.fault }))
+        Ok(Box::new(BrokenSession {
+            inner: Inner::Owned(inner),
+            store: self.inner.clone(),
+            fault: self.fault,
+        }))
     }
 }
 
+/// The inner session of a [`BrokenSession`].
 #[derive(Debug)]
-enum Held {
-    Owned(Box<dyn Lane>),
-    Leaked(&'static mut dyn Lane),
+enum Inner {
+    Owned(Box<dyn Session>),
+    Leaked(&'static mut dyn Session),
 }
 
 #[derive(Debug)]
-struct BrokenLane {
-    inner: Held,
+struct BrokenSession {
+    inner: Inner,
     store: MemoryStore,
     fault: StoreFault,
 }
 
-impl BrokenLane {
-    fn lane(&mut self) -> &mut dyn Lane {
+impl BrokenSession {
+    fn session(&mut self) -> &mut dyn Session {
         match &mut self.inner {
-            Held::Owned(lane) => &mut **lane,
-            Held::Leaked(lane) => &mut **lane,
+            Inner::Owned(session) => &mut **session,
+            Inner::Leaked(session) => &mut **session,
         }
     }
 
-    /// The version the partition has, whatever the caller thinks.
+    /// Returns the version of a partition, whatever version the caller expects.
     async fn version(&mut self, partition: Partition) -> Result<u64, StoreError> {
-        let mut other = self.store.open_lane().await?;
-        let acquired = match self.lane().acquire(partition).await? {
+        let mut other = self.store.open_session().await?;
+        let acquired = match self.session().acquire(partition).await? {
             Some(acquired) => Some(acquired),
             None => other.acquire(partition).await?,
         };
         Ok(acquired.map_or(1, |acquired| acquired.version))
     }
 
-    /// Makes replacements of inserts that would be refused.
+    /// Turns inserts of voters that have a ballot into replacements.
     async fn upsert(&mut self, plan: &mut CommitPlan) -> Result<(), StoreError> {
         for poll in &mut plan.polls {
             let mut inserts = Vec::new();
             for ballot in poll.inserts.drain(..) {
                 match self.store.ballot(poll.poll, ballot.voter).await? {
-                    Some(stands) => poll.replacements.push((stands, ballot)),
+                    Some(effective) => poll.replacements.push((effective, ballot)),
                     None => inserts.push(ballot),
                 }
             }
@@ -338,7 +395,7 @@ impl BrokenLane {
         Ok(())
     }
 
-    /// Makes replays expect what is quarantined.
+    /// Makes replays expect the votes that are quarantined.
     async fn expect_what_is_quarantined(&mut self, plan: &mut CommitPlan) -> Result<(), StoreError> {
         for replayed in &mut plan.replayed {
             let row = self.store.quarantined(replayed.queue, plan.partition, replayed.position).await?;
@@ -347,12 +404,12 @@ impl BrokenLane {
         Ok(())
     }
 
-    /// Makes replacements expect what stands.
-    async fn expect_what_stands(&mut self, plan: &mut CommitPlan) -> Result<(), StoreError> {
+    /// Makes replacements expect the ballots that are effective.
+    async fn expect_effective_ballots(&mut self, plan: &mut CommitPlan) -> Result<(), StoreError> {
         for poll in &mut plan.polls {
             for (old, _) in &mut poll.replacements {
-                if let Some(stands) = self.store.ballot(poll.poll, old.voter).await? {
-                    *old = stands;
+                if let Some(effective) = self.store.ballot(poll.poll, old.voter).await? {
+                    *old = effective;
                 }
             }
         }
@@ -361,16 +418,16 @@ impl BrokenLane {
 }
 
 #[async_trait]
-impl Lane for BrokenLane {
+impl Session for BrokenSession {
     async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
         match self.fault {
-            StoreFault::NamesNoFreePartition => Ok(Vec::new()),
-            _ => self.lane().unowned().await,
+            StoreFault::ListsNoFreePartition => Ok(Vec::new()),
+            _ => self.session().unowned().await,
         }
     }
 
     async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError> {
-        match (self.lane().acquire(partition).await?, self.fault) {
+        match (self.session().acquire(partition).await?, self.fault) {
             (None, StoreFault::SharesPartitions) => {
                 Ok(Some(Acquired { version: 0, checkpoints: std::collections::BTreeMap::new() }))
             }
@@ -379,7 +436,7 @@ impl Lane for BrokenLane {
     }
 
     async fn release(&mut self, partition: Partition) -> Result<(), StoreError> {
-        self.lane().release(partition).await
+        self.session().release(partition).await
     }
 
     async fn lookup(
@@ -389,7 +446,12 @@ impl Lane for BrokenLane {
         voters: &[VoterKey],
         lookup: Lookup,
     ) -> Result<Vec<Ballot>, StoreError> {
-        let mut found = self.lane().lookup(partition, poll, voters, lookup).await?;
+        if self.fault == StoreFault::RefusesUnregisteredPolls
+            && !self.store.polls().await?.iter().any(|known| known.slug == poll)
+        {
+            return Err(StoreError::Conflict("a test".to_owned()));
+        }
+        let mut found = self.session().lookup(partition, poll, voters, lookup).await?;
         if self.fault == StoreFault::LooksUpHalf {
             found.truncate(found.len() / 2);
         }
@@ -404,15 +466,16 @@ impl Lane for BrokenLane {
         let fault = self.fault;
         let of_partition = |row: &QuarantineRow| row.partition == partition;
         let rejected = |row: &QuarantineRow| row.state == QuarantineState::Rejected;
-        let awaiting = |row: &QuarantineRow| row.state == QuarantineState::Held && row.frame.awaits_poll;
+        let awaiting =
+            |row: &QuarantineRow| row.state == QuarantineState::Quarantined && row.frame.reason.awaits_poll();
         let also = |row: &QuarantineRow| match fault {
-            StoreFault::ReplaysWhatWasRejected => rejected(row),
+            StoreFault::ReplaysRejectedFrames => rejected(row),
             StoreFault::ReplaysFinalPolls => awaiting(row),
             _ => false,
         };
         match fault {
             StoreFault::NeverReplays => Ok(Vec::new()),
-            StoreFault::ReplaysWhatWasRejected | StoreFault::ReplaysFinalPolls => {
+            StoreFault::ReplaysRejectedFrames | StoreFault::ReplaysFinalPolls => {
                 let rows = self.store.quarantine(None, limit).await?;
                 Ok(rows
                     .into_iter()
@@ -420,14 +483,14 @@ impl Lane for BrokenLane {
                     .map(|row| row.frame)
                     .collect())
             }
-            _ => self.lane().replays(partition, limit).await,
+            _ => self.session().replays(partition, limit).await,
         }
     }
 
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError> {
         let mut plan = plan.clone();
         match self.fault {
-            StoreFault::KeepsWhatWasCounted => plan.replayed.clear(),
+            StoreFault::KeepsCountedFrames => plan.replayed.clear(),
             StoreFault::CountsReplaysTwice => {
                 let counted = self.store.quarantine(None, usize::MAX).await?;
                 let counted = |replayed: &Replayed| {
@@ -438,8 +501,8 @@ impl Lane for BrokenLane {
                 plan.replayed.retain(|replayed| !counted(replayed));
             }
             StoreFault::ForgetsTheNewReason => plan.replayed.iter_mut().for_each(|replayed| {
-                if let ReplayOutcome::Held { reason, awaits_poll, .. } = &mut replayed.outcome {
-                    (*reason, *awaits_poll) = ("a test".to_owned(), true);
+                if let ReplayOutcome::Quarantined { reason, .. } = &mut replayed.outcome {
+                    *reason = StoredReason { code: ReasonCode::PollNotRegistered, text: "a test".to_owned() };
                 }
             }),
             StoreFault::QuarantinesWholeFrames => {
@@ -454,23 +517,41 @@ impl Lane for BrokenLane {
                 .iter_mut()
                 .for_each(|poll| poll.inserts.truncate(poll.inserts.len().saturating_sub(1))),
             StoreFault::DropsTheTally => plan.polls.iter_mut().for_each(|poll| poll.tally.clear()),
+            StoreFault::SkipsUnregisteredPolls => {
+                let polls = self.store.polls().await?;
+                plan.polls.retain(|poll| polls.iter().any(|known| known.slug == poll.poll));
+            }
+            StoreFault::SkipsUnknownOptions => {
+                let polls = self.store.polls().await?;
+                for poll in &mut plan.polls {
+                    let known = polls.iter().find(|known| known.slug == poll.poll);
+                    let has = |option: &OptionSlug| known.is_some_and(|known| known.options.contains(option));
+                    poll.inserts.retain(|ballot| has(&ballot.option));
+                    poll.tally.retain(|option, _| has(option));
+                }
+            }
             StoreFault::DropsTheLedger => plan.ledger.clear(),
             StoreFault::ForgetsThePosition => plan.positions.clear(),
             StoreFault::DropsTheQuarantine => plan.quarantine.clear(),
             StoreFault::IgnoresTheVersion => plan.version = self.version(plan.partition).await?,
-            StoreFault::UpsertsByItself => self.upsert(&mut plan).await?,
-            StoreFault::ReplacesWithoutLooking => self.expect_what_stands(&mut plan).await?,
+            StoreFault::KeepsPlansByReplacedPolls
+                if self.store.polls().await?.iter().any(|poll| !poll.earlier.is_empty()) =>
+            {
+                plan.version = self.version(plan.partition).await?;
+            }
+            StoreFault::TurnsInsertsIntoReplacements => self.upsert(&mut plan).await?,
+            StoreFault::ReplacesAnyBallot => self.expect_effective_ballots(&mut plan).await?,
             StoreFault::DropsReplacements => plan.polls.iter_mut().for_each(|poll| poll.replacements.clear()),
             StoreFault::AddsUpTheAcceptedCount => {
-                let before = self.store.snapshot().await?.books(false).await?.ledger;
+                let before = self.store.snapshot().await?.accounts(false).await?.ledger;
                 for entry in &mut plan.ledger {
                     let same =
                         |row: &&LedgerRow| row.entry.queue == entry.queue && row.entry.poll == entry.poll;
                     entry.accepted += before.iter().find(same).map_or(0, |row| row.entry.accepted);
                 }
             }
-            // Keeps what was there, in whatever order votes came.
-            StoreFault::Reorders => {
+            // The first ballot of a voter stays, whatever the rule of the poll.
+            StoreFault::KeepsTheFirstBallot => {
                 for poll in &mut plan.polls {
                     poll.replacements.clear();
                     poll.tally.clear();
@@ -481,13 +562,13 @@ impl Lane for BrokenLane {
             }
             _ => {}
         }
-        if self.fault == StoreFault::CountsAfterTheEnd {
+        if self.fault == StoreFault::CountsVotesOfFinalPolls {
             let polls = self.store.polls().await?;
             for poll in polls.iter().filter(|poll| poll.final_at.is_some()) {
                 self.store.reopen(poll.slug);
             }
         }
-        self.lane().commit(&plan).await
+        self.session().commit(&plan).await
     }
 
     async fn complete(
@@ -495,8 +576,8 @@ impl Lane for BrokenLane {
         partition: Partition,
         version: u64,
         poll: PollSlug,
-    ) -> Result<Vec<String>, StoreError> {
-        let obstacles = self.lane().complete(partition, version, poll).await?;
+    ) -> Result<Vec<Finding>, StoreError> {
+        let obstacles = self.session().complete(partition, version, poll).await?;
         if self.fault == StoreFault::CompletesWhatWasNotRead {
             self.store.complete_all(poll);
             return Ok(Vec::new());
@@ -514,25 +595,25 @@ struct BrokenSnapshot {
 
 #[async_trait]
 impl Snapshot for BrokenSnapshot {
-    async fn books(&mut self, recount: bool) -> Result<Books, StoreError> {
-        let mut books = match self.fault {
-            StoreFault::ReadsBooksLate => self.store.snapshot().await?.books(recount).await?,
-            _ => self.inner.books(recount).await?,
+    async fn accounts(&mut self, recount: bool) -> Result<Accounts, StoreError> {
+        let mut accounts = match self.fault {
+            StoreFault::ReadsAccountsLate => self.store.snapshot().await?.accounts(recount).await?,
+            _ => self.inner.accounts(recount).await?,
         };
         if self.fault == StoreFault::LeavesOutQuarantine {
-            books.quarantine.clear();
+            accounts.quarantine.clear();
         }
         if self.fault == StoreFault::AddsUpWholeFrames {
             for row in self.store.quarantine(None, usize::MAX).await? {
                 let frame = &row.frame;
-                let mut totals = books.quarantine.iter_mut();
+                let mut totals = accounts.quarantine.iter_mut();
                 let total = totals.find(|total| (total.queue, &total.poll) == (frame.queue, &frame.poll));
                 if let Some(total) = total {
                     total.votes += frame.accounted - frame.votes();
                 }
             }
         }
-        Ok(books)
+        Ok(accounts)
     }
 
     async fn ballots(
@@ -550,7 +631,7 @@ impl Snapshot for BrokenSnapshot {
     }
 }
 
-/// Makes stores with a fault.
+/// Harness that makes stores with a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct BrokenStores(pub StoreFault);
 

@@ -1,4 +1,4 @@
-//! For which polls votes are taken.
+//! Clauses about the polls for which a queue accepts votes.
 
 use super::*;
 use crate::{
@@ -8,22 +8,22 @@ use crate::{
     queue::PollState,
 };
 
-/// A registered box that knows no polls.
+/// Creates an active queue that knows no polls.
 async fn without_polls(harness: &dyn QueueHarness) -> (Arc<dyn Queue>, QueueId) {
     let queue = harness.fresh().await;
-    let id = queue.create(layout(), None).await.expect("a box can be made");
-    queue.register(id).await.expect("a box can be registered");
+    let id = queue.create(layout(), None).await.expect("a queue can be created");
+    queue.activate(id).await.expect("a queue can be activated");
     (queue, id)
 }
 
-/// The digest of the suite's poll with another rule.
+/// Returns the digest of the suite's poll with another rule.
 fn other_digest() -> PollDigest {
     let options = ["cats", "dogs"].map(|slug| slug.parse().expect("a slug"));
     PollDigest::of(poll(), options, Keep::Last, Voters::Cookie)
 }
 
 async fn polls_of(queue: &dyn Queue) -> Vec<(PollSlug, PollState)> {
-    queue.status().await.expect("a status").expect("a box").polls.into_iter().collect()
+    queue.status().await.expect("a status").expect("a queue").polls.into_iter().collect()
 }
 
 fn recorded(closes_at: Option<Timestamp>) -> PollState {
@@ -34,22 +34,22 @@ fn at(seconds: i64) -> Option<Timestamp> {
     Some(Timestamp::MIN.saturating_add(seconds * 1_000_000))
 }
 
-pub(super) async fn what_is_recorded_is_in_the_status(harness: &dyn QueueHarness) {
+pub(super) async fn recorded_polls_are_in_the_status(harness: &dyn QueueHarness) {
     let queue = harness.fresh().await;
-    let id = queue.create(layout(), None).await.expect("a box can be made");
+    let id = queue.create(layout(), None).await.expect("a queue can be created");
     let records = [PollRecord { closes_at: at(5), ..record(poll()) }, record(other_poll())];
-    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "before the box is registered");
+    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "before the queue is activated");
     let expected = [
         (other_poll(), PollState::Recorded { digest: digest(other_poll()), closes_at: None }),
         (poll(), recorded(at(5))),
     ];
     assert_eq!(polls_of(&*queue).await, expected);
-    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "again");
+    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "a repeated call");
     let queue = harness.reopen(queue).await;
-    assert_eq!(polls_of(&*queue).await, expected, "a restart forgets none");
+    assert_eq!(polls_of(&*queue).await, expected, "a restart forgets no poll");
 }
 
-pub(super) async fn a_poll_that_is_not_recorded_is_refused(harness: &dyn QueueHarness) {
+pub(super) async fn frames_of_an_unrecorded_poll_are_refused(harness: &dyn QueueHarness) {
     let (queue, id) = without_polls(harness).await;
     let flush = some_frames(2);
     assert_eq!(queue.append(id, &flush[..1]).await, Ok(vec![Appended::UnknownPoll]));
@@ -57,46 +57,50 @@ pub(super) async fn a_poll_that_is_not_recorded_is_refused(harness: &dyn QueueHa
     assert_eq!(
         (nothing.entries.len(), nothing.accepted),
         (0, Some(counters(&[]))),
-        "neither stored nor counted"
+        "the frame is neither stored nor counted"
     );
     queue.record_polls(id, &[record(poll())]).await.expect("a poll can be recorded");
     append(&*queue, id, &flush[1..]).await;
-    assert_eq!(read(&*queue, id, Position::START, ALL).await.entries.len(), 1, "from then on it is taken");
+    assert_eq!(
+        read(&*queue, id, Position::START, ALL).await.entries.len(),
+        1,
+        "the frame is accepted once its poll is recorded"
+    );
 }
 
-pub(super) async fn another_definition_of_a_poll_is_refused(harness: &dyn QueueHarness) {
+pub(super) async fn frames_for_another_definition_are_refused(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     let flush = [Frame { digest: other_digest(), ..some_frames(1)[0].clone() }];
-    assert_eq!(queue.append(id, &flush).await, Ok(vec![Appended::OtherPoll]));
+    assert_eq!(queue.append(id, &flush).await, Ok(vec![Appended::DifferentDefinition]));
     let nothing = read(&*queue, id, Position::START, ALL).await;
     assert_eq!(
         (nothing.entries.len(), nothing.accepted),
         (0, Some(counters(&[]))),
-        "neither stored nor counted"
+        "the frame is neither stored nor counted"
     );
 }
 
-pub(super) async fn a_digest_is_written_once(harness: &dyn QueueHarness) {
+pub(super) async fn a_digest_is_recorded_once(harness: &dyn QueueHarness) {
     let (queue, id) = without_polls(harness).await;
     queue.record_polls(id, &[record(poll())]).await.expect("a poll can be recorded");
     let other = PollRecord { digest: other_digest(), closes_at: at(5), ..record(poll()) };
     let records = [record(other_poll()), other];
-    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![poll()]), "it says which poll differs");
-    let polls = queue.status().await.expect("a status").expect("a box").polls;
-    assert_eq!(polls.get(&poll()), Some(&recorded(None)), "nothing of the poll has changed");
-    assert!(polls.contains_key(&other_poll()), "the others are recorded");
+    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![poll()]), "it returns the poll that differs");
+    let polls = queue.status().await.expect("a status").expect("a queue").polls;
+    assert_eq!(polls.get(&poll()), Some(&recorded(None)), "the record of the poll is unchanged");
+    assert!(polls.contains_key(&other_poll()), "the other poll is recorded");
     let flush = some_frames(2);
     let flush = [flush[0].clone(), Frame { digest: other_digest(), ..flush[1].clone() }];
-    let appended = queue.append(id, &flush).await.expect("an answer for each frame");
-    assert!(matches!(appended[..], [Appended::Stored(_), Appended::OtherPoll]), "{appended:?}");
+    let appended = queue.append(id, &flush).await.expect("one outcome for each frame");
+    assert!(matches!(appended[..], [Appended::Stored(_), Appended::DifferentDefinition]), "{appended:?}");
 }
 
-pub(super) async fn a_closing_time_follows(harness: &dyn QueueHarness) {
+pub(super) async fn the_latest_closing_time_counts(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     for closes_at in [at(9), at(5), None, at(7)] {
         let record = PollRecord { closes_at, ..record(poll()) };
         assert_eq!(queue.record_polls(id, &[record]).await, Ok(vec![]));
-        let polls = queue.status().await.expect("a status").expect("a box").polls;
+        let polls = queue.status().await.expect("a status").expect("a queue").polls;
         assert_eq!(polls.get(&poll()), Some(&recorded(closes_at)));
     }
     append(&*queue, id, &some_frames(1)).await;
@@ -119,20 +123,20 @@ pub(super) async fn a_sealed_poll_is_never_recorded_again(harness: &dyn QueueHar
     let (queue, id) = open(harness).await;
     queue.seal(id, poll()).await.expect("a seal");
     let records = [record(poll()), PollRecord { digest: other_digest(), ..record(poll()) }];
-    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "it is no other definition");
-    let status = queue.status().await.expect("a status").expect("a box");
+    assert_eq!(queue.record_polls(id, &records).await, Ok(vec![]), "a sealed poll is not returned");
+    let status = queue.status().await.expect("a status").expect("a queue");
     assert!(status.is_sealed(poll()), "{:?}", status.polls);
     assert_eq!(queue.append(id, &some_frames(1)).await, Ok(vec![Appended::Sealed]));
 }
 
-pub(super) async fn a_refused_frame_holds_up_no_other(harness: &dyn QueueHarness) {
+pub(super) async fn a_refused_frame_does_not_affect_others(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     queue.seal(id, other_poll()).await.expect("a seal");
     let good = some_frames(3);
     let of = |name: &str| Frame { poll: name.parse().expect("a slug"), ..good[0].clone() };
     let other = Frame { digest: other_digest(), ..good[0].clone() };
     let flush = [of("cars"), good[0].clone(), of("tea"), good[1].clone(), other, good[2].clone()];
-    let appended = queue.append(id, &flush).await.expect("an answer for each frame");
+    let appended = queue.append(id, &flush).await.expect("one outcome for each frame");
     assert!(
         matches!(
             appended[..],
@@ -141,7 +145,7 @@ pub(super) async fn a_refused_frame_holds_up_no_other(harness: &dyn QueueHarness
                 Appended::Stored(_),
                 Appended::UnknownPoll,
                 Appended::Stored(_),
-                Appended::OtherPoll,
+                Appended::DifferentDefinition,
                 Appended::Stored(_)
             ]
         ),
@@ -154,4 +158,49 @@ pub(super) async fn a_refused_frame_holds_up_no_other(harness: &dyn QueueHarness
     });
     assert!(found.entries.iter().map(|entry| entry.position).eq(positions), "{appended:?}");
     assert_eq!(found.accepted, Some(counters(&[(poll(), 3)])));
+}
+
+pub(super) async fn a_poll_without_votes_is_given_up(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    assert_eq!(queue.give_up_poll(id, poll(), digest(poll())).await, Ok(true));
+    assert!(
+        polls_of(&*queue).await.iter().all(|(known, _)| *known != poll()),
+        "the poll is no longer recorded"
+    );
+    assert_eq!(queue.append(id, &some_frames(1)).await, Ok(vec![Appended::UnknownPoll]));
+    assert_eq!(queue.give_up_poll(id, poll(), digest(poll())).await, Ok(true), "a repeated call");
+    let again = queue.record_polls(id, &[record(poll())]).await;
+    assert_eq!(again, Ok(vec![poll()]), "a worker that has not heard of it can't record it again");
+    let queue = harness.reopen(queue).await;
+    assert_eq!(queue.append(id, &some_frames(1)).await, Ok(vec![Appended::UnknownPoll]));
+    let other = PollRecord { digest: other_digest(), ..record(poll()) };
+    assert_eq!(queue.record_polls(id, &[other]).await, Ok(vec![]), "another definition can be recorded");
+    let flush = [Frame { digest: other_digest(), ..some_frames(1)[0].clone() }];
+    append(&*queue, id, &flush).await;
+    let given_up = queue.give_up_poll(id, poll(), digest(poll())).await;
+    assert_eq!(given_up, Ok(true), "the votes are for the other definition");
+    append(&*queue, id, &flush).await;
+    assert_eq!(queue.give_up_poll(QueueId([9; 16]), poll(), digest(poll())).await, Err(QueueError::Replaced));
+}
+
+pub(super) async fn a_poll_with_votes_or_a_seal_is_not_given_up(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    let last = *append(&*queue, id, &some_frames(2)).await.last().expect("a position");
+    queue.trim(id, PARTITION, last).await.expect("a trim");
+    assert_eq!(queue.give_up_poll(id, poll(), digest(poll())).await, Ok(false), "it has votes");
+    append(&*queue, id, &some_frames(1)).await;
+    queue.seal(id, other_poll()).await.expect("a seal");
+    assert_eq!(queue.give_up_poll(id, other_poll(), digest(other_poll())).await, Ok(false), "it is sealed");
+    let status = queue.status().await.expect("a status").expect("a queue");
+    assert!(status.is_sealed(other_poll()));
+}
+
+pub(super) async fn another_definition_is_not_given_up(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    assert_eq!(
+        queue.give_up_poll(id, poll(), other_digest()).await,
+        Ok(true),
+        "the queue accepts no votes for that definition"
+    );
+    append(&*queue, id, &some_frames(1)).await;
 }

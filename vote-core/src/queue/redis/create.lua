@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Makes a box if there is none, or if it is the one to be replaced; returns the box that is there then.
--- A Redis that is full must do this, too, or it could not be drained.
--- KEYS: the key that names the current box
--- ARGV: key prefix, the new box, the box to be replaced or '', layout version, partitions, pepper fingerprint, the
---       name that the remains of the replaced box get
+-- Creates a queue if there is none, or only the one to be replaced. Returns the id of the queue that is there
+-- afterwards.
+-- Must work on a full Redis (allow-oom), or it could not be drained.
+-- KEYS: key that holds the id of the current queue
+-- ARGV: key prefix, id of the new queue, id of the queue to be replaced or '', layout version, number of partitions,
+--       pepper fingerprint, new id under which the entries of the replaced queue are read
 local prefix, replacing = ARGV[1], ARGV[3]
 local current = redis.call('GET', KEYS[1])
 if current and current ~= replacing then

@@ -1,4 +1,4 @@
-//! Whether a Redis keeps what it acknowledges, so far as its settings tell.
+//! Checks of a Redis' settings and state: whether it keeps what it acknowledges.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,23 +9,24 @@ use fred::{
     types::{ClusterHash, CustomCommand, InfoKind},
 };
 
-/// What an operator has to set, and why.
+/// Settings that an operator has to make: name, value, and what happens otherwise.
 const DURABLE: [(&str, &str, &str); 4] = [
     ("appendonly", "yes", "or nothing is written to disk"),
     ("appendfsync", "always", "or votes are acknowledged before they are on disk"),
     (
         "no-appendfsync-on-rewrite",
         "no",
-        "or votes are acknowledged before they are on disk while the log is rewritten",
+        "or votes are acknowledged before they are on disk while the append-only file is rewritten",
     ),
-    ("maxmemory-policy", "noeviction", "or votes are thrown away when memory is full"),
+    ("maxmemory-policy", "noeviction", "or votes are deleted when memory is full"),
 ];
 
-/// What a restart must do again of the log: votes, their counts, the box and its polls.
+/// Commands that a restart must be able to replay from the append-only file: those that write votes, their counts,
+/// the queue and its polls.
 ///
-/// The log has what a script did as a transaction, and most versions of Redis and Valkey execute those as the user `default`: what
-/// that user may not do is left out without an error to anybody (redis/redis#14541, valkey-io/valkey#3983). So
-/// `default` must have all rights; it may be `off`, so that nobody can be it.
+/// The file holds what a script wrote as a transaction, and most versions of Redis and Valkey replay transactions as
+/// the user `default`: commands that this user may not run are skipped without any error (redis/redis#14541,
+/// valkey-io/valkey#3983). So `default` must have all rights; it may be `off`, so that no client can log in as it.
 const REPLAYED: [&[&str]; 4] = [
     &["XADD", "{}:p:0", "*", "f", "x"],
     &["HINCRBY", "{}:accepted", "x", "1"],
@@ -33,8 +34,8 @@ const REPLAYED: [&[&str]; 4] = [
     &["HSET", "{}:polls", "x", "x"],
 ];
 
-/// What keeps votes from surviving the loss of power, each in words that say what to change. `began_late` is set as long
-/// as the log is known not to hold what came before it was switched on.
+/// Returns what keeps votes from surviving a power failure, each as a text that says what to change. `began_late` is
+/// set as long as the append-only file is known not to hold what came before it was switched on.
 pub(super) async fn problems(
     client: &Client,
     prefix: &str,
@@ -46,27 +47,28 @@ pub(super) async fn problems(
         let found = reply.get(1).map(String::as_str);
         if found != Some(wanted) {
             let found = found.unwrap_or("unset");
-            problems.push(format!("Redis has {name} {found}, set it to {wanted}, {why}"));
+            problems.push(format!("Redis has {name} {found}: set it to {wanted}, {why}"));
         }
     }
     let info: String = client.info(Some(InfoKind::Persistence)).await?;
-    problems.extend(of_the_log(&Log::of(&info), began_late));
+    problems.extend(file_problem(&AppendOnlyFile::parse(&info), began_late));
     problems.extend(not_replayed(client, prefix).await?);
     Ok(problems)
 }
 
-/// What `INFO persistence` says of the append-only file.
-struct Log {
+/// State of the append-only file, from `INFO persistence`.
+struct AppendOnlyFile {
     enabled: bool,
     rewriting: bool,
     rewritten: bool,
     written: bool,
-    /// Whether there is a file with what came before the log was begun. Servers that do not tell have one.
+    /// Whether there is a base file, with what came before the log began. Assumed for servers that do not report its
+    /// size.
     has_base: bool,
 }
 
-impl Log {
-    fn of(info: &str) -> Self {
+impl AppendOnlyFile {
+    fn parse(info: &str) -> Self {
         let is = |line: &str| info.lines().any(|found| found.trim() == line);
         Self {
             enabled: is("aof_enabled:1"),
@@ -78,31 +80,36 @@ impl Log {
     }
 }
 
-/// What is wrong with the log.
+/// Returns what is wrong with the append-only file, if anything.
 ///
-/// One that is switched on while Redis runs is of use only once it was rewritten: until then a restart reads the files
-/// from before, or none. The log keeps the size of its base from before it was switched off, so that a base alone does
-/// not say that the first rewrite is done. A log that has its base loses nothing while it is rewritten again, nor when
-/// that fails.
-fn of_the_log(log: &Log, began_late: &AtomicBool) -> Option<String> {
-    if !log.enabled {
+/// A file that is switched on while Redis runs is of use only after its first rewrite: until then a restart reads the
+/// files from before, or none. Redis keeps reporting the size of the base from before the file was switched off, so a
+/// base does not prove that the first rewrite is done. A file that has its base loses nothing during a later rewrite,
+/// nor if that one fails.
+fn file_problem(file: &AppendOnlyFile, began_late: &AtomicBool) -> Option<String> {
+    if !file.enabled {
         began_late.store(true, Ordering::Relaxed);
-        // What is said of the setting is enough.
+        // The problem reported for the setting `appendonly` is enough.
         return None;
     }
-    if !log.rewriting && log.rewritten {
+    if !file.rewriting && file.rewritten {
         began_late.store(false, Ordering::Relaxed);
     }
-    if !log.written {
-        Some("Redis could not write its append-only file: is the disk full?".to_owned())
-    } else if (log.rewriting || !log.rewritten) && (began_late.load(Ordering::Relaxed) || !log.has_base) {
-        let why = if log.rewriting { "wait a moment" } else { "it failed: is the disk full?" };
-        Some(format!("Redis has not yet written what it holds into its append-only file ({why})"))
+    if !file.written {
+        Some("Redis could not write its append-only file: check whether the disk is full".to_owned())
+    } else if (file.rewriting || !file.rewritten) && (began_late.load(Ordering::Relaxed) || !file.has_base) {
+        let why = if file.rewriting {
+            "it is doing so: wait a moment"
+        } else {
+            "the last attempt failed: check whether the disk is full"
+        };
+        Some(format!("Redis has not yet written all its data into its append-only file ({why})"))
     } else {
         None
     }
 }
 
+/// Returns which of the [`REPLAYED`] commands the user `default` may not run, if any.
 async fn not_replayed(client: &Client, prefix: &str) -> Result<Option<String>, Error> {
     for command in REPLAYED {
         let dry_run = CustomCommand::new_static("ACL", ClusterHash::FirstKey, false);
@@ -112,8 +119,8 @@ async fn not_replayed(client: &Client, prefix: &str) -> Result<Option<String>, E
             Ok(answer) => answer,
             Err(e) if e.details().starts_with("NOPERM") => {
                 return Ok(Some(
-                    "Redis does not tell what its user default may do, as which it reads its log at a start: give \
-                     this user +acl|dryrun"
+                    "Redis does not say what its user default may do, as which it replays its append-only file at \
+                     start: give this user +acl|dryrun"
                         .to_owned(),
                 ));
             }
@@ -121,8 +128,8 @@ async fn not_replayed(client: &Client, prefix: &str) -> Result<Option<String>, E
         };
         if answer != "OK" {
             return Ok(Some(format!(
-                "Redis reads its log at a start as its user default and leaves out what that may not do ({answer}): \
-                 say `user default off ~* &* +@all`"
+                "Redis replays its append-only file at start as its user default, and skips what that user may not \
+                 do ({answer}): set `user default off ~* &* +@all` in its ACL file"
             )));
         }
     }
@@ -133,34 +140,34 @@ async fn not_replayed(client: &Client, prefix: &str) -> Result<Option<String>, E
 mod tests {
     use super::*;
 
-    fn info(rewriting: u8, status: &str, base: u64) -> Log {
-        Log::of(&format!(
+    fn info(rewriting: u8, status: &str, base: u64) -> AppendOnlyFile {
+        AppendOnlyFile::parse(&format!(
             "# Persistence\r\naof_enabled:1\r\naof_rewrite_in_progress:{rewriting}\r\n\
              aof_last_bgrewrite_status:{status}\r\naof_last_write_status:ok\r\naof_base_size:{base}\r\n"
         ))
     }
 
     #[test]
-    fn the_first_rewrite_of_a_log_must_be_done() {
+    fn the_first_rewrite_of_the_file_must_be_complete() {
         let late = AtomicBool::new(false);
-        assert!(of_the_log(&info(1, "ok", 0), &late).is_some(), "it runs");
-        assert!(of_the_log(&info(0, "err", 0), &late).is_some(), "it failed");
-        assert_eq!(of_the_log(&info(0, "ok", 89), &late), None);
+        assert!(file_problem(&info(1, "ok", 0), &late).is_some(), "it is running");
+        assert!(file_problem(&info(0, "err", 0), &late).is_some(), "it failed");
+        assert_eq!(file_problem(&info(0, "ok", 89), &late), None);
     }
 
     #[test]
-    fn a_later_rewrite_holds_nobody_up() {
+    fn a_later_rewrite_is_no_problem() {
         let late = AtomicBool::new(false);
-        assert_eq!(of_the_log(&info(1, "ok", 89), &late), None);
-        assert_eq!(of_the_log(&info(0, "err", 89), &late), None, "the log is as good as it was");
+        assert_eq!(file_problem(&info(1, "ok", 89), &late), None);
+        assert_eq!(file_problem(&info(0, "err", 89), &late), None, "the file still has its base");
     }
 
     #[test]
-    fn a_log_that_was_off_is_not_trusted_for_its_old_base() {
+    fn an_old_base_does_not_vouch_for_a_file_that_was_off() {
         let late = AtomicBool::new(false);
-        assert_eq!(of_the_log(&Log { enabled: false, ..info(0, "ok", 89) }, &late), None);
-        assert!(of_the_log(&info(1, "ok", 89), &late).is_some());
-        assert_eq!(of_the_log(&info(0, "ok", 99), &late), None);
-        assert_eq!(of_the_log(&info(1, "ok", 99), &late), None, "that one is done");
+        assert_eq!(file_problem(&AppendOnlyFile { enabled: false, ..info(0, "ok", 89) }, &late), None);
+        assert!(file_problem(&info(1, "ok", 89), &late).is_some());
+        assert_eq!(file_problem(&info(0, "ok", 99), &late), None);
+        assert_eq!(file_problem(&info(1, "ok", 99), &late), None, "the first rewrite is complete");
     }
 }

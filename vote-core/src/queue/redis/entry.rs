@@ -1,4 +1,4 @@
-//! Entries of a stream, and their positions.
+//! Stream entries and their positions.
 
 use bytes::Bytes;
 use fred::types::Value;
@@ -6,41 +6,42 @@ use fred::types::Value;
 use super::reply::{array, text, unexpected};
 use crate::queue::{Entry, Frame, Position, QueueError, poll_name};
 
-/// The two numbers of a stream entry's id, as the order number of a position.
+/// Returns the two numbers of a stream entry's id as the order number of a position.
 fn order(id: &Value) -> Result<[u8; 16], QueueError> {
     let text = text(id)?;
     let parts =
         text.split_once('-').and_then(|(ms, seq)| Some((ms.parse::<u64>().ok()?, seq.parse::<u64>().ok()?)));
-    let (ms, seq) = parts.ok_or_else(|| unexpected("a position", id))?;
+    let (ms, seq) = parts.ok_or_else(|| unexpected("the id of an entry", id))?;
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&ms.to_be_bytes());
     bytes[8..].copy_from_slice(&seq.to_be_bytes());
     Ok(bytes)
 }
 
-/// The milliseconds since 1970 at which Redis made an entry, with which its id begins.
+/// Returns the time when Redis made an entry, in milliseconds since 1970; its id begins with it.
 pub(super) fn made_at(id: &Value) -> Result<u64, QueueError> {
     Ok(u64::from_be_bytes(order(id)?.first_chunk().copied().unwrap_or_default()))
 }
 
-/// The position of a frame that was stored under an id.
+/// Returns the position of a frame that was stored under an id.
 pub(super) fn position_of(frame: &Frame, id: &Value) -> Result<Position, QueueError> {
     position(order(id)?, frame.poll.as_str(), frame.votes.into(), &frame.bytes)
 }
 
 fn position(order: [u8; 16], poll: &str, votes: u64, frame: &[u8]) -> Result<Position, QueueError> {
     Position::of_entry(&order, poll, votes, frame)
-        .ok_or_else(|| QueueError::Incompatible("an id is too long for a position".to_owned()))
+        .ok_or_else(|| QueueError::Incompatible("the id of an entry is too long for a position".to_owned()))
 }
 
-/// A position as a stream entry's id; none for the start.
+/// Returns the stream entry's id of a position; `None` for the start.
 pub(super) fn id(position: Position) -> Option<String> {
     let (ms, seq) = position.as_bytes().split_first_chunk::<8>()?;
     let seq = seq.first_chunk::<8>()?;
     Some(format!("{}-{}", u64::from_be_bytes(*ms), u64::from_be_bytes(*seq)))
 }
 
-/// A stream entry as found; a field that is missing or no number is left empty, for quarantine to deal with.
+/// Parses a stream entry as stored. A field that is missing, or is not a number where it should be, is left empty, so
+/// that the entry gets quarantined.
 pub(super) fn entry(value: Value) -> Result<Entry, QueueError> {
     let pair = array(value)?;
     let [id, fields] = pair.as_slice() else { return Err(unexpected("an entry", &Value::Array(pair))) };
@@ -49,7 +50,7 @@ pub(super) fn entry(value: Value) -> Result<Entry, QueueError> {
     for pair in fields.chunks_exact(2) {
         match pair[0].as_bytes() {
             Some(b"p") => poll = poll_name(&String::from_utf8_lossy(pair[1].as_bytes().unwrap_or_default())),
-            // No frame has nearly as many; what damage made of the number must not overflow sums.
+            // No frame has nearly that many votes; a damaged number must not overflow sums.
             Some(b"n") => votes = pair[1].as_u64().unwrap_or_default().min(u64::from(u32::MAX)),
             Some(b"f") => frame = pair[1].clone().into_bytes().unwrap_or_default(),
             _ => {}
@@ -58,7 +59,7 @@ pub(super) fn entry(value: Value) -> Result<Entry, QueueError> {
     Ok(Entry { position: position(order(id)?, &poll, votes, &frame)?, poll, votes, frame })
 }
 
-/// The position of the last entry of a partition, [`Position::START`] where there is none.
+/// Returns the position of the last entry of a partition, [`Position::START`] if there is none.
 pub(super) fn end(last: Value) -> Result<Position, QueueError> {
     if last.is_null() { Ok(Position::START) } else { entry(last).map(|last| last.position) }
 }

@@ -1,4 +1,4 @@
-//! What Redis answers, as what the trait returns.
+//! Parsing of replies: from the values of Redis to the types of the trait.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,16 @@ use super::entry::{self, end, entry};
 use crate::{
     Partition, Partitions, PollDigest, PollSlug, Timestamp,
     queue::{
-        Appended, Counters, Frame, Layout, PollState, Position, QueueError, QueueStatus, Read, Remains, Room,
-        Seal, Unread, poll_name,
+        Appended, Backlog, Counters, Frame, Layout, PollState, Position, QueueClock, QueueError, QueueStatus,
+        Read, ReplacedQueue, Seal, Usage, poll_name,
     },
 };
 
+/// Returns the error for a value that is not what was expected there, which it shows up to 200 bytes long.
 pub(super) fn unexpected(what: &str, value: &Value) -> QueueError {
     let mut shown = format!("{value:?}");
     shown.truncate(shown.floor_char_boundary(200));
-    QueueError::Incompatible(format!("{what}: {shown}"))
+    QueueError::Incompatible(format!("Redis returned {shown} where {what} was expected"))
 }
 
 pub(super) fn text(value: &Value) -> Result<String, QueueError> {
@@ -46,8 +47,9 @@ fn pairs(value: Value) -> Result<Vec<(String, u64)>, QueueError> {
     }
 }
 
-/// What `INFO memory` says of the limit that `maxmemory` sets. Buffers of the log and of replicas do not count against it.
-pub(super) fn room(info: &str) -> Result<Room, QueueError> {
+/// Parses `INFO memory`: what counts against `maxmemory`, which buffers of the append-only file and of replicas do
+/// not.
+pub(super) fn usage(info: &str) -> Result<Usage, QueueError> {
     let field = |name: &str| {
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.and_then(|value| value.trim().parse::<u64>().ok())
@@ -56,7 +58,7 @@ pub(super) fn room(info: &str) -> Result<Room, QueueError> {
         return Err(unexpected("INFO memory", &Value::String(info.into())));
     };
     let not_counted = field("mem_not_counted_for_evict").unwrap_or(0);
-    Ok(Room { used: used.saturating_sub(not_counted), limit: (limit > 0).then_some(limit) })
+    Ok(Usage { used: used.saturating_sub(not_counted), limit: (limit > 0).then_some(limit) })
 }
 
 pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
@@ -64,11 +66,11 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
     if fields.is_empty() {
         return Ok(None);
     }
-    let [id, meta, accepted, polls, entries, server, remains] =
-        <[Value; 7]>::try_from(fields).map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
+    let [id, meta, accepted, polls, entries, server, replaced, time] =
+        <[Value; 8]>::try_from(fields).map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
     let meta = array(meta)?;
-    let damaged = || unexpected("the box's meta data", &Value::Array(meta.clone()));
-    let [version, partitions, pepper, registered] = meta.as_slice() else { return Err(damaged()) };
+    let damaged = || unexpected("the metadata of a queue", &Value::Array(meta.clone()));
+    let [version, partitions, pepper, active, ahead] = meta.as_slice() else { return Err(damaged()) };
     let partitions = partitions.as_u64().and_then(|n| Partitions::new(u16::try_from(n).ok()?).ok());
     let layout = Layout {
         partitions: partitions.ok_or_else(damaged)?,
@@ -82,23 +84,41 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
         counters.entry(partition).or_insert_with(BTreeMap::new).insert(poll_name(poll), votes);
     }
     Ok(Some(QueueStatus {
-        id: text(&id)?.parse().map_err(|_| unexpected("the box", &id))?,
+        id: text(&id)?.parse().map_err(|_| unexpected("the id of a queue", &id))?,
         version: version.as_u64().and_then(|n| u16::try_from(n).ok()).ok_or_else(damaged)?,
         layout,
-        registered: registered.as_u64() == Some(1),
+        active: active.as_u64() == Some(1),
         server: text(&server)?,
         accepted: counters,
         entries: array(entries)?.iter().map(number).collect::<Result<_, _>>()?,
-        // This crate never wrote what it can't read here: such a poll is refused like one that is not recorded.
+        // What can't be parsed was not written by this crate, or is a definition given up: the poll is refused like
+        // one that is not recorded.
         polls: texts(polls)?
             .chunks_exact(2)
             .filter_map(|pair| Some((pair[0].parse().ok()?, poll_state(&pair[1])?)))
             .collect(),
-        remains: array(remains)?.into_iter().map(remains_of).collect::<Result<_, _>>()?,
+        replaced: array(replaced)?.into_iter().map(replaced_queue).collect::<Result<_, _>>()?,
+        clock: QueueClock { now: time_of(time)?, ahead: ahead.as_i64() },
     }))
 }
 
-/// The texts of a list, or of a map: each key, and then its value.
+/// Parses the reply of `TIME`: seconds and microseconds.
+fn time_of(value: Value) -> Result<Timestamp, QueueError> {
+    let parts = array(value)?.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+    let micros = match parts.as_slice() {
+        [seconds, micros] => {
+            i64::try_from(*seconds).ok().and_then(|s| s.checked_mul(1_000_000)?.checked_add_unsigned(*micros))
+        }
+        _ => None,
+    };
+    let micros =
+        micros.ok_or_else(|| QueueError::Incompatible(format!("invalid time of Redis: {parts:?}")))?;
+    // A clock that was never set shows 1970. That deserves a warning, but is no reason to refuse votes.
+    let bounded = micros.clamp(Timestamp::MIN.as_micros(), Timestamp::MAX.as_micros());
+    Ok(Timestamp::from_micros(bounded).unwrap_or(Timestamp::MIN))
+}
+
+/// Returns the texts of a list, or of a map: each key followed by its value.
 fn texts(value: Value) -> Result<Vec<String>, QueueError> {
     match value {
         Value::Map(map) => {
@@ -111,7 +131,7 @@ fn texts(value: Value) -> Result<Vec<String>, QueueError> {
     }
 }
 
-/// What a queue knows of a poll.
+/// Parses the state of a poll; `None` if it was given up, or can't be parsed.
 fn poll_state(text: &str) -> Option<PollState> {
     if text == "sealed" {
         return Some(PollState::Sealed);
@@ -123,33 +143,35 @@ fn poll_state(text: &str) -> Option<PollState> {
     Some(PollState::Recorded { digest: digest.parse::<PollDigest>().ok()?, closes_at })
 }
 
-/// The names of polls.
+/// Parses a list of poll slugs.
 pub(super) fn polls(reply: Value) -> Result<Vec<PollSlug>, QueueError> {
-    let name = |name: String| name.parse().map_err(|_| unexpected("a poll", &name.as_str().into()));
+    let name =
+        |name: String| name.parse().map_err(|_| unexpected("the slug of a poll", &name.as_str().into()));
     texts(reply)?.into_iter().map(name).collect()
 }
 
-fn remains_of(value: Value) -> Result<Remains, QueueError> {
+/// Parses the ids of a replaced queue.
+fn replaced_queue(value: Value) -> Result<ReplacedQueue, QueueError> {
     let fields = array(value)?;
-    let [id, of] =
-        <[Value; 2]>::try_from(fields).map_err(|fields| unexpected("remains", &Value::Array(fields)))?;
-    Ok(Remains {
-        id: text(&id)?.parse().map_err(|_| unexpected("the name of remains", &id))?,
-        of: text(&of)?.parse().map_err(|_| unexpected("the name of a box", &of))?,
+    let [id, of] = <[Value; 2]>::try_from(fields)
+        .map_err(|fields| unexpected("a replaced queue", &Value::Array(fields)))?;
+    Ok(ReplacedQueue {
+        id: text(&id)?.parse().map_err(|_| unexpected("the id of a replaced queue", &id))?,
+        of: text(&of)?.parse().map_err(|_| unexpected("the id of an original queue", &of))?,
     })
 }
 
-pub(super) fn unread(reply: Value, after: &[Position]) -> Result<Vec<Unread>, QueueError> {
+pub(super) fn backlog(reply: Value, after: &[Position]) -> Result<Vec<Backlog>, QueueError> {
     let of_partition = |(value, after): (Value, &Position)| {
         let mut fields = array(value)?.into_iter();
         let (Some(last), Some(complete), Some(first)) = (fields.next(), fields.next(), fields.next()) else {
-            return Err(unexpected("what is unread", &Value::Array(fields.collect())));
+            return Err(unexpected("the backlog of a partition", &Value::Array(fields.collect())));
         };
         let mut counters = Counters::new();
         for (poll, n) in pairs(Value::Array(fields.collect()))? {
             *counters.entry(poll_name(&poll)).or_default() += n;
         }
-        Ok(Unread {
+        Ok(Backlog {
             end: if last.is_null() { *after } else { end(last)? },
             votes: counters,
             complete: complete.as_u64() == Some(1),
@@ -159,7 +181,7 @@ pub(super) fn unread(reply: Value, after: &[Position]) -> Result<Vec<Unread>, Qu
     array(reply)?.into_iter().zip(after).map(of_partition).collect()
 }
 
-/// When an entry was appended; none if its id is no time.
+/// Returns the time when an entry was appended; `None` if its id holds no valid time.
 fn appended_at(id: &Value) -> Result<Option<Timestamp>, QueueError> {
     let micros = i64::try_from(entry::made_at(id)?).ok().and_then(|millis| millis.checked_mul(1000));
     Ok(micros.and_then(|micros| Timestamp::from_micros(micros).ok()))
@@ -169,7 +191,7 @@ pub(super) fn appended(reply: Value, frames: &[Frame]) -> Result<Vec<Appended>, 
     let answer = |(value, frame): (&Value, &Frame)| match value {
         Value::Integer(0) => Ok(Appended::Sealed),
         Value::Integer(1) => Ok(Appended::UnknownPoll),
-        Value::Integer(2) => Ok(Appended::OtherPoll),
+        Value::Integer(2) => Ok(Appended::DifferentDefinition),
         id => entry::position_of(frame, id).map(Appended::Stored),
     };
     let answers = array(reply)?;
@@ -193,15 +215,15 @@ pub(super) fn read(reply: Value, after: Position, limit: usize) -> Result<Read, 
     let [found, accepted] = <[Value; 2]>::try_from(array(reply)?)
         .map_err(|fields| unexpected("a read", &Value::Array(fields)))?;
     let mut entries = array(found)?.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-    let is_box = !accepted.is_null();
-    if is_box && after != Position::START {
+    let is_current = !accepted.is_null();
+    if is_current && after != Position::START {
         if entries.first().is_none_or(|first| !after.is_of(&first.position)) {
-            return Err(QueueError::Cut(after));
+            return Err(QueueError::Diverged(after));
         }
         entries.remove(0);
     }
     let at_end = entries.len() <= limit;
     entries.truncate(limit);
     let counters = pairs(accepted)?.into_iter().map(|(poll, votes)| (poll_name(&poll), votes)).collect();
-    Ok(Read { entries, at_end, accepted: (is_box && at_end).then_some(counters) })
+    Ok(Read { entries, at_end, accepted: (is_current && at_end).then_some(counters) })
 }

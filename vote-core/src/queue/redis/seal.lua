@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
--- Refuses votes for a poll from now on.
--- A Redis that is full must do this, too, or it could not be drained.
--- KEYS: the key that names the current box
--- ARGV: key prefix, box, poll
--- Returns for each partition its last entry, or false where nothing was ever stored, and the poll's votes.
+-- Seals a poll: from now on the queue refuses votes for it.
+-- Must work on a full Redis (allow-oom), or it could not be drained.
+-- KEYS: key that holds the id of the current queue
+-- ARGV: key prefix, queue id, poll
+-- Returns for each partition its last entry, or false if nothing was ever stored there, and the poll's votes.
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
-  return redis.error_reply('VOTEANOTHERBOX the queue has another identity')
+  return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
 end
-local box = ARGV[1] .. ':' .. ARGV[2] .. ':'
-redis.call('HSET', box .. 'polls', ARGV[3], 'sealed')
+local queue = ARGV[1] .. ':' .. ARGV[2] .. ':'
+redis.call('HSET', queue .. 'polls', ARGV[3], 'sealed')
 local ends = {}
-for partition = 0, tonumber(redis.call('HGET', box .. 'meta', 'partitions')) - 1 do
-  -- A trim keeps the last entry, so a stream that ever held one holds one.
-  local last = redis.call('XREVRANGE', box .. 'p:' .. partition, '+', '-', 'COUNT', 1)
+for partition = 0, tonumber(redis.call('HGET', queue .. 'meta', 'partitions')) - 1 do
+  -- A trim keeps the last entry, so a stream that ever held an entry still holds one.
+  local last = redis.call('XREVRANGE', queue .. 'p:' .. partition, '+', '-', 'COUNT', 1)
   ends[#ends + 1] = last[1] or false
-  ends[#ends + 1] = tonumber(redis.call('HGET', box .. 'accepted', partition .. ':' .. ARGV[3]) or 0)
+  ends[#ends + 1] = tonumber(redis.call('HGET', queue .. 'accepted', partition .. ':' .. ARGV[3]) or 0)
 end
 return ends

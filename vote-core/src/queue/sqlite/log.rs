@@ -1,43 +1,57 @@
-//! The rows of one log of a file: of the box that takes votes now, or of what is left of one that was replaced.
+//! Rows of one log in a file: that of the current queue, or that of a replaced one.
 
 use crate::{
     Partition, Partitions, PepperFingerprint,
-    queue::{Entry, Frame, Layout, Position, QueueError, QueueId, Remains, Unread},
+    queue::{Backlog, Entry, Frame, Layout, Position, QueueError, QueueId, ReplacedQueue},
     sqlite::{Failure, Transaction, signed},
 };
 
-/// The box that takes votes now.
-pub(super) struct CurrentBox {
+/// The current queue of the file, which is the one with the highest number in `boxes`.
+pub(super) struct CurrentQueue {
     pub(super) number: i64,
     pub(super) id: QueueId,
     pub(super) version: u16,
     pub(super) layout: Layout,
-    pub(super) registered: bool,
+    pub(super) active: bool,
+    pub(super) clock_ahead: Option<i64>,
 }
 
-impl CurrentBox {
+impl CurrentQueue {
+    /// Returns the current queue, if the file holds any.
     pub(super) async fn find(tx: &mut Transaction<'_>) -> Result<Option<Self>, Failure> {
         let query = sqlx::query_as(
-            "SELECT box, id, version, partitions, fingerprint, registered FROM boxes ORDER BY box DESC LIMIT 1",
+            "SELECT box, id, version, partitions, fingerprint, registered, clock_ahead
+             FROM boxes ORDER BY box DESC LIMIT 1",
         );
-        type Row = (i64, Vec<u8>, u16, u16, Vec<u8>, bool);
+        type Row = (i64, Vec<u8>, u16, u16, Vec<u8>, bool, Option<i64>);
         let found: Option<Row> = tx.one(query).await?;
-        let Some((number, id, version, partitions, fingerprint, registered)) = found else { return Ok(None) };
+        let Some((number, id, version, partitions, fingerprint, active, clock_ahead)) = found else {
+            return Ok(None);
+        };
         let id = queue_id(tx, id)?;
         let partitions = Partitions::new(partitions).map_err(|e| tx.damaged(e))?;
-        let fingerprint =
-            PepperFingerprint(fingerprint.try_into().map_err(|_| tx.damaged("the fingerprint of a box"))?);
-        Ok(Some(Self { number, id, version, layout: Layout { partitions, fingerprint }, registered }))
+        let fingerprint = PepperFingerprint(
+            fingerprint.try_into().map_err(|_| tx.damaged("the pepper fingerprint of a queue"))?,
+        );
+        Ok(Some(Self {
+            number,
+            id,
+            version,
+            layout: Layout { partitions, fingerprint },
+            active,
+            clock_ahead,
+        }))
     }
 
-    pub(super) async fn named(tx: &mut Transaction<'_>, id: QueueId) -> Result<Self, QueueError> {
+    /// Returns the current queue; fails with `Replaced` if it is another one.
+    pub(super) async fn by_id(tx: &mut Transaction<'_>, id: QueueId) -> Result<Self, QueueError> {
         match Self::find(tx).await? {
             Some(current) if current.id == id => Ok(current),
-            _ => Err(QueueError::AnotherBox),
+            _ => Err(QueueError::Replaced),
         }
     }
 
-    /// The last position of each partition, which is known even when its entry is gone; then without a check.
+    /// Returns the last position of each partition; if its entry was trimmed, without a check.
     pub(super) async fn ends(&self, tx: &mut Transaction<'_>) -> Result<Vec<Position>, Failure> {
         let query = sqlx::query_as(
             "SELECT a.partition, a.last, f.poll, f.votes, f.frame
@@ -57,7 +71,7 @@ impl CurrentBox {
         Ok(ends)
     }
 
-    /// Adds a frame at the end of its partition, and its votes to the accepted ones.
+    /// Adds a frame at the end of its partition and its votes to the accepted ones; returns its position.
     pub(super) async fn store(&self, tx: &mut Transaction<'_>, frame: &Frame) -> Result<Position, Failure> {
         let insert = sqlx::query(
             "INSERT INTO frames (box, partition, poll, votes, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -81,8 +95,9 @@ impl CurrentBox {
         Ok(position(number, frame.poll.as_str(), frame.votes.into(), &frame.bytes))
     }
 
-    /// Makes what the box still holds into remains, now that it is replaced. Nothing left is nothing to remember.
-    pub(super) async fn leave_remains(&self, tx: &mut Transaction<'_>) -> Result<(), QueueError> {
+    /// Turns the remaining entries of this queue, which is about to be replaced, into a [`ReplacedQueue`]. Without
+    /// entries there is nothing to record.
+    pub(super) async fn keep_as_replaced(&self, tx: &mut Transaction<'_>) -> Result<(), QueueError> {
         let id = QueueId::random()?;
         let insert = sqlx::query(
             "INSERT INTO remains (box, id) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM frames WHERE box = ?1)",
@@ -92,19 +107,20 @@ impl CurrentBox {
     }
 }
 
-/// What can be read and trimmed.
+/// A log that can be read and trimmed: that of the current queue, or that of a replaced one.
 pub(super) struct Log {
     pub(super) number: i64,
     partitions: Partitions,
-    /// Whether it is the box, or else remains.
-    pub(super) is_box: bool,
+    /// Whether it is the current queue, or else a replaced one.
+    pub(super) is_current: bool,
 }
 
 impl Log {
-    pub(super) async fn named(tx: &mut Transaction<'_>, id: QueueId) -> Result<Self, QueueError> {
-        match CurrentBox::find(tx).await? {
-            Some(CurrentBox { number, id: current, layout, .. }) if current == id => {
-                return Ok(Self { number, partitions: layout.partitions, is_box: true });
+    /// Returns the log with this id; fails with `Replaced` if neither the current nor a replaced queue has it.
+    pub(super) async fn by_id(tx: &mut Transaction<'_>, id: QueueId) -> Result<Self, QueueError> {
+        match CurrentQueue::find(tx).await? {
+            Some(CurrentQueue { number, id: current, layout, .. }) if current == id => {
+                return Ok(Self { number, partitions: layout.partitions, is_current: true });
             }
             _ => {}
         }
@@ -112,17 +128,17 @@ impl Log {
             "SELECT b.box, b.partitions FROM remains AS r JOIN boxes AS b USING (box) WHERE r.id = ?1",
         );
         let found: Option<(i64, u16)> = tx.one(query.bind(&id.0[..])).await?;
-        let (number, partitions) = found.ok_or(QueueError::AnotherBox)?;
+        let (number, partitions) = found.ok_or(QueueError::Replaced)?;
         let partitions = Partitions::new(partitions).map_err(|e| tx.damaged(e))?;
-        Ok(Self { number, partitions, is_box: false })
+        Ok(Self { number, partitions, is_current: false })
     }
 
+    /// Fails with `NoPartition` if the log has no such partition.
     pub(super) fn has(&self, partition: Partition) -> Result<(), QueueError> {
         if self.partitions.contains(partition) { Ok(()) } else { Err(QueueError::NoPartition(partition)) }
     }
 
-    /// Forgets remains of which nothing is left.
-    /// The entry at a position, if it is the one that was there when the position was given out.
+    /// Returns the entry at a position, if it is the one that was there when the position was assigned.
     pub(super) async fn entry_at(
         &self,
         tx: &mut Transaction<'_>,
@@ -132,7 +148,7 @@ impl Log {
         let query = sqlx::query_as(
             "SELECT position, poll, votes, frame FROM frames WHERE position = ?1 AND box = ?2 AND partition = ?3",
         )
-        // NULL, which nothing equals, if this queue never gave out such a position.
+        // NULL, which equals nothing, if this queue never assigned such a position.
         .bind(number(at))
         .bind(self.number)
         .bind(partition.0);
@@ -140,6 +156,7 @@ impl Log {
         Ok(found.map(entry).filter(|entry| at.is_of(&entry.position)))
     }
 
+    /// Forgets a replaced queue that has no entries left.
     pub(super) async fn forget_if_empty(&self, tx: &mut Transaction<'_>) -> Result<(), Failure> {
         let delete = sqlx::query(
             "DELETE FROM remains WHERE box = ?1 AND NOT EXISTS (SELECT 1 FROM frames WHERE box = ?1)",
@@ -148,19 +165,21 @@ impl Log {
         Ok(())
     }
 
-    /// What lies behind positions, one for each partition. Two statements for all, since there may be a thousand.
-    pub(super) async fn unread(
+    /// Returns the backlog behind positions, one for each partition. Two statements serve all partitions, since there
+    /// may be a thousand.
+    pub(super) async fn backlog(
         &self,
         tx: &mut Transaction<'_>,
         after: &[Position],
         limit: usize,
-    ) -> Result<Vec<Unread>, Failure> {
+    ) -> Result<Vec<Backlog>, Failure> {
         let after: Vec<_> = after.iter().copied().take(usize::from(self.partitions.count())).collect();
-        // A position that this queue never gave out has everything behind it. Numbers only, so this is JSON.
+        // A position that this queue never assigned has all entries behind it. These are only numbers, so joining
+        // them makes valid JSON.
         let numbers: Vec<_> = after.iter().map(|at| number(*at).unwrap_or_default().to_string()).collect();
         let numbers = format!("[{}]", numbers.join(","));
-        let nothing = |at: &Position| Unread { end: *at, complete: true, ..Unread::default() };
-        let mut unread: Vec<_> = after.iter().map(nothing).collect();
+        let nothing = |at: &Position| Backlog { end: *at, complete: true, ..Backlog::default() };
+        let mut backlog: Vec<_> = after.iter().map(nothing).collect();
         let ends = sqlx::query_as(
             "SELECT a.key, f.position, f.poll, f.votes, f.frame
              FROM json_each(?2) AS a CROSS JOIN frames AS f ON f.position = (
@@ -169,11 +188,11 @@ impl Log {
         type End = (u16, i64, String, u64, Vec<u8>);
         let ends: Vec<End> = tx.all(ends.bind(self.number).bind(&numbers)).await?;
         for (partition, end, poll, votes, frame) in ends {
-            let Some(unread) = unread.get_mut(usize::from(partition)) else { continue };
-            // Complete only if the count, which follows, reaches it.
-            (unread.end, unread.complete) = (position(end, &poll, votes, &frame), false);
+            let Some(backlog) = backlog.get_mut(usize::from(partition)) else { continue };
+            // Complete only if the count below reaches this end.
+            (backlog.end, backlog.complete) = (position(end, &poll, votes, &frame), false);
         }
-        // CROSS JOIN: partition by partition, whatever the planner believes.
+        // CROSS JOIN makes SQLite go partition by partition, whatever its planner estimates.
         let votes = sqlx::query_as(
             "SELECT a.key, f.poll, sum(f.votes), max(f.position)
              FROM json_each(?2) AS a CROSS JOIN frames AS f ON f.position IN (
@@ -184,42 +203,43 @@ impl Log {
         let votes = votes.bind(self.number).bind(&numbers).bind(signed(limit as u64));
         let votes: Vec<(u16, String, u64, i64)> = tx.all(votes).await?;
         for (partition, poll, votes, last) in votes {
-            let Some(unread) = unread.get_mut(usize::from(partition)) else { continue };
-            unread.votes.insert(poll, votes);
-            unread.complete |= number(unread.end) == Some(last);
+            let Some(backlog) = backlog.get_mut(usize::from(partition)) else { continue };
+            backlog.votes.insert(poll, votes);
+            backlog.complete |= number(backlog.end) == Some(last);
         }
-        Ok(unread)
+        Ok(backlog)
     }
 }
 
-/// What is left of boxes that were replaced, the oldest first.
-pub(super) async fn remains(tx: &mut Transaction<'_>) -> Result<Vec<Remains>, Failure> {
+/// Returns the replaced queues that still have entries, the oldest first.
+pub(super) async fn replaced(tx: &mut Transaction<'_>) -> Result<Vec<ReplacedQueue>, Failure> {
     let query = sqlx::query_as(
         "SELECT r.id, b.id FROM remains AS r JOIN boxes AS b USING (box)
          WHERE EXISTS (SELECT 1 FROM frames AS f WHERE f.box = r.box) ORDER BY r.box",
     );
     let rows: Vec<(Vec<u8>, Vec<u8>)> = tx.all(query).await?;
-    let remains = |(id, of)| Ok(Remains { id: queue_id(tx, id)?, of: queue_id(tx, of)? });
-    rows.into_iter().map(remains).collect()
+    let replaced = |(id, of)| Ok(ReplacedQueue { id: queue_id(tx, id)?, of: queue_id(tx, of)? });
+    rows.into_iter().map(replaced).collect()
 }
 
 fn queue_id(tx: &Transaction<'_>, bytes: Vec<u8>) -> Result<QueueId, Failure> {
-    bytes.try_into().map(QueueId).map_err(|_| tx.damaged("the id of a box"))
+    bytes.try_into().map(QueueId).map_err(|_| tx.damaged("the id of a queue"))
 }
 
-/// A row of `frames`: position, poll, votes and frame.
+/// A row of `frames`: order number, poll, votes and frame.
 pub(super) type Row = (i64, String, u64, Vec<u8>);
 
 pub(super) fn entry((number, poll, votes, frame): Row) -> Entry {
     Entry { position: position(number, &poll, votes, &frame), poll, votes, frame: frame.into() }
 }
 
-/// The order number has 8 bytes, big-endian, so that their order is that of the numbers.
+/// Returns the position of a row. Its order number is 8 bytes big-endian, so that the bytes sort like the numbers.
 fn position(number: i64, poll: &str, votes: u64, frame: &[u8]) -> Position {
     Position::of_entry(&number.to_be_bytes(), poll, votes, frame).unwrap_or_default()
 }
 
-/// The order number of a position that this queue gave out, with a check or, before there were any, without.
+/// Returns the order number of a position that a SQLite queue assigned, with a check or, as in earlier versions,
+/// without one; `None` for any other position.
 pub(super) fn number(position: Position) -> Option<i64> {
     let (order, check) = position.as_bytes().split_first_chunk()?;
     matches!(check.len(), 0 | Position::CHECK).then(|| i64::from_be_bytes(*order))

@@ -1,13 +1,14 @@
-//! The rows that say what a box knows of polls.
+//! Rows that hold what a queue knows of polls.
 
-use super::log::CurrentBox;
+use super::log::CurrentQueue;
 use crate::{
     PollDigest, PollSlug, Timestamp,
     queue::{PollRecord, PollState, PollStates},
     sqlite::{Failure, Transaction},
 };
 
-impl CurrentBox {
+impl CurrentQueue {
+    /// Returns the states of all polls that the queue knows.
     pub(super) async fn polls(&self, tx: &mut Transaction<'_>) -> Result<PollStates, Failure> {
         let query = sqlx::query_as("SELECT poll, digest, closes_at, sealed FROM polls WHERE box = ?1");
         type Row = (String, Option<Vec<u8>>, Option<i64>, bool);
@@ -30,7 +31,7 @@ impl CurrentBox {
         Ok(polls)
     }
 
-    /// Records polls; returns those that the box holds with another digest.
+    /// Records polls; returns those that the queue holds with another digest, or whose digest it gave up last.
     pub(super) async fn record(
         &self,
         tx: &mut Transaction<'_>,
@@ -39,6 +40,10 @@ impl CurrentBox {
         let mut polls = self.polls(tx).await?;
         let mut others = Vec::new();
         for record in records {
+            if !polls.contains_key(&record.poll) && self.gave_up(tx, record).await? {
+                others.push(record.poll);
+                continue;
+            }
             let Some(state) = PollState::record(polls.get(&record.poll).copied(), record) else {
                 others.push(record.poll);
                 continue;
@@ -59,6 +64,40 @@ impl CurrentBox {
         Ok(others)
     }
 
+    /// Gives up a definition of a poll, unless the queue has votes for it or the poll is sealed; returns whether the
+    /// queue accepts no votes for it now.
+    pub(super) async fn give_up(
+        &self,
+        tx: &mut Transaction<'_>,
+        poll: PollSlug,
+        digest: PollDigest,
+    ) -> Result<bool, Failure> {
+        let query = sqlx::query_as("SELECT count(*) FROM accepted WHERE box = ?1 AND poll = ?2");
+        let with_votes: Option<(i64,)> = tx.one(query.bind(self.number).bind(poll.as_str())).await?;
+        match self.polls(tx).await?.get(&poll) {
+            Some(PollState::Sealed) => return Ok(false),
+            Some(PollState::Recorded { digest: found, .. }) if *found != digest => return Ok(true),
+            _ if with_votes.is_some_and(|(n,)| n > 0) => return Ok(false),
+            _ => {}
+        }
+        let delete = sqlx::query("DELETE FROM polls WHERE box = ?1 AND poll = ?2");
+        tx.run(delete.bind(self.number).bind(poll.as_str())).await?;
+        let insert = sqlx::query(
+            "INSERT INTO given_up (box, poll, digest) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET digest = excluded.digest",
+        );
+        tx.run(insert.bind(self.number).bind(poll.as_str()).bind(&digest.0[..])).await?;
+        Ok(true)
+    }
+
+    /// Returns whether this definition of the poll is the one that the queue gave up last.
+    async fn gave_up(&self, tx: &mut Transaction<'_>, record: &PollRecord) -> Result<bool, Failure> {
+        let query = sqlx::query_as("SELECT digest FROM given_up WHERE box = ?1 AND poll = ?2");
+        let found: Option<(Vec<u8>,)> = tx.one(query.bind(self.number).bind(record.poll.as_str())).await?;
+        Ok(found.is_some_and(|(digest,)| digest == record.digest.0))
+    }
+
+    /// Seals a poll.
     pub(super) async fn seal(&self, tx: &mut Transaction<'_>, poll: PollSlug) -> Result<(), Failure> {
         let upsert = sqlx::query(
             "INSERT INTO polls (box, poll, sealed) VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET sealed = 1",

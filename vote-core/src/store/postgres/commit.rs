@@ -1,15 +1,16 @@
-//! The statements of a commit, each for one table. The lane puts them between `BEGIN` and `COMMIT`, after the one that
-//! moves the version.
+//! The statements of a commit, each for one table. The session puts them between `BEGIN` and `COMMIT`, after the one
+//! that raises the version.
 
 use sqlx::PgConnection;
 
 use super::{Moment, Uuid, copy, damaged, quarantine::indices};
 use crate::{
     OptionSlug, Partition,
-    store::{Ballot, CommitPlan, LedgerEntry, PollPlan, QuarantineState, ReplayOutcome, StoreError},
+    count::{Ballot, CommitPlan, LedgerEntry, PollPlan, QuarantineState, ReplayOutcome, StoredReason},
+    store::{StoreError, no_option},
 };
 
-/// What a poll and its options are called in the table of votes.
+/// The numbers of a poll and its options in the table of votes.
 #[derive(Debug, Clone)]
 pub(super) struct PollNumbers {
     pub(super) poll: i16,
@@ -17,20 +18,20 @@ pub(super) struct PollNumbers {
 }
 
 impl PollNumbers {
+    /// Returns the number of an option.
     pub(super) fn number(&self, option: OptionSlug) -> Result<i16, StoreError> {
         let found = self.options.iter().find(|(_, slug)| *slug == option);
-        found
-            .map(|(number, _)| *number)
-            .ok_or_else(|| StoreError::Conflict(format!("there is no option {option}")))
+        found.map(|(number, _)| *number).ok_or_else(|| no_option(option))
     }
 
+    /// Returns the option of a number.
     pub(super) fn option(&self, number: i16) -> Result<OptionSlug, StoreError> {
         let found = self.options.iter().find(|(n, _)| *n == number);
         found.map(|(_, slug)| *slug).ok_or_else(|| damaged("option"))
     }
 }
 
-/// An error of a call.
+/// Error of a call, before its meaning for the caller is known.
 pub(super) enum Failure {
     Store(StoreError),
     Sqlx(sqlx::Error),
@@ -48,6 +49,7 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
+/// Inserts new ballots.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     numbers: &PollNumbers,
@@ -68,6 +70,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// Replaces effective ballots, each only if it is the one that the plan expects.
 pub(super) async fn replace(
     connection: &mut PgConnection,
     numbers: &PollNumbers,
@@ -99,7 +102,7 @@ pub(super) async fn replace(
     .rows_affected();
     if replaced != replacements.len() as u64 {
         return Err(StoreError::Conflict(format!(
-            "{replaced} of {} votes could be replaced",
+            "of {} ballots to be replaced, {replaced} are those that the plan expects",
             replacements.len()
         ))
         .into());
@@ -107,6 +110,7 @@ pub(super) async fn replace(
     Ok(())
 }
 
+/// Adds the changes of a poll to the tally of a partition.
 pub(super) async fn add_to_tally(
     connection: &mut PgConnection,
     numbers: &PollNumbers,
@@ -127,6 +131,7 @@ pub(super) async fn add_to_tally(
     Ok(())
 }
 
+/// Replaces the accepted counts of the ledger, and adds to its other counts.
 pub(super) async fn add_to_ledger(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
     let count = |f: fn(&LedgerEntry) -> i64| plan.ledger.iter().map(f).collect::<Vec<_>>();
     sqlx::query(
@@ -150,6 +155,7 @@ pub(super) async fn add_to_ledger(connection: &mut PgConnection, plan: &CommitPl
     Ok(())
 }
 
+/// Records the positions up to which queues were read.
 pub(super) async fn move_checkpoints(
     connection: &mut PgConnection,
     plan: &CommitPlan,
@@ -166,6 +172,7 @@ pub(super) async fn move_checkpoints(
     Ok(())
 }
 
+/// Quarantines frames.
 pub(super) async fn quarantine(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
     if plan.quarantine.is_empty() {
         return Ok(());
@@ -174,12 +181,12 @@ pub(super) async fn quarantine(connection: &mut PgConnection, plan: &CommitPlan)
     let number = |votes: u64| i64::try_from(votes).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO quarantine
-             (partition, queue, position, poll, votes, accounted, indices, reason, awaits_poll, frame)
-         SELECT $1, queue, position, poll, votes, accounted, indices::integer[], reason, awaits_poll, frame
+             (partition, queue, position, poll, votes, accounted, indices, reason, awaits_poll, frame, reason_code)
+         SELECT $1, queue, position, poll, votes, accounted, indices::integer[], reason, awaits_poll, frame, reason_code
          FROM unnest(
              $2::uuid[], $3::bytea[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::boolean[],
-             $10::bytea[])
-             AS f (queue, position, poll, votes, accounted, indices, reason, awaits_poll, frame)",
+             $10::bytea[], $11::text[])
+             AS f (queue, position, poll, votes, accounted, indices, reason, awaits_poll, frame, reason_code)",
     )
     .bind(plan.partition.0 as i16)
     .bind(frames.iter().map(|frame| Uuid(frame.queue.0)).collect::<Vec<_>>())
@@ -188,33 +195,35 @@ pub(super) async fn quarantine(connection: &mut PgConnection, plan: &CommitPlan)
     .bind(frames.iter().map(|frame| number(frame.votes())).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| number(frame.accounted)).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| indices(&frame.quarantined)).collect::<Vec<_>>())
-    .bind(frames.iter().map(|frame| frame.reason.as_str()).collect::<Vec<_>>())
-    .bind(frames.iter().map(|frame| frame.awaits_poll).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| frame.reason.text.as_str()).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| frame.reason.awaits_poll()).collect::<Vec<_>>())
     .bind(frames.iter().map(|frame| &*frame.frame).collect::<Vec<_>>())
+    .bind(frames.iter().map(|frame| frame.reason.code.as_str()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Notes what became of votes that were tried again. A row is changed only if it holds the votes that were tried, and
-/// nobody has decided about them: whatever else it holds, some of them may be counted already.
+/// Records what became of votes that were replayed. A row is changed only if it still holds exactly the votes that
+/// were replayed, and they are still pending: otherwise some of them may be counted already.
 pub(super) async fn replayed(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
     if plan.replayed.is_empty() {
         return Ok(());
     }
     let outcomes = plan.replayed.iter().map(|replayed| match &replayed.outcome {
-        ReplayOutcome::Counted => (QuarantineState::Counted, &replayed.tried, None, false),
-        ReplayOutcome::Held { votes, reason, awaits_poll } => {
-            (QuarantineState::Held, votes, Some(reason.as_str()), *awaits_poll)
-        }
+        ReplayOutcome::Counted => (QuarantineState::Counted, &replayed.tried, None),
+        ReplayOutcome::Quarantined { votes, reason } => (QuarantineState::Quarantined, votes, Some(reason)),
     });
     let outcomes: Vec<_> = outcomes.collect();
-    let noted = sqlx::query(
+    let reasons = outcomes.iter().map(|(.., reason)| *reason);
+    let recorded = sqlx::query(
         "UPDATE quarantine q SET state = r.state, reason = coalesce(r.reason, q.reason), awaits_poll = r.awaits_poll,
+             reason_code = coalesce(r.reason_code, q.reason_code),
              indices = r.indices::integer[], accounted = coalesce(q.accounted, q.votes),
              votes = coalesce(cardinality(r.indices::integer[]), q.accounted, q.votes)
-         FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[])
-              AS r (queue, position, tried, state, indices, reason, awaits_poll)
+         FROM unnest(
+             $2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::text[])
+             AS r (queue, position, tried, state, indices, reason, awaits_poll, reason_code)
          WHERE q.partition = $1 AND q.queue = r.queue AND q.position = r.position AND q.state IN ('held', 'replay')
            AND q.indices IS NOT DISTINCT FROM r.tried::integer[]",
     )
@@ -224,14 +233,15 @@ pub(super) async fn replayed(connection: &mut PgConnection, plan: &CommitPlan) -
     .bind(plan.replayed.iter().map(|replayed| indices(&replayed.tried)).collect::<Vec<_>>())
     .bind(outcomes.iter().map(|(state, ..)| state.as_str()).collect::<Vec<_>>())
     .bind(outcomes.iter().map(|(_, votes, ..)| indices(votes)).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|(_, _, reason, _)| *reason).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|(.., awaits_poll)| *awaits_poll).collect::<Vec<_>>())
+    .bind(reasons.clone().map(|reason| Some(reason?.text.as_str())).collect::<Vec<_>>())
+    .bind(reasons.clone().map(|reason| reason.is_some_and(StoredReason::awaits_poll)).collect::<Vec<_>>())
+    .bind(reasons.map(|reason| Some(reason?.code.as_str())).collect::<Vec<_>>())
     .execute(connection)
     .await?
     .rows_affected();
-    if noted != plan.replayed.len() as u64 {
+    if recorded != plan.replayed.len() as u64 {
         return Err(StoreError::Conflict(format!(
-            "of {noted} of {} frames the votes that were tried again are quarantined",
+            "of {} frames that were replayed, {recorded} have the same votes in quarantine",
             plan.replayed.len()
         ))
         .into());

@@ -1,15 +1,15 @@
-//! Ballots in the format of `COPY votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)`.
+//! Encoding of ballots for `COPY votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)`.
 //!
-//! Format: <https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format". It is the fastest way in: about
-//! twice `INSERT … SELECT FROM UNNEST` (see `docs/performance.md`).
+//! Format: <https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format". It is the fastest way to insert
+//! rows: about twice as fast as `INSERT … SELECT FROM UNNEST` (see `docs/performance.md`).
 
 use super::types::Moment;
-use crate::store::Ballot;
+use crate::count::Ballot;
 
-/// Bytes of one row: the number of columns, then each column's length and value.
+/// Size of a row in bytes: the number of columns, then each column's length and value.
 const ROW: usize = 2 + (4 + 2) + (4 + 16) + (4 + 2) + (4 + 8);
 
-/// The stream for these ballots; `option` gives the number of an option.
+/// Returns the stream for these ballots; `option` returns the number of a ballot's option.
 pub(super) fn encode<E>(
     poll: i16,
     ballots: &[Ballot],

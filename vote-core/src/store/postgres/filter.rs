@@ -1,19 +1,21 @@
-//! Who may have voted already: a Bloom filter for each partition and poll, so that only those are looked up.
-//!
-//! A filter is valid as long as its lane owns the partition: the lane adds what it inserts, and nobody else's commit
-//! goes through without changing the version, which ends the lane. It is filled from the table step by step, in the
-//! order of keys, so that taking over a large partition delays no commit; beyond what was scanned, every voter is
+//! Bloom filters of voters that may have voted already, one for each partition and poll, so that only those voters are
 //! looked up.
+//!
+//! A filter is valid as long as its session owns the partition: the session adds the voters that it inserts, and a
+//! commit by any other session changes the version, which ends this session at its next commit. The filter is filled
+//! from the table step by step, in the order of keys, so that taking over a large partition delays no commit; beyond
+//! the last scanned key, every voter is looked up.
 
 use fastbloom::BloomFilter;
 
 use crate::VoterKey;
 
-/// One voter in a hundred is looked up for nothing.
+/// Share of new voters that are looked up in vain: one in a hundred.
 const FALSE_POSITIVES: f64 = 0.01;
-/// Room for this many at least: 300 kB.
+/// Smallest capacity of a filter in voters: 300 kB of memory.
 const MIN_CAPACITY: usize = 1 << 18;
 
+/// The filter of one partition and poll.
 #[derive(Debug)]
 pub(super) struct Filter {
     bloom: BloomFilter,
@@ -22,7 +24,7 @@ pub(super) struct Filter {
     scanned: Scanned,
 }
 
-/// How far the table was read into the filter.
+/// Part of the partition's keys that was read from the table into the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scanned {
     Nothing,
@@ -31,14 +33,14 @@ pub(super) enum Scanned {
 }
 
 impl Filter {
-    /// An empty filter for a partition that holds about so many voters.
+    /// Returns an empty filter for a partition that holds about `voters` voters.
     pub(super) fn new(voters: usize) -> Self {
         let capacity = (voters * 2).max(MIN_CAPACITY);
         let bloom = BloomFilter::with_false_pos(FALSE_POSITIVES).expected_items(capacity);
         Self { bloom, capacity, len: 0, scanned: Scanned::Nothing }
     }
 
-    /// Whether it holds more than it has room for, and should be made anew.
+    /// Returns whether the filter holds more voters than it was made for, and should be replaced by a larger one.
     pub(super) const fn is_full(&self) -> bool {
         self.len > self.capacity
     }
@@ -60,7 +62,7 @@ impl Filter {
         self.len += 1;
     }
 
-    /// False only if the voter certainly has no row.
+    /// Returns false only if the voter certainly has no row.
     pub(super) fn may_hold(&self, voter: VoterKey) -> bool {
         let scanned = match self.scanned {
             Scanned::Nothing => false,
@@ -71,7 +73,8 @@ impl Filter {
     }
 }
 
-/// A key is an HMAC, so its bits are as good as any hash's. The leading ones are the partition's; these are not.
+/// Returns the hash of a voter. A key is an HMAC, so its bits are as good as any hash's. Its leading bits are the same
+/// for a whole partition, its last ones are not.
 fn hash(voter: VoterKey) -> u64 {
     let mut last = [0; 8];
     last.copy_from_slice(&voter.0[8..]);
@@ -90,17 +93,17 @@ mod tests {
     }
 
     #[test]
-    fn who_was_added_is_always_found() {
+    fn an_added_voter_is_always_found() {
         let mut filter = Filter::new(0);
         filter.set_scanned(Scanned::All);
         (0..10_000).for_each(|n| filter.add(voter(n)));
         assert!((0..10_000).all(|n| filter.may_hold(voter(n))));
-        let wrong = (10_000..110_000).filter(|n| filter.may_hold(voter(*n))).count();
-        assert!(wrong < 2_000, "{wrong} of 100,000 others");
+        let false_positives = (10_000..110_000).filter(|n| filter.may_hold(voter(*n))).count();
+        assert!(false_positives < 2_000, "{false_positives} of 100,000 others");
     }
 
     #[test]
-    fn beyond_what_was_scanned_anybody_may_be_there() {
+    fn beyond_the_last_scanned_key_every_voter_may_be_there() {
         let mut filter = Filter::new(0);
         assert!(filter.may_hold(voter(1)));
         filter.set_scanned(Scanned::UpTo(voter(5)));

@@ -1,17 +1,19 @@
-//! Polls: registered, rescheduled, closed, final.
+//! Polls in Postgres: registered, rescheduled, closed, withdrawn, final.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{Row, postgres::PgRow};
 
-use super::{Moment, PostgresStore, damaged, quarantine};
+use super::{Moment, PostgresStore, Uuid, damaged, quarantine};
 use crate::{
-    Poll, PollSlug, StoreReader, Timestamp,
-    store::{MAX_CLOCK_DIFFERENCE, RegisteredPoll, Reschedule, StoreError, is_closed},
+    Poll, PollSlug, QueueId, StoreReader, Timestamp,
+    count::{RegisteredPoll, Reschedule, Withdrawal},
+    store::{MAX_CLOCK_DIFFERENCE, StoreError, is_closed, withdrawal},
 };
 
-/// All polls with their options, in the order of registration.
+/// Query of all polls with their options, in the order of registration.
 pub(super) const ALL: &str = "SELECT p.slug, p.keep, p.voters, p.results, p.closes_at, p.closed_at, p.final_at,
+         p.withdrawn_at, p.withdrawn_reason,
          (SELECT array_agg(o.slug ORDER BY o.option) FROM options o WHERE o.poll = p.poll) AS options,
          (SELECT coalesce(json_agg(json_build_object('at', at, 'from', \"from\", 'to', \"to\", 'reason', reason)
               ORDER BY reschedule), '[]')::text
@@ -21,13 +23,18 @@ pub(super) const ALL: &str = "SELECT p.slug, p.keep, p.voters, p.results, p.clos
           WHERE r.poll = p.poll) AS reschedules
      FROM polls p ORDER BY p.poll";
 
-/// A row of [`ALL`].
-pub(super) fn registered(row: &PgRow) -> Result<RegisteredPoll, StoreError> {
+/// Reads a row of [`ALL`]: the name it has in the table, and the poll.
+pub(super) fn registered(row: &PgRow) -> Result<(String, RegisteredPoll), StoreError> {
     let text = |column| row.try_get::<String, _>(column).map_err(|_| damaged("poll"));
     let options: Vec<String> = row.try_get("options").map_err(|_| damaged("poll"))?;
     let moment = |column| row.try_get::<Option<Moment>, _>(column).map_err(|_| damaged("poll"));
-    Ok(RegisteredPoll {
-        slug: text("slug")?.parse().map_err(|_| damaged("poll"))?,
+    let name = text("slug")?;
+    let withdrawal = match moment("withdrawn_at")? {
+        Some(at) => Some(Withdrawal { at: at.0, reason: text("withdrawn_reason")? }),
+        None => None,
+    };
+    let poll = RegisteredPoll {
+        slug: withdrawal::slug(&name).map_err(|_| damaged("poll"))?,
         options: options
             .iter()
             .map(|slug| slug.parse())
@@ -41,7 +48,10 @@ pub(super) fn registered(row: &PgRow) -> Result<RegisteredPoll, StoreError> {
             .map_err(|_| damaged("poll"))?,
         closed_at: moment("closed_at")?.map(|at| at.0),
         final_at: moment("final_at")?.map(|at| at.0),
-    })
+        withdrawal,
+        earlier: Vec::new(),
+    };
+    Ok((name, poll))
 }
 
 impl PostgresStore {
@@ -50,13 +60,23 @@ impl PostgresStore {
     }
 
     pub(super) async fn register(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {
+        if self.find(poll.slug).await?.is_some_and(|found| found.makes_way_for(poll)) {
+            // Two statements, since one can't move a name from a row to another. Between them the store has no such
+            // poll; if this call ends there, the next registration adds it.
+            self.make_way(poll.slug).await?;
+        }
         let options: Vec<&str> = poll.options.iter().map(|option| option.slug.as_str()).collect();
-        // Looked for first, since every attempt to insert takes a number, and they end at 32,767.
+        // Inserted only if it is missing: every attempt to insert uses up a number, and the numbers end at 32,767.
         self.execute(
             sqlx::query(
                 "WITH poll AS (
                      INSERT INTO polls (slug, keep, voters, closes_at, results)
                      SELECT $1, $2, $3, $4, $6 WHERE NOT EXISTS (SELECT FROM polls WHERE slug = $1)
+                       -- A withdrawn definition is not registered again, not even between the two statements.
+                       AND NOT EXISTS (
+                           SELECT FROM polls e WHERE slug LIKE $1 || '#%' AND keep = $2 AND voters = $3
+                             AND (SELECT array_agg(o.slug ORDER BY o.slug) FROM options o WHERE o.poll = e.poll)
+                               = (SELECT array_agg(n ORDER BY n) FROM unnest($5::text[]) n))
                      ON CONFLICT DO NOTHING RETURNING poll
                  )
                  INSERT INTO options SELECT poll.poll, o.n - 1, o.slug
@@ -70,11 +90,12 @@ impl PostgresStore {
             .bind(poll.results.as_str()),
         )
         .await?;
-        self.find(poll.slug).await?.ok_or_else(|| damaged("poll"))
+        self.find(poll.slug).await?.ok_or_else(|| withdrawal::not_again(poll.slug))
     }
 
     pub(super) async fn close(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
-        let update = "UPDATE polls SET closed_at = clock_timestamp() WHERE slug = $1 AND closed_at IS NULL";
+        let update = "UPDATE polls SET closed_at = clock_timestamp() WHERE slug = $1 AND closed_at IS NULL
+             AND withdrawn_at IS NULL";
         self.execute(sqlx::query(update).bind(poll.as_str())).await?;
         self.find(poll).await
     }
@@ -86,7 +107,8 @@ impl PostgresStore {
     ) -> Result<Vec<PollSlug>, StoreError> {
         let query = sqlx::query(
             "UPDATE polls SET closed_at = clock_timestamp()
-             WHERE closed_at IS NULL AND closes_at + $1 * interval '1 microsecond' <= clock_timestamp()
+             WHERE closed_at IS NULL AND withdrawn_at IS NULL
+               AND closes_at + $1 * interval '1 microsecond' <= clock_timestamp()
                AND abs(extract(epoch FROM clock_timestamp() - $2)) <= $3
              RETURNING slug",
         )
@@ -102,7 +124,7 @@ impl PostgresStore {
         closes_at: Option<Timestamp>,
         reason: &str,
     ) -> Result<Option<RegisteredPoll>, StoreError> {
-        // One statement: the row is locked when the old time is read, so that no move is left out of the record.
+        // One statement that locks the row when it reads the old time, so that every change is in the record.
         let query = sqlx::query(
             "WITH old AS (SELECT poll, closes_at FROM polls WHERE slug = $1 AND closed_at IS NULL FOR UPDATE),
                   moved AS (UPDATE polls p SET closes_at = $2 FROM old WHERE p.poll = old.poll)
@@ -119,9 +141,75 @@ impl PostgresStore {
         }
     }
 
+    pub(super) async fn withdraw(
+        &self,
+        poll: PollSlug,
+        reason: &str,
+    ) -> Result<Option<RegisteredPoll>, StoreError> {
+        let query = sqlx::query(
+            "UPDATE polls SET withdrawn_at = clock_timestamp(), withdrawn_reason = $2
+             WHERE slug = $1 AND closed_at IS NULL AND withdrawn_at IS NULL
+               AND NOT EXISTS (SELECT FROM ledger WHERE poll = $1)
+               AND NOT EXISTS (SELECT FROM queues WHERE (accepted ->> $1)::bigint > 0)",
+        );
+        self.execute(query.bind(poll.as_str()).bind(reason)).await?;
+        match self.find(poll).await? {
+            Some(found) if found.withdrawal.is_none() => Err(withdrawal::refused(&found)),
+            found => Ok(found),
+        }
+    }
+
+    pub(super) async fn keep(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "UPDATE polls SET withdrawn_at = NULL, withdrawn_reason = NULL WHERE slug = $1 AND withdrawn_at = $2",
+        );
+        self.execute(query.bind(poll.as_str()).bind(Moment(withdrawn_at))).await.map(drop)
+    }
+
+    pub(super) async fn record_given_up(
+        &self,
+        queue: QueueId,
+        poll: PollSlug,
+        withdrawn_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO given_up SELECT $1, poll, withdrawn_at FROM polls WHERE slug = $2 AND withdrawn_at = $3
+             ON CONFLICT DO NOTHING",
+        );
+        self.execute(query.bind(Uuid(queue.0)).bind(poll.as_str()).bind(Moment(withdrawn_at))).await.map(drop)
+    }
+
+    /// Returns each queue that has given up a withdrawn poll, and that poll.
+    pub(super) async fn given_up(&self) -> Result<BTreeSet<(QueueId, PollSlug)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT g.queue, p.slug AS poll FROM polls p JOIN given_up g USING (poll, withdrawn_at)
+             WHERE position('#' in p.slug) = 0",
+        );
+        self.rows(query).await?.iter().map(queue_and_poll).collect()
+    }
+
+    /// Frees the name of a withdrawn poll if every queue has given it up, and raises the versions of all partitions.
+    async fn make_way(&self, poll: PollSlug) -> Result<(), StoreError> {
+        // The partitions in one order, so that two of these statements can't wait for each other.
+        let query = sqlx::query(
+            "WITH freed AS (
+                 UPDATE polls p SET slug = slug || '#' || poll
+                 WHERE slug = $1 AND withdrawn_at IS NOT NULL
+                   AND NOT EXISTS (SELECT FROM ledger WHERE poll = $1)
+                   AND NOT EXISTS (SELECT FROM queues WHERE (accepted ->> $1)::bigint > 0) AND NOT EXISTS (
+                     SELECT FROM queues q WHERE state <> 'retired' AND remains_of IS NULL AND NOT EXISTS (
+                         SELECT FROM given_up g
+                         WHERE g.queue = q.queue AND g.poll = p.poll AND g.withdrawn_at = p.withdrawn_at))
+                 RETURNING poll)
+             UPDATE partitions SET version = version + 1 WHERE partition IN (
+                 SELECT partition FROM partitions WHERE EXISTS (SELECT FROM freed) ORDER BY partition FOR UPDATE)",
+        );
+        self.execute(query.bind(poll.as_str())).await.map(drop)
+    }
+
     pub(super) async fn finish(&self, poll: PollSlug) -> Result<bool, StoreError> {
-        // The lock keeps a queue that is recorded meanwhile waiting: it comes after the poll was final, or before and
-        // raises the revision.
+        // The lock makes a queue that is recorded at the same time wait: it is recorded either after the poll is final,
+        // or before, and then it has raised the revision.
         let query = sqlx::query(
             "WITH m AS (SELECT revision FROM meta FOR UPDATE)
              UPDATE polls p SET final_at = clock_timestamp() FROM m
@@ -134,18 +222,16 @@ impl PostgresStore {
         Ok(!self.rows(is_final.bind(poll.as_str())).await?.is_empty())
     }
 
-    /// The slugs of closed polls that are not final, with each queue that has a seal for them.
-    pub(super) async fn sealed(
-        &self,
-    ) -> Result<std::collections::BTreeSet<(crate::QueueId, PollSlug)>, StoreError> {
+    /// Returns each queue with a recorded seal of a poll that is closed and not final, and that poll.
+    pub(super) async fn sealed(&self) -> Result<BTreeSet<(QueueId, PollSlug)>, StoreError> {
         let query = sqlx::query(
             "SELECT DISTINCT s.queue, s.poll FROM seals s JOIN polls p ON p.slug = s.poll
              WHERE p.closed_at IS NOT NULL AND p.final_at IS NULL",
         );
-        let rows = self.rows(query).await?;
-        let pair = |row: &PgRow| {
-            Ok((crate::QueueId(row.get::<super::Uuid, _>("queue").0), quarantine::slug(row, "poll")?))
-        };
-        rows.iter().map(pair).collect()
+        self.rows(query).await?.iter().map(queue_and_poll).collect()
     }
+}
+
+fn queue_and_poll(row: &PgRow) -> Result<(QueueId, PollSlug), StoreError> {
+    Ok((QueueId(row.get::<Uuid, _>("queue").0), quarantine::slug(row, "poll")?))
 }

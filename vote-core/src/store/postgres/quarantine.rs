@@ -9,10 +9,14 @@ use sqlx::{
 use super::{Moment, Uuid, damaged, position, reader};
 use crate::{
     PollSlug, QueueId,
-    store::{QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes, StoreError},
+    count::{
+        QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes, ReasonCode,
+        StoredReason,
+    },
+    store::StoreError,
 };
 
-/// Up to so many rows after one.
+/// Query of up to `limit` rows in the order of their keys: those after a key, or the first ones.
 pub(super) fn page(after: Option<QuarantineKey>, limit: usize) -> Query<'static, Postgres, PgArguments> {
     sqlx::query(
         "SELECT * FROM quarantine
@@ -25,14 +29,14 @@ pub(super) fn page(after: Option<QuarantineKey>, limit: usize) -> Query<'static,
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
-/// Frames of a partition whose quarantined votes are to be tried again.
+/// Query of the frames of a partition whose quarantined votes are to be replayed.
 pub(super) const REPLAYS: &str = "SELECT * FROM quarantine q
      WHERE partition = $1 AND state IN ('held', 'replay')
        AND (state = 'replay' OR awaits_poll
             AND EXISTS (SELECT FROM polls p WHERE p.slug = q.poll AND p.final_at IS NULL))
      ORDER BY queue, position LIMIT $2";
 
-/// Votes as they are in the column `indices`, in Postgres' notation of arrays: an array of arrays of different lengths
+/// Returns the value of the column `indices`, in Postgres' notation of arrays: an array of arrays of different lengths
 /// can't be sent.
 pub(super) fn indices(votes: &QuarantinedVotes) -> Option<String> {
     let indices: Vec<String> = votes.indices()?.iter().map(u32::to_string).collect();
@@ -45,6 +49,7 @@ fn votes(row: &PgRow) -> Result<QuarantinedVotes, StoreError> {
     indices.map(QuarantinedVotes::At).map_err(|_| damaged("index in quarantine"))
 }
 
+/// Reads the frame of a row. Rows written by versions that could only quarantine whole frames have no `accounted`.
 pub(super) fn frame(row: &PgRow) -> Result<QuarantinedFrame, StoreError> {
     let accounted = match row.get::<Option<i64>, _>("accounted") {
         Some(_) => reader::count(row, "accounted")?,
@@ -56,8 +61,10 @@ pub(super) fn frame(row: &PgRow) -> Result<QuarantinedFrame, StoreError> {
         poll: row.get("poll"),
         accounted,
         quarantined: votes(row)?,
-        reason: row.get("reason"),
-        awaits_poll: row.get("awaits_poll"),
+        reason: StoredReason {
+            code: ReasonCode::from_stored(row.get("reason_code")),
+            text: row.get("reason"),
+        },
         frame: row.get::<Vec<u8>, _>("frame").into(),
     })
 }
@@ -71,17 +78,18 @@ pub(super) fn row(row: &PgRow) -> Result<QuarantineRow, StoreError> {
             .into_iter()
             .find(|known| known.as_str() == state)
             .ok_or_else(|| damaged("state in quarantine"))?,
-        set_aside_at: row.try_get::<Moment, _>("set_aside_at").map_err(|_| damaged("time"))?.0,
+        rejection: row.get("rejection"),
+        quarantined_at: row.try_get::<Moment, _>("set_aside_at").map_err(|_| damaged("time"))?.0,
     })
 }
 
-/// Quarantined votes, those that were counted since left out.
+/// Query of the totals of quarantined votes, without those that were counted since.
 pub(super) const TOTALS: &str = "SELECT queue, partition, poll, sum(votes)::bigint AS votes,
          count(*) FILTER (WHERE state IN ('held', 'replay')) AS pending
      FROM quarantine WHERE state <> 'counted' AND ($1::smallint IS NULL OR partition = $1)
      GROUP BY queue, partition, poll";
 
-/// Whether a text is the name that a poll has in other tables.
+/// Reads the name of a poll from a column.
 pub(super) fn slug(row: &PgRow, column: &str) -> Result<PollSlug, StoreError> {
     row.get::<&str, _>(column).parse().map_err(|_| damaged("poll"))
 }

@@ -7,17 +7,18 @@ use sqlx::{Row, postgres::PgRow};
 use super::{Moment, Uuid, damaged, position};
 use crate::{
     QueueId,
+    count::{QueueRecord, QueueState},
     queue::Counters,
-    store::{QueueRecord, QueueState, StoreError},
+    store::StoreError,
 };
 
+/// Query of all queues, in the order of their identities.
 pub(super) const ALL: &str = "SELECT queue, remains_of, address, seen_at, accepted::text, queued::text, \
      queued_complete, ends, backlog, state, reason FROM queues ORDER BY queue";
 
-/// Reports by queue: the later says what was seen, where one from the future is no later one, and a state is never taken
-/// back. What
-/// [`QueueRecord::merged`] says, in SQL, so that reports of several workers can't overtake each other. A queue that is
-/// new, or diverges, raises the revision in the same step.
+/// Statement that records a report of a queue: [`QueueRecord::merged`] in SQL, so that reports of several workers can't
+/// overwrite each other. The later report tells what was seen, where a report from the future does not count as later;
+/// a state is never taken back. A queue that is new or diverges raises the revision in the same statement.
 pub(super) const REPORT: &str = "WITH raised AS (
          UPDATE meta SET revision = revision + 1
          WHERE NOT EXISTS (SELECT FROM queues WHERE queue = $1 AND (state <> 'active' OR $10 = 'active')))
@@ -33,7 +34,7 @@ pub(super) const REPORT: &str = "WITH raised AS (
              SELECT state, reason FROM (
                  SELECT excluded.state, excluded.reason, 1 AS reported
                  UNION ALL SELECT queues.state, queues.reason, 0) AS both_states
-             ORDER BY array_position(ARRAY['active', 'cut', 'retired'], state) DESC, reported LIMIT 1)";
+             ORDER BY array_position(ARRAY['active', 'diverged', 'retired'], state) DESC, reported LIMIT 1)";
 
 pub(super) fn counters(counters: &Counters) -> String {
     serde_json::to_string(counters).unwrap_or_else(|e| unreachable!("texts and numbers are JSON: {e}"))
@@ -46,7 +47,7 @@ pub(super) fn record(row: &PgRow) -> Result<QueueRecord, StoreError> {
     let state: &str = row.get("state");
     Ok(QueueRecord {
         id: QueueId(row.get::<Uuid, _>("queue").0),
-        remains_of: row.get::<Option<Uuid>, _>("remains_of").map(|id| QueueId(id.0)),
+        original_id: row.get::<Option<Uuid>, _>("remains_of").map(|id| QueueId(id.0)),
         address: row.get("address"),
         seen_at: row.try_get::<Moment, _>("seen_at").map_err(|_| damaged("time"))?.0,
         accepted: counters("accepted")?,

@@ -1,4 +1,4 @@
-//! What the results service reads.
+//! Read access to the store, for the results service and for audits.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,17 @@ use super::{
 };
 use crate::{
     OptionSlug, Partition, Partitions, PepperFingerprint, PollSlug, Position, QueueId, VoterKey,
+    count::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll},
     queue::Layout,
-    store::{
-        Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, Snapshot, StoreError, StoreReader,
-    },
+    store::{Snapshot, StoreError, StoreReader, withdrawal},
 };
 
+/// Reads the column `partition`.
 pub(super) fn partition(row: &PgRow) -> Partition {
     Partition(row.get::<i16, _>("partition") as u16)
 }
 
+/// Reads a count, which is never negative, from a column.
 pub(super) fn count(row: &PgRow, column: &str) -> Result<u64, StoreError> {
     u64::try_from(row.get::<i64, _>(column)).map_err(|_| damaged(column))
 }
@@ -41,7 +42,8 @@ impl StoreReader for PostgresStore {
     }
 
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
-        self.rows(sqlx::query(polls::ALL)).await?.iter().map(polls::registered).collect()
+        let rows = self.rows(sqlx::query(polls::ALL)).await?;
+        Ok(withdrawal::fold(rows.iter().map(polls::registered).collect::<Result<_, _>>()?))
     }
 
     async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {

@@ -1,4 +1,4 @@
-//! The books and ballots of one moment: a transaction that sees nothing of what is committed after it began.
+//! Accounts and ballots as of one moment, read in a transaction that sees nothing of what is committed after it began.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -9,21 +9,22 @@ use sqlx::{
     query::Query,
 };
 
-use super::{Moment, PostgresStore, Uuid, books, commit::Failure, damaged, error_at, quarantine, reader};
+use super::{Moment, PostgresStore, Uuid, accounts, commit::Failure, damaged, error_at, quarantine, reader};
 use crate::{
     OptionSlug, PollSlug, VoterKey,
-    store::{Ballot, Books, Snapshot, StoreError},
+    count::{Accounts, Ballot},
+    store::{Snapshot, StoreError},
 };
 
-/// How long counting rows may take: about a second for every ten million. Other statements take as long as any.
+/// Time limit of counting rows, which takes about 1 s for every ten million. Other statements have the usual limit.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A transaction on a connection of its own, which ends with it.
+/// A transaction on a connection of its own, which is closed with it.
 pub(super) struct PostgresSnapshot {
     connection: PgConnection,
     address: String,
     schema: String,
-    /// Of the poll whose ballots were asked for: its number, and its options by number.
+    /// The poll whose ballots were asked for last, its number, and its options by their numbers.
     poll: Option<(PollSlug, i16, BTreeMap<i16, OptionSlug>)>,
 }
 
@@ -48,14 +49,16 @@ impl PostgresSnapshot {
     ) -> Result<Vec<PgRow>, StoreError> {
         match tokio::time::timeout(TIMEOUT, query.fetch_all(&mut self.connection)).await {
             Ok(rows) => rows.map_err(|e| error_at(&self.address, &self.schema, e)),
-            Err(_) => Err(StoreError::Unavailable(format!("{}: no answer in time", self.address).into())),
+            Err(_) => {
+                Err(StoreError::Unavailable(format!("{}: no answer within {TIMEOUT:?}", self.address).into()))
+            }
         }
     }
 
     async fn count_rows(&mut self) -> Result<BTreeMap<(PollSlug, OptionSlug), u64>, StoreError> {
         let longer = format!("SET LOCAL statement_timeout = {}", TIMEOUT.as_millis());
         self.rows(sqlx::query(sqlx::AssertSqlSafe(longer))).await?;
-        // Left joins: a row whose poll or option is in no table must not go uncounted.
+        // Left joins, so that a row whose poll or option is missing from its table is not left out.
         let query = sqlx::query(
             "SELECT coalesce(p.slug, '') AS slug, coalesce(o.slug, '') AS option_slug, v.n
              FROM (SELECT poll, option, count(*) AS n FROM votes GROUP BY poll, option) v
@@ -63,7 +66,7 @@ impl PostgresSnapshot {
         );
         let rows = self.rows(query).await?;
         let count = |row: &PgRow| {
-            Ok(((quarantine::slug(row, "slug")?, books::option(row)?), reader::count(row, "n")?))
+            Ok(((quarantine::slug(row, "slug")?, accounts::option(row)?), reader::count(row, "n")?))
         };
         rows.iter().map(count).collect()
     }
@@ -71,20 +74,22 @@ impl PostgresSnapshot {
 
 #[async_trait]
 impl Snapshot for PostgresSnapshot {
-    async fn books(&mut self, recount: bool) -> Result<Books, StoreError> {
-        let read = tokio::time::timeout(TIMEOUT, books::read(&mut self.connection, None));
-        let mut books = match read.await {
-            Ok(Ok(books)) => books,
+    async fn accounts(&mut self, recount: bool) -> Result<Accounts, StoreError> {
+        let read = tokio::time::timeout(TIMEOUT, accounts::read(&mut self.connection, None));
+        let mut accounts = match read.await {
+            Ok(Ok(accounts)) => accounts,
             Ok(Err(Failure::Store(e))) => return Err(e),
             Ok(Err(Failure::Sqlx(e))) => return Err(error_at(&self.address, &self.schema, e)),
             Err(_) => {
-                return Err(StoreError::Unavailable(format!("{}: no answer in time", self.address).into()));
+                return Err(StoreError::Unavailable(
+                    format!("{}: no answer within {TIMEOUT:?}", self.address).into(),
+                ));
             }
         };
         if recount {
-            books.rows = Some(self.count_rows().await?);
+            accounts.rows = Some(self.count_rows().await?);
         }
-        Ok(books)
+        Ok(accounts)
     }
 
     async fn ballots(
@@ -100,7 +105,7 @@ impl Snapshot for PostgresSnapshot {
             );
             let rows = self.rows(query.bind(poll.as_str())).await?;
             let Some(first) = rows.first() else { return Ok(Vec::new()) };
-            let options = rows.iter().map(|row| Ok((row.get("option"), books::option(row)?)));
+            let options = rows.iter().map(|row| Ok((row.get("option"), accounts::option(row)?)));
             self.poll = Some((poll, first.get("poll"), options.collect::<Result<_, StoreError>>()?));
         }
         let Some((_, number, options)) = self.poll.take() else { return Ok(Vec::new()) };

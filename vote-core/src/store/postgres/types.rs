@@ -1,4 +1,4 @@
-//! 128-bit keys as `uuid` and moments as `timestamptz`, in Postgres' binary format.
+//! Encoding of 128-bit keys as `uuid` and of times as `timestamptz`, in Postgres' binary format.
 
 use sqlx::{
     Decode, Encode, Postgres, Type,
@@ -9,19 +9,19 @@ use sqlx::{
 
 use crate::Timestamp;
 
-/// Postgres counts from 2000-01-01.
+/// Start of Postgres' time, 2000-01-01, in microseconds since 1970-01-01.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// A voter key or a queue's identity.
+/// A voter key, or the identity of a queue or a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Uuid(pub(super) [u8; 16]);
 
-/// A moment.
+/// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment(pub(super) Timestamp);
 
 impl Moment {
-    /// Microseconds since 2000-01-01, as `COPY` wants them.
+    /// Returns the microseconds since 2000-01-01, as in a `COPY` stream.
     pub(super) const fn to_postgres(self) -> i64 {
         self.0.as_micros() - EPOCH
     }
@@ -41,7 +41,7 @@ macro_rules! pg_type {
         }
     };
 }
-// Built-in types have fixed numbers: see pg_type.dat in Postgres' source.
+// The numbers of built-in types are fixed: see pg_type.dat in Postgres' source.
 pg_type!(Uuid, 2950, 2951);
 pg_type!(Moment, 1184, 1185);
 

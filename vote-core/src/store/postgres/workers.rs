@@ -7,20 +7,23 @@ use sqlx::{Row, postgres::PgRow};
 use super::{PostgresStore, Uuid, damaged};
 use crate::{
     QueueId,
-    store::{FUTURE, StoreError, UNKNOWN_AGE, WORKER_LIVES_FOR, WorkerId, WorkerRecord},
+    count::{FUTURE, UNKNOWN_AGE},
+    store::{StoreError, WORKER_LIVES_FOR, WorkerId, WorkerRecord},
 };
 
 impl PostgresStore {
     pub(super) async fn record_worker(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
-        // Workers get a new identity at every start: those that are long gone are forgotten.
+        // A worker has a new identity at every start, so old rows would pile up: those of 10 minutes ago are deleted. A
+        // worker in the future shows that the clock was set back, so the age of no report is known.
         let query = sqlx::query(
             "WITH gone AS (
                  DELETE FROM workers WHERE worker <> $1
                    AND (seen_at < clock_timestamp() - interval '10 minutes'
                         OR seen_at > clock_timestamp() + $4 * interval '1 second')
              ), unknown AS (
-                 UPDATE queues SET seen_at = clock_timestamp() - $5 * interval '1 second'
+                 UPDATE queues SET seen_at = least(seen_at, clock_timestamp() - $5 * interval '1 second')
                  WHERE seen_at > clock_timestamp() + $4 * interval '1 second'
+                    OR EXISTS (SELECT FROM workers WHERE seen_at > clock_timestamp() + $4 * interval '1 second')
              )
              INSERT INTO workers (worker, seen_at, lanes, unreached) VALUES ($1, clock_timestamp(), $2, $3)
              ON CONFLICT (worker) DO UPDATE SET
@@ -35,12 +38,13 @@ impl PostgresStore {
     }
 
     pub(super) async fn workers(&self) -> Result<BTreeMap<WorkerId, WorkerRecord>, StoreError> {
-        // One seen in the future was seen before the clock was set back: nobody knows when.
         let query = sqlx::query(
             "SELECT worker, lanes, unreached FROM workers
-             WHERE abs(extract(epoch FROM clock_timestamp() - seen_at)) <= $1",
-        );
-        let rows = self.rows(query.bind(WORKER_LIVES_FOR.as_secs_f64())).await?;
+             WHERE extract(epoch FROM clock_timestamp() - seen_at) BETWEEN -$2 AND $1",
+        )
+        .bind(WORKER_LIVES_FOR.as_secs_f64())
+        .bind(FUTURE.as_secs_f64());
+        let rows = self.rows(query).await?;
         rows.iter().map(record).map(|record| record.map(|record| (record.id, record))).collect()
     }
 }

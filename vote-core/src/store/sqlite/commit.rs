@@ -1,7 +1,7 @@
-//! What a commit does in a SQLite store, within a transaction that holds the write lock.
+//! The statements of a commit to a SQLite store, in a transaction that holds the write lock.
 //!
-//! A batch of ballots goes to SQLite as one JSON text that `json_each` takes apart: one statement instead of
-//! thousands, each of which would cost two hops between the task and SQLite's thread. It holds nothing but hex digits
+//! A batch of ballots goes to SQLite as one JSON text, which `json_each` splits into rows: one statement instead of
+//! thousands, each of which would cost two hops between the task and SQLite's thread. The text contains only hex digits
 //! and integers, so nothing has to be escaped.
 
 use std::{collections::HashMap, fmt::Write};
@@ -9,11 +9,12 @@ use std::{collections::HashMap, fmt::Write};
 use super::{polls, quarantine};
 use crate::{
     OptionSlug, Partition, PollSlug,
+    count::{Ballot, CommitPlan, LedgerEntry, PollPlan},
     sqlite::{Failure, Transaction, signed},
-    store::{Ballot, CommitPlan, LedgerEntry, PollPlan, StoreError},
+    store::{StoreError, no_option, not_registered},
 };
 
-/// Applies a plan. After an error the transaction must be dropped.
+/// Applies a plan. After an error, drop the transaction.
 pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result<(), StoreError> {
     let partition = plan.partition;
     let counted: Vec<PollSlug> = plan.polls.iter().map(|poll| poll.poll).collect();
@@ -25,7 +26,7 @@ pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result
         apply_poll(tx, partition, poll).await?;
     }
     for entry in &plan.ledger {
-        book(tx, partition, entry).await?;
+        add_to_ledger(tx, partition, entry).await?;
     }
     for (queue, position) in &plan.positions {
         let moved = sqlx::query(
@@ -43,8 +44,8 @@ pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result
     Ok(())
 }
 
-/// Moves the version of a partition. Where there is no such row, another lane has committed, and nothing else is known to
-/// hold.
+/// Raises the version of a partition. Fails if it is another one: then another session has committed, and the rest of
+/// the plan may not fit either.
 pub(super) async fn move_version(
     tx: &mut Transaction<'_>,
     partition: Partition,
@@ -56,7 +57,7 @@ pub(super) async fn move_version(
     if moved.rows_affected() == 1 { Ok(()) } else { Err(StoreError::StaleVersion(partition)) }
 }
 
-/// A poll that the store knows, by numbers.
+/// The numbers of a registered poll and its options.
 struct Numbers {
     slug: PollSlug,
     poll: i64,
@@ -65,16 +66,13 @@ struct Numbers {
 
 impl Numbers {
     async fn find(tx: &mut Transaction<'_>, slug: PollSlug) -> Result<Self, StoreError> {
-        let missing = || StoreError::NotPrepared(format!("poll {slug} is not registered in the store"));
-        let poll = polls::number(tx, slug).await?.ok_or_else(missing)?;
+        let poll = polls::number(tx, slug).await?.ok_or_else(|| not_registered(slug))?;
         let options = polls::options(tx, poll).await?.into_iter().zip(0..).collect();
         Ok(Self { slug, poll, options })
     }
 
     fn option(&self, option: OptionSlug) -> Result<i64, StoreError> {
-        self.options.get(&option).copied().ok_or_else(|| {
-            StoreError::NotPrepared(format!("poll {} has no option {option} in the store", self.slug))
-        })
+        self.options.get(&option).copied().ok_or_else(|| no_option(option))
     }
 }
 
@@ -116,7 +114,7 @@ async fn insert(tx: &mut Transaction<'_>, numbers: &Numbers, ballots: &[Ballot])
     match tx.run(insert.bind(numbers.poll).bind(rows)).await {
         Ok(_) => Ok(()),
         Err(e) if e.is_duplicate() => Err(StoreError::Conflict(format!(
-            "of {} voters that were new in {}, one has a vote already",
+            "of {} voters that are new in {}, one has an effective ballot already",
             ballots.len(),
             numbers.slug
         ))),
@@ -129,7 +127,7 @@ async fn replace(
     numbers: &Numbers,
     replacements: &[(Ballot, Ballot)],
 ) -> Result<(), StoreError> {
-    // MATERIALIZED and the poll in each row: so the planner has to take the rows one by one and look into the key.
+    // MATERIALIZED, and the poll in each row, make the planner go through these rows and look up each by the key.
     let replace = sqlx::query(
         "WITH change AS MATERIALIZED (
              SELECT ?1 AS poll, unhex(value ->> 0) AS voter, value ->> 1 AS old_option, value ->> 2 AS old_cast_at,
@@ -152,7 +150,7 @@ async fn replace(
     let replaced = tx.run(replace.bind(numbers.poll).bind(rows)).await?.rows_affected();
     if replaced != replacements.len() as u64 {
         return Err(StoreError::Conflict(format!(
-            "of {} votes that were to be replaced in {}, {replaced} stand",
+            "of {} ballots to be replaced in {}, {replaced} are those that the plan expects",
             replacements.len(),
             numbers.slug
         )));
@@ -160,8 +158,13 @@ async fn replace(
     Ok(())
 }
 
-async fn book(tx: &mut Transaction<'_>, partition: Partition, entry: &LedgerEntry) -> Result<(), Failure> {
-    let book = sqlx::query(
+/// Replaces the accepted count of an entry of the ledger, and adds to its other counts.
+async fn add_to_ledger(
+    tx: &mut Transaction<'_>,
+    partition: Partition,
+    entry: &LedgerEntry,
+) -> Result<(), Failure> {
+    let add = sqlx::query(
         "INSERT INTO ledger (partition, queue, poll, accepted, new_voters, superseded, quarantined)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT DO UPDATE SET accepted = excluded.accepted, new_voters = new_voters + excluded.new_voters,
@@ -174,11 +177,11 @@ async fn book(tx: &mut Transaction<'_>, partition: Partition, entry: &LedgerEntr
     .bind(signed(entry.new_voters))
     .bind(signed(entry.superseded))
     .bind(entry.quarantined);
-    tx.run(book).await?;
+    tx.run(add).await?;
     Ok(())
 }
 
-/// A JSON array.
+/// Returns a JSON array of the items.
 pub(super) fn json<T>(items: &[T], element: impl Fn(&T) -> String) -> String {
     let mut text = String::from("[");
     for (i, item) in items.iter().enumerate() {

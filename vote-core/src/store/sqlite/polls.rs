@@ -1,24 +1,32 @@
-//! Polls in a SQLite store: registered, closed, final.
+//! Polls in a SQLite store: registered, rescheduled, closed, final.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::timestamp;
 use crate::{
     OptionSlug, Partition, Poll, PollSlug, Timestamp,
+    count::{RegisteredPoll, Reschedule, Withdrawal},
     sqlite::{Failure, Transaction},
-    store::{RegisteredPoll, Reschedule, StoreError, is_closed},
+    store::{StoreError, is_closed, withdrawal},
 };
 
+/// Returns all polls, in the order of registration.
 pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>, Failure> {
     let query = sqlx::query_as(
-        "SELECT poll, slug, keep, voters, results, closes_at, closed_at, final_at FROM polls ORDER BY poll",
+        "SELECT poll, slug, keep, voters, results, closes_at, closed_at, final_at, withdrawn_at, withdrawn_reason
+         FROM polls ORDER BY poll",
     );
-    type Row = (i64, String, String, String, String, Option<i64>, Option<i64>, Option<i64>);
+    type Time = Option<i64>;
+    type Row = (i64, String, String, String, String, Time, Time, Time, Time, Option<String>);
     let rows: Vec<Row> = tx.all(query).await?;
     let mut polls = Vec::with_capacity(rows.len());
-    for (number, slug, keep, voters, results, closes_at, closed_at, final_at) in rows {
-        polls.push(RegisteredPoll {
-            slug: slug.parse().map_err(|e| tx.damaged(e))?,
+    for (number, name, keep, voters, results, closes_at, closed_at, final_at, withdrawn_at, reason) in rows {
+        let withdrawal = match withdrawn_at.zip(reason) {
+            Some((at, reason)) => Some(Withdrawal { at: timestamp(tx, at)?, reason }),
+            None => None,
+        };
+        let poll = RegisteredPoll {
+            slug: withdrawal::slug(&name).map_err(|e| tx.damaged(e))?,
             options: options(tx, number).await?,
             keep: keep.parse().map_err(|e| tx.damaged(e))?,
             voters: voters.parse().map_err(|e| tx.damaged(e))?,
@@ -27,23 +35,29 @@ pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>,
             reschedules: reschedules(tx, number).await?,
             closed_at: closed_at.map(|at| timestamp(tx, at)).transpose()?,
             final_at: final_at.map(|at| timestamp(tx, at)).transpose()?,
-        });
+            withdrawal,
+            earlier: Vec::new(),
+        };
+        polls.push((name, poll));
     }
-    Ok(polls)
+    Ok(withdrawal::fold(polls))
 }
 
-async fn find(tx: &mut Transaction<'_>, slug: PollSlug) -> Result<Option<RegisteredPoll>, Failure> {
+pub(super) async fn find(
+    tx: &mut Transaction<'_>,
+    slug: PollSlug,
+) -> Result<Option<RegisteredPoll>, Failure> {
     Ok(all(tx).await?.into_iter().find(|poll| poll.slug == slug))
 }
 
-/// The number that stands for a registered poll.
+/// Returns the number of a registered poll.
 pub(super) async fn number(tx: &mut Transaction<'_>, poll: PollSlug) -> Result<Option<i64>, Failure> {
     let query = sqlx::query_as("SELECT poll FROM polls WHERE slug = ?1").bind(poll.as_str());
     let found: Option<(i64,)> = tx.one(query).await?;
     Ok(found.map(|(number,)| number))
 }
 
-/// The options of a poll, each at the place that is its number.
+/// Returns the options of a poll, each at the index that is its number.
 pub(super) async fn options(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<OptionSlug>, Failure> {
     let query = sqlx::query_as("SELECT slug FROM options WHERE poll = ?1 ORDER BY option").bind(poll);
     let rows: Vec<(String,)> = tx.all(query).await?;
@@ -51,7 +65,11 @@ pub(super) async fn options(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<O
 }
 
 pub(super) async fn register(tx: &mut Transaction<'_>, poll: &Poll) -> Result<RegisteredPoll, Failure> {
-    if number(tx, poll.slug).await?.is_none() {
+    let is_free = match find(tx, poll.slug).await? {
+        None => true,
+        Some(found) => super::withdrawal::make_way(tx, &found, poll).await?,
+    };
+    if is_free {
         let insert = sqlx::query(
             "INSERT INTO polls (slug, keep, voters, closes_at, results) VALUES (?1, ?2, ?3, ?4, ?5)",
         )
@@ -70,7 +88,7 @@ pub(super) async fn register(tx: &mut Transaction<'_>, poll: &Poll) -> Result<Re
         }
     }
     let registered = find(tx, poll.slug).await?;
-    registered.ok_or_else(|| tx.damaged("the poll just registered is not there"))
+    registered.ok_or_else(|| tx.damaged("the poll that was just registered is missing"))
 }
 
 pub(super) async fn close(
@@ -78,12 +96,14 @@ pub(super) async fn close(
     poll: PollSlug,
     now: Timestamp,
 ) -> Result<Option<RegisteredPoll>, Failure> {
-    let update = sqlx::query("UPDATE polls SET closed_at = ?2 WHERE slug = ?1 AND closed_at IS NULL");
+    let update = sqlx::query(
+        "UPDATE polls SET closed_at = ?2 WHERE slug = ?1 AND closed_at IS NULL AND withdrawn_at IS NULL",
+    );
     tx.run(update.bind(poll.as_str()).bind(now.as_micros())).await?;
     find(tx, poll).await
 }
 
-/// Closes what is due at a moment of the store's clock.
+/// Closes the polls that are due at a time of the store's clock, and returns them.
 pub(super) async fn close_due(
     tx: &mut Transaction<'_>,
     grace: Duration,
@@ -91,7 +111,8 @@ pub(super) async fn close_due(
 ) -> Result<Vec<PollSlug>, Failure> {
     let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
     let is_due = |poll: &RegisteredPoll| {
-        poll.closed_at.is_none() && poll.closes_at.is_some_and(|at| at.saturating_add(grace) <= now)
+        let is_open = poll.closed_at.is_none() && poll.withdrawal.is_none();
+        is_open && poll.closes_at.is_some_and(|at| at.saturating_add(grace) <= now)
     };
     let due: Vec<PollSlug> =
         all(tx).await?.iter().filter(|poll| is_due(poll)).map(|poll| poll.slug).collect();
@@ -117,7 +138,7 @@ async fn reschedules(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<Reschedu
         .collect()
 }
 
-/// After an error the transaction must be dropped.
+/// Moves the closing time of a poll. After an error, drop the transaction.
 pub(super) async fn reschedule(
     tx: &mut Transaction<'_>,
     poll: PollSlug,
@@ -140,14 +161,14 @@ pub(super) async fn reschedule(
     Ok(find(tx, poll).await?)
 }
 
-/// Whether one of these polls is final.
+/// Returns whether one of these polls is final.
 pub(super) async fn any_final(tx: &mut Transaction<'_>, polls: &[PollSlug]) -> Result<bool, Failure> {
     let query = sqlx::query_as("SELECT slug FROM polls WHERE final_at IS NOT NULL");
     let rows: Vec<(String,)> = tx.all(query).await?;
     Ok(rows.iter().any(|(slug,)| polls.iter().any(|poll| poll.as_str() == slug)))
 }
 
-/// The version of each partition, or of one.
+/// Returns the version of each partition, or of one.
 pub(super) async fn versions(
     tx: &mut Transaction<'_>,
     of: Option<Partition>,
@@ -159,7 +180,8 @@ pub(super) async fn versions(
     Ok(rows.into_iter().map(|(partition, version)| (Partition(partition), version)).collect())
 }
 
-/// Whether the poll is final then. The transaction holds the write lock, so nothing moves meanwhile.
+/// Makes a poll final if it can be; returns whether it is. The transaction holds the write lock, so nothing changes
+/// meanwhile.
 pub(super) async fn finish(
     tx: &mut Transaction<'_>,
     poll: PollSlug,

@@ -1,27 +1,41 @@
-//! Quarantined votes, in a SQLite store.
+//! Quarantined votes in a SQLite store.
 
 use sqlx::{Sqlite, query::QueryAs, sqlite::SqliteArguments};
 
 use super::{commit::json, position, queue_id, timestamp};
 use crate::{
     Clock, Partition, SystemClock,
-    sqlite::{Failure, Transaction, signed},
-    store::{
+    count::{
         Decision, QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal, QuarantinedFrame,
-        QuarantinedVotes, ReplayOutcome, Replayed, StoreError,
+        QuarantinedVotes, ReasonCode, ReplayOutcome, Replayed, StoredReason,
     },
+    sqlite::{Failure, Transaction, signed},
+    store::StoreError,
 };
 
-/// partition, queue, position, poll, accounted, indices, reason, awaits_poll, frame, state, set_aside_at
-type Row = (u16, Vec<u8>, Vec<u8>, String, u64, Option<String>, String, bool, Vec<u8>, String, i64);
+/// partition, queue, position, poll, accounted, indices, reason_code, reason, rejection, frame, state, set_aside_at
+type Row = (
+    u16,
+    Vec<u8>,
+    Vec<u8>,
+    String,
+    u64,
+    Option<String>,
+    String,
+    String,
+    Option<String>,
+    Vec<u8>,
+    String,
+    i64,
+);
 
-/// A query for rows.
+/// A query of rows of the quarantine.
 macro_rules! select {
     ($which:literal) => {
         sqlx::query_as(concat!(
             "SELECT partition, queue, position, poll, accounted,
                  iif(indices IS NULL, NULL, (SELECT coalesce(group_concat(value), '') FROM json_each(indices))),
-                 reason, awaits_poll, frame, state, set_aside_at
+                 reason_code, reason, rejection, frame, state, set_aside_at
              FROM quarantine ",
             $which
         ))
@@ -37,7 +51,7 @@ async fn rows(
 }
 
 fn quarantined(tx: &Transaction<'_>, row: Row) -> Result<QuarantineRow, Failure> {
-    let (partition, queue, at, poll, accounted, indices, reason, awaits_poll, frame, state, set_aside_at) =
+    let (partition, queue, at, poll, accounted, indices, code, text, rejection, frame, state, quarantined_at) =
         row;
     let known = QuarantineState::ALL.into_iter().find(|known| known.as_str() == state);
     let listed = |list: String| list.split(',').map(str::parse).collect::<Result<Vec<u32>, _>>();
@@ -51,21 +65,21 @@ fn quarantined(tx: &Transaction<'_>, row: Row) -> Result<QuarantineRow, Failure>
             poll,
             accounted,
             quarantined: indices.map_or(QuarantinedVotes::All, QuarantinedVotes::At),
-            reason,
-            awaits_poll,
+            reason: StoredReason { code: ReasonCode::from_stored(&code), text },
             frame: frame.into(),
         },
         state: known.ok_or_else(|| tx.damaged(format!("the state {state:?} of a quarantined frame")))?,
-        set_aside_at: timestamp(tx, set_aside_at)?,
+        rejection,
+        quarantined_at: timestamp(tx, quarantined_at)?,
     })
 }
 
-/// The votes as in the column `indices`.
+/// Returns the value of the column `indices`.
 fn indices(votes: &QuarantinedVotes) -> Option<String> {
     votes.indices().map(|indices| json(indices, u32::to_string))
 }
 
-/// Up to so many frames, by key, those after one.
+/// Returns up to `limit` frames in the order of their keys: those after a key, or the first ones.
 pub(super) async fn page(
     tx: &mut Transaction<'_>,
     after: Option<QuarantineKey>,
@@ -75,7 +89,7 @@ pub(super) async fn page(
         "WHERE (queue, partition, position) > (?1, ?2, ?3)
          ORDER BY queue, partition, position LIMIT ?4"
     )
-    // No bytes are before every id.
+    // The empty value sorts before every identity.
     .bind(after.as_ref().map_or(&[][..], |key| &key.queue.0))
     .bind(after.as_ref().map_or(0, |key| key.partition.0))
     .bind(after.as_ref().map_or(&[][..], |key| key.position.as_bytes()))
@@ -83,7 +97,7 @@ pub(super) async fn page(
     rows(tx, query).await
 }
 
-/// The frame of that name, unless all its votes are counted.
+/// Returns the frame with this key, unless all of its votes are counted.
 pub(super) async fn one(
     tx: &mut Transaction<'_>,
     key: QuarantineKey,
@@ -95,13 +109,13 @@ pub(super) async fn one(
     Ok(rows(tx, query).await?.pop())
 }
 
-/// Frames of a partition whose quarantined votes are to be tried again.
+/// Returns frames of a partition whose quarantined votes are to be replayed.
 pub(super) async fn replays(
     tx: &mut Transaction<'_>,
     partition: Partition,
     limit: usize,
 ) -> Result<Vec<QuarantinedFrame>, Failure> {
-    // The first condition is word for word that of the index, which SQLite would not use otherwise.
+    // The first condition is, word for word, that of the index; SQLite would not use the index otherwise.
     let query = select!(
         "WHERE partition = ?1 AND (state = 'replay' OR (state = 'held' AND awaits_poll))
            AND (state = 'replay' OR EXISTS (
@@ -112,7 +126,7 @@ pub(super) async fn replays(
     Ok(found.into_iter().map(|row| row.frame).collect())
 }
 
-/// Of how many frames that was still open.
+/// Records a decision about frames; returns the number of frames that were pending.
 pub(super) async fn decide(
     tx: &mut Transaction<'_>,
     frames: &[QuarantineKey],
@@ -120,29 +134,29 @@ pub(super) async fn decide(
 ) -> Result<u64, Failure> {
     let mut decided = 0;
     for key in frames {
-        let (update, reason) = match decision {
+        let (update, rejection) = match decision {
             Decision::Replay => (
                 "UPDATE quarantine SET state = 'replay'
                  WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay')",
                 None,
             ),
             Decision::Reject(reason) => (
-                "UPDATE quarantine SET state = 'rejected', reason = reason || ?4
+                "UPDATE quarantine SET state = 'rejected', rejection = ?4
                  WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay')",
-                Some(format!("{}{reason}", QuarantinedFrame::REJECTED)),
+                Some(reason),
             ),
         };
         let mut update =
             sqlx::query(update).bind(key.partition.0).bind(&key.queue.0[..]).bind(key.position.as_bytes());
-        if let Some(reason) = reason {
-            update = update.bind(reason);
+        if let Some(rejection) = rejection {
+            update = update.bind(rejection);
         }
         decided += tx.run(update).await?.rows_affected();
     }
     Ok(decided)
 }
 
-/// Quarantined votes, those that were counted since left out.
+/// Returns the totals of quarantined votes, without those that were counted since.
 pub(super) async fn totals(
     tx: &mut Transaction<'_>,
     of: Option<Partition>,
@@ -161,7 +175,7 @@ pub(super) async fn totals(
         .collect()
 }
 
-/// Quarantines votes of a frame. After an error the transaction must be dropped.
+/// Quarantines votes of a frame. After an error, drop the transaction.
 pub(super) async fn insert(
     tx: &mut Transaction<'_>,
     partition: Partition,
@@ -169,9 +183,9 @@ pub(super) async fn insert(
 ) -> Result<(), StoreError> {
     let insert = sqlx::query(
         "INSERT INTO quarantine
-             (partition, queue, position, poll, votes, indices, accounted, reason, awaits_poll, frame, state,
-              set_aside_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'held', ?11)",
+             (partition, queue, position, poll, votes, indices, accounted, reason_code, reason, awaits_poll,
+              frame, state, set_aside_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'held', ?12)",
     )
     .bind(partition.0)
     .bind(&frame.queue.0[..])
@@ -180,35 +194,34 @@ pub(super) async fn insert(
     .bind(signed(frame.votes()))
     .bind(indices(&frame.quarantined))
     .bind(signed(frame.accounted))
-    .bind(&frame.reason)
-    .bind(frame.awaits_poll)
+    .bind(frame.reason.code.as_str())
+    .bind(&frame.reason.text)
+    .bind(frame.reason.awaits_poll())
     .bind(&frame.frame[..])
     .bind(SystemClock.now().as_micros());
     match tx.run(insert).await {
         Ok(_) => Ok(()),
         Err(e) if e.is_duplicate() => Err(StoreError::Conflict(format!(
-            "votes of the frame at {} of queue {} were quarantined before",
+            "votes of the frame at {} of queue {} are quarantined already",
             frame.position, frame.queue
         ))),
         Err(e) => Err(e.into()),
     }
 }
 
-/// Notes what became of votes that were tried again. After an error the transaction must be dropped.
+/// Records what became of votes that were replayed. After an error, drop the transaction.
 pub(super) async fn replayed(
     tx: &mut Transaction<'_>,
     partition: Partition,
     replayed: &Replayed,
 ) -> Result<(), StoreError> {
-    let (state, votes, held) = match &replayed.outcome {
+    let (state, votes, kept) = match &replayed.outcome {
         ReplayOutcome::Counted => (QuarantineState::Counted, &replayed.tried, None),
-        ReplayOutcome::Held { votes, reason, awaits_poll } => {
-            (QuarantineState::Held, votes, Some((reason, *awaits_poll)))
-        }
+        ReplayOutcome::Quarantined { votes, reason } => (QuarantineState::Quarantined, votes, Some(reason)),
     };
     let update = sqlx::query(
         "UPDATE quarantine SET state = ?5, indices = ?6, votes = coalesce(json_array_length(?6), accounted),
-             reason = coalesce(?7, reason), awaits_poll = ?8
+             reason = coalesce(?7, reason), awaits_poll = ?8, reason_code = coalesce(?9, reason_code)
          WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay') AND indices IS ?4",
     )
     .bind(partition.0)
@@ -217,12 +230,14 @@ pub(super) async fn replayed(
     .bind(indices(&replayed.tried))
     .bind(state.as_str())
     .bind(indices(votes))
-    .bind(held.map(|(reason, _)| reason))
-    .bind(held.is_some_and(|(_, awaits_poll)| awaits_poll));
-    // Since the lane asked for it somebody may have rejected it, or some of the votes were counted.
+    .bind(kept.map(|reason| reason.text.as_str()))
+    .bind(kept.is_some_and(StoredReason::awaits_poll))
+    .bind(kept.map(|reason| reason.code.as_str()));
+    // Since the session read the frame, an operator may have rejected its votes, or some of them may have been counted.
     if tx.run(update).await?.rows_affected() != 1 {
         return Err(StoreError::Conflict(format!(
-            "other votes of the frame at {} of queue {} are quarantined, or somebody decided about them",
+            "the quarantined votes of the frame at {} of queue {} are not those that were replayed, or an operator has \
+             decided about them",
             replayed.position, replayed.queue
         )));
     }

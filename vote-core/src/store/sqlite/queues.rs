@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{books, commit::json, position, queue_id, timestamp};
+use super::{accounts, commit::json, position, queue_id, timestamp};
 use crate::{
     Position, QueueId, Timestamp,
+    count::{QueueRecord, QueueState},
     queue::Counters,
     sqlite::{Failure, Transaction, signed},
-    store::{QueueRecord, QueueState},
 };
 
-/// All queues, by id.
+/// Returns all queues, in the order of their identities.
 pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<QueueRecord>, Failure> {
     let query = sqlx::query_as(
         "SELECT queue, remains_of, address, seen_at, queued_complete, backlog, state, reason FROM queues",
@@ -18,12 +18,12 @@ pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<QueueRecord>, Fa
     type Row = (Vec<u8>, Option<Vec<u8>>, String, i64, bool, u64, String, String);
     let rows: Vec<Row> = tx.all(query).await?;
     let mut queues = BTreeMap::new();
-    for (id, remains_of, address, seen_at, queued_complete, backlog, state, reason) in rows {
+    for (id, original_id, address, seen_at, queued_complete, backlog, state, reason) in rows {
         let id = queue_id(tx, id)?;
         let known = QueueState::ALL.into_iter().find(|known| known.as_str() == state);
         let record = QueueRecord {
             id,
-            remains_of: remains_of.map(|id| queue_id(tx, id)).transpose()?,
+            original_id: original_id.map(|id| queue_id(tx, id)).transpose()?,
             address,
             seen_at: timestamp(tx, seen_at)?,
             accepted: Counters::new(),
@@ -53,16 +53,17 @@ pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<QueueRecord>, Fa
     Ok(queues.into_values().collect())
 }
 
-/// What [`QueueRecord::merged`] says, for each. The write lock is held from reading to writing, so no report is lost.
+/// Records reports of queues, each by [`QueueRecord::merged`]. The write lock is held from reading to writing, so no
+/// report is lost.
 pub(super) async fn report(
     tx: &mut Transaction<'_>,
     reports: &[QueueRecord],
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let mut stands: BTreeMap<QueueId, QueueRecord> =
+    let mut recorded: BTreeMap<QueueId, QueueRecord> =
         all(tx).await?.into_iter().map(|record| (record.id, record)).collect();
     for report in reports {
-        let (merged, is_news) = match stands.remove(&report.id) {
+        let (merged, is_news) = match recorded.remove(&report.id) {
             None => (report.clone(), true),
             Some(before) => {
                 let state = before.state;
@@ -72,10 +73,10 @@ pub(super) async fn report(
             }
         };
         if is_news {
-            books::raise_revision(tx).await?;
+            accounts::raise_revision(tx).await?;
         }
         write(tx, &merged).await?;
-        stands.insert(merged.id, merged);
+        recorded.insert(merged.id, merged);
     }
     Ok(())
 }
@@ -88,7 +89,7 @@ async fn write(tx: &mut Transaction<'_>, record: &QueueRecord) -> Result<(), Fai
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )
     .bind(id)
-    .bind(record.remains_of.as_ref().map(|of| &of.0[..]))
+    .bind(record.original_id.as_ref().map(|of| &of.0[..]))
     .bind(&record.address)
     .bind(record.seen_at.as_micros())
     .bind(record.queued_complete)
@@ -121,14 +122,14 @@ async fn write(tx: &mut Transaction<'_>, record: &QueueRecord) -> Result<(), Fai
     Ok(())
 }
 
-/// Whether there is such a queue.
+/// Retires a queue; returns whether there is such a queue.
 pub(super) async fn retire(tx: &mut Transaction<'_>, queue: QueueId, reason: &str) -> Result<bool, Failure> {
     let known = sqlx::query_as("SELECT 1 FROM queues WHERE queue = ?1").bind(&queue.0[..]);
     let known: Option<(i64,)> = tx.one(known).await?;
     let update = sqlx::query(
         // As in QueueRecord::written_off.
         "UPDATE queues SET state = 'retired',
-             reason = CASE reason WHEN '' THEN ?2 ELSE reason || '; written off: ' || ?2 END
+             reason = CASE reason WHEN '' THEN ?2 ELSE reason || '; retired: ' || ?2 END
          WHERE queue = ?1 AND state <> 'retired'",
     );
     tx.run(update.bind(&queue.0[..]).bind(reason)).await?;

@@ -5,24 +5,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::commit::json;
 use crate::{
     QueueId, Timestamp,
+    count::{FUTURE, UNKNOWN_AGE},
     sqlite::{Failure, Transaction},
-    store::{FUTURE, UNKNOWN_AGE, WORKER_LIVES_FOR, WorkerId, WorkerRecord},
+    store::{WORKER_LIVES_FOR, WorkerId, WorkerRecord},
 };
 
-/// Workers get a new identity at every start: those that are long gone are forgotten.
+/// Time after its last sign of life after which a worker is deleted, in microseconds: 10 minutes. A worker has a new
+/// identity at every start, so old rows would pile up.
 const FORGOTTEN_AFTER: i64 = 600_000_000;
 
+/// Records a sign of life of a worker.
 pub(super) async fn record(
     tx: &mut Transaction<'_>,
     worker: &WorkerRecord,
     now: Timestamp,
 ) -> Result<(), Failure> {
     let limit = now.as_micros() + FUTURE.as_micros() as i64;
+    let long_ago = now.as_micros() - UNKNOWN_AGE.as_micros() as i64;
+    // A worker in the future shows that the clock was set back, so the age of no report is known.
+    let unknown = sqlx::query(
+        "UPDATE queues SET seen_at = min(seen_at, ?1)
+         WHERE seen_at > ?2 OR EXISTS (SELECT 1 FROM workers WHERE workers.seen_at > ?2)",
+    );
+    tx.run(unknown.bind(long_ago).bind(limit)).await?;
     let gone = sqlx::query("DELETE FROM workers WHERE seen_at < ?1 OR seen_at > ?2");
     tx.run(gone.bind(now.as_micros() - FORGOTTEN_AFTER).bind(limit)).await?;
-    let long_ago = now.as_micros() - UNKNOWN_AGE.as_micros() as i64;
-    let unknown = sqlx::query("UPDATE queues SET seen_at = ?1 WHERE seen_at > ?2");
-    tx.run(unknown.bind(long_ago).bind(limit)).await?;
     let unreached: Vec<QueueId> = worker.unreached.iter().copied().collect();
     let insert = sqlx::query(
         "INSERT OR REPLACE INTO workers (worker, seen_at, lanes, unreached) VALUES (?1, ?2, ?3, ?4)",
@@ -34,6 +41,7 @@ pub(super) async fn record(
     tx.run(insert).await.map(drop)
 }
 
+/// Returns the workers that are alive at a time of the store's clock.
 pub(super) async fn alive(
     tx: &mut Transaction<'_>,
     now: Timestamp,
@@ -42,9 +50,8 @@ pub(super) async fn alive(
         "SELECT worker, lanes, (SELECT group_concat(value) FROM json_each(unreached)) FROM workers
          WHERE seen_at BETWEEN ?1 AND ?2",
     );
-    // One seen in the future was seen before the clock was set back: nobody knows when.
     let (now, lives_for) = (now.as_micros(), WORKER_LIVES_FOR.as_micros() as i64);
-    let query = query.bind(now - lives_for).bind(now + lives_for);
+    let query = query.bind(now - lives_for).bind(now + FUTURE.as_micros() as i64);
     let rows: Vec<(Vec<u8>, u32, Option<String>)> = tx.all(query).await?;
     let mut workers = BTreeMap::new();
     for (id, lanes, unreached) in rows {

@@ -1,4 +1,4 @@
-//! Postgres' programs on this machine, and the user that runs its server.
+//! The Postgres programs on this machine, and the user that runs the server.
 
 use std::env;
 use std::fs;
@@ -9,20 +9,21 @@ use crate::program;
 
 const PROGRAMS: [&str; 5] = ["initdb", "postgres", "psql", "pg_isready", "pg_basebackup"];
 
-/// Names the folder of Postgres' programs where they are in none of the usual places.
+/// Environment variable that names the folder of the Postgres programs, if they are not in one of the usual places.
 const BIN_VARIABLE: &str = "VOTE_TEST_PG_BIN";
 
-/// Below these, distributions keep one folder a version: Debian and Ubuntu; Red Hat (PGDG).
+/// Parent and name prefix of the folders, one per version, in which distributions install Postgres: Debian and Ubuntu;
+/// Red Hat (PGDG).
 const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
 const REMEDY: &str = "apt-get install postgresql on Debian and Ubuntu; elsewhere install Postgres 14 or \
                       newer with its server programs, on PATH or with VOTE_TEST_PG_BIN set to their folder";
 
-/// Where Postgres is, and as whom it runs.
+/// An installed Postgres, and the user that its server runs as.
 #[derive(Debug)]
 pub(super) struct Install {
     bin: PathBuf,
-    /// `None`: as the present user.
+    /// `None` for the current user.
     run_as: Option<RunAs>,
 }
 
@@ -37,18 +38,18 @@ struct RunAs {
 impl Install {
     /// Finds Postgres, or panics with the remedy.
     pub(super) fn find() -> Self {
-        // First the programs: the package that brings them makes the user as well.
+        // The programs first: the package that contains them also creates the user.
         let bin = find_bin();
         let run_as = (id(&["-u"]) == Some(0)).then(RunAs::find);
         Self { bin, run_as }
     }
 
-    /// User and group that must own the server's files, if it is not the present user.
+    /// Returns the user and the group that must own the server's files; `None` for the current user.
     pub(super) fn owner(&self) -> Option<(u32, u32)> {
         self.run_as.as_ref().map(|user| (user.uid, user.gid))
     }
 
-    /// One of the server's programs, as a user that it accepts.
+    /// Returns a command that runs a server program as a user that it accepts.
     pub(super) fn server_command(&self, name: &str) -> Command {
         let program = self.bin.join(name);
         let Some(user) = &self.run_as else { return Command::new(program) };
@@ -57,8 +58,8 @@ impl Install {
         command
     }
 
-    /// One of the client's programs, untouched by the settings (PGHOST, PGOPTIONS, ~/.psqlrc) of whoever runs
-    /// the tests.
+    /// Returns a command that runs a client program, unaffected by the environment (PGHOST, PGOPTIONS) and the
+    /// `~/.psqlrc` of the user who runs the tests.
     pub(super) fn client_command(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
         command.env_clear().env("PATH", program::search_path()).env("LC_ALL", "C");
@@ -108,7 +109,7 @@ fn newest_version() -> Option<PathBuf> {
     found.into_iter().max().map(|(_, bin)| bin)
 }
 
-/// The number that `id` prints: std has no call for it.
+/// Returns the number that the program `id` prints; the standard library has no function for it.
 fn id(arguments: &[&str]) -> Option<u32> {
     let output = Command::new("id").args(arguments).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()

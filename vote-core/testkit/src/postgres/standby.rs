@@ -1,4 +1,4 @@
-//! Standbys: a copy of a server that follows its log, and can take its place.
+//! Standbys: copies of a server that follow its log and can take its place.
 
 use std::fs;
 
@@ -6,10 +6,11 @@ use super::{IMMEDIATE, Postgres, READY_WITHIN, append_settings, data, new_dir};
 use crate::{Child, wait};
 
 impl Postgres {
-    /// Starts a standby of this server, a hot one that answers reading queries. It asks for the log at `port` of
-    /// 127.0.0.1, which is this server's own or that of a proxy before it, so that the two can be cut off from each
-    /// other. It names itself `name`, as `synchronous_standby_names` of the primary does where commits are to wait
-    /// for it. Its settings are those of this server and then `settings`.
+    /// Starts a hot standby of this server, which answers read-only queries.
+    ///
+    /// It reads the log from `port` of 127.0.0.1: this server's own port, or that of a proxy in front, which can cut
+    /// the link between the two. Its name is `name`; commits wait for it if `synchronous_standby_names` of the primary
+    /// contains that name. It has the settings of this server, overridden by `settings`.
     pub fn standby(&self, name: &str, port: u16, settings: &[(&str, &str)]) -> Self {
         let (install, dir) = (super::Install::find(), new_dir(&self.install));
         let mut copy = install.server_command("pg_basebackup");
@@ -26,7 +27,7 @@ impl Postgres {
         if !child.wait_exit(READY_WITHIN).is_some_and(|exit| exit.success()) {
             panic!("pg_basebackup failed\n{}", child.tail());
         }
-        // After a cut it tries again every 5 s unless told otherwise.
+        // After a cut of the link it would retry only every 5 s by default.
         let primary = format!("host=127.0.0.1 port={port} user=postgres application_name={name}");
         append_settings(
             &dir,
@@ -34,12 +35,12 @@ impl Postgres {
         );
         append_settings(&dir, settings);
         if let Err(error) = fs::write(data(&dir).join("standby.signal"), "") {
-            panic!("can't make a standby in {}: {error}", dir.display());
+            panic!("can't create a standby in {}: {error}", dir.display());
         }
-        Self::serve(install, child, dir)
+        Self::serve(install, child, dir, Vec::new())
     }
 
-    /// Waits, at most 20 s, until a standby has replayed all that this server has written to its log by now.
+    /// Waits, at most 20 s, until a standby has replayed everything that this server has written to its log so far.
     pub fn wait_for_standby(&self, standby: &Self) {
         let written = self.psql("postgres", "SELECT pg_current_wal_lsn()");
         let asked = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
@@ -51,7 +52,7 @@ impl Postgres {
         }
     }
 
-    /// Ends the recovery of a standby, so that it takes writes. It has what it received, and nothing else.
+    /// Promotes this standby, so that it accepts writes. Its data is what it has received as a standby.
     pub fn promote(&self) {
         let promoted = self.psql("postgres", "SELECT pg_promote(true, 60)");
         if promoted != "t" {

@@ -1,12 +1,12 @@
-//! A program can be given a wall clock that is wrong.
+//! Programs can be given a wall clock that is wrong.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use vote_testkit::{Service, SkewedClock};
+use vote_testkit::{Postgres, Service, SkewedClock};
 
-/// How far a time in seconds is from the right one.
+/// Returns how far a time is ahead of the real one, both in seconds since 1970.
 fn error(seconds: &str) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     seconds.trim().parse::<i64>().unwrap() - i64::try_from(now).unwrap()
@@ -26,7 +26,7 @@ fn a_program_sees_a_clock_that_is_ahead_or_behind() {
 #[test]
 fn a_running_program_sees_its_clock_step() {
     let clock = SkewedClock::new(0);
-    // Bash tells the time itself.
+    // `printf` is built into bash, so it is the bash process itself that reads the clock.
     let script = "while :; do printf '%(%s)T\\n' -1; sleep 0.1; done";
     let bash = Path::new("/bin/bash");
     let service = Service::start(bash, &["-c", script], &clock.environment());
@@ -43,4 +43,18 @@ fn a_running_program_sees_its_clock_step() {
     clock.step(-600);
 
     assert!(sees(-600), "{}", service.tail());
+}
+
+#[test]
+fn a_postgres_sees_its_clock_step_and_keeps_the_clock_after_a_restart() {
+    let clock = SkewedClock::new(0);
+    let postgres = Postgres::start_with_clock(&[], &clock);
+    let ahead = || error(&postgres.psql("postgres", "SELECT floor(extract(epoch FROM clock_timestamp()))"));
+    assert!(ahead().abs() <= 1);
+
+    clock.step(600);
+    assert!((ahead() - 600).abs() <= 1);
+
+    postgres.restart_immediate();
+    assert!((ahead() - 600).abs() <= 1);
 }

@@ -1,5 +1,5 @@
-//! What a test may rely on: servers that keep what they should, and that leave nothing behind.
-#![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test")]
+//! What tests rely on: servers that keep their data, and that leave nothing behind.
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic like the test")]
 
 mod clock;
 mod postgres;

@@ -1,4 +1,4 @@
-//! Postgres gives each test a database, and comes back with its data.
+//! Postgres gives each test a database, and keeps its data over a restart.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn databases_are_separate() {
 }
 
 #[test]
-fn it_is_set_up_as_the_program_under_test_demands() {
+fn it_has_the_settings_that_the_program_under_test_requires() {
     let postgres = Postgres::shared();
     let show = |name: &str| postgres.psql("postgres", &format!("SHOW {name}"));
 
@@ -48,12 +48,12 @@ fn an_error_is_a_panic() {
 
 #[test]
 #[should_panic(expected = "unrecognized configuration parameter")]
-fn a_wrong_setting_is_a_panic_with_the_log() {
+fn an_invalid_setting_is_a_panic_with_the_log() {
     Postgres::start_with(&[("nosuch", "yes")]);
 }
 
 #[test]
-fn a_standby_that_was_cut_off_is_promoted_without_what_it_did_not_receive() {
+fn a_standby_that_was_cut_off_is_promoted_with_only_what_it_received() {
     let primary = Postgres::start();
     let link = TcpProxy::to(primary.port());
     let standby = primary.standby("second", link.port(), &[]);

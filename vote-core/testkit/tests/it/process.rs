@@ -1,4 +1,4 @@
-//! A process ends with its holder, however that ends.
+//! A process ends with its holder, however the holder ends.
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
@@ -25,11 +25,7 @@ fn runs(pid: u32) -> bool {
 fn wait_until_gone(pid: u32, dir: &Path) {
     let start = Instant::now();
     while runs(pid) || dir.exists() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "process {pid} or {} is still there",
-            dir.display()
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "process {pid} or {} still exists", dir.display());
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -42,8 +38,8 @@ fn a_process_does_not_outlive_its_handle() {
 
     drop(child);
 
-    assert!(!runs(pid), "the process is still there");
-    assert!(!dir.exists(), "its directory is still there");
+    assert!(!runs(pid), "the process still exists");
+    assert!(!dir.exists(), "its directory still exists");
 }
 
 #[test]
@@ -68,7 +64,7 @@ fn a_process_does_not_outlive_a_killed_holder() {
     let (pid, dir) = (pid.parse().unwrap(), PathBuf::from(dir));
     assert!(runs(pid) && dir.exists());
 
-    // SIGKILL: nothing of the holder's own can run any more.
+    // SIGKILL: no code of the holder can run any more.
     holder.kill().unwrap();
     holder.wait().unwrap();
 
@@ -76,7 +72,7 @@ fn a_process_does_not_outlive_a_killed_holder() {
 }
 
 #[test]
-#[ignore = "the process that a_process_does_not_outlive_a_killed_holder kills"]
+#[ignore = "it is the process that a_process_does_not_outlive_a_killed_holder kills"]
 fn holder() {
     if env::var_os(HOLDER).is_none() {
         return;
@@ -87,9 +83,9 @@ fn holder() {
 }
 
 #[test]
-fn the_way_it_ended_is_known() {
+fn exit_codes_and_signals_are_distinguished() {
     let exited = shell("exit 78").wait_exit(Duration::from_secs(20)).unwrap();
-    // Not INT, which a shell has its background processes ignore, and these tests may be one.
+    // Not INT: a shell starts background processes with SIGINT ignored, and these tests may be one.
     let killed = shell("exec sleep 600").stop("TERM");
 
     assert_eq!((exited.code(), exited.signal(), exited.success()), (Some(78), None, false));
@@ -97,7 +93,7 @@ fn the_way_it_ended_is_known() {
 }
 
 #[test]
-fn after_its_end_it_gets_no_signal() {
+fn a_process_that_has_ended_gets_no_signal() {
     let child = shell("exit 0");
     child.wait_exit(Duration::from_secs(20)).unwrap();
 
@@ -105,7 +101,7 @@ fn after_its_end_it_gets_no_signal() {
 }
 
 #[test]
-fn a_successor_has_the_same_directory() {
+fn a_replacement_has_the_same_directory() {
     let mut child = shell("echo kept > file; echo one; exec sleep 600");
     while !child.log().ends_with("one\n") {
         std::thread::sleep(Duration::from_millis(5));
@@ -123,7 +119,7 @@ fn a_successor_has_the_same_directory() {
 fn a_missing_program_is_in_the_log() {
     let child = Child::start(&Command::new("no-such-program"), tempfile::tempdir().unwrap().keep(), "KILL");
 
-    // 127, or 126 where a folder on the search path is closed to us.
+    // 127, or 126 if a folder on the search path is not accessible.
     assert!(matches!(child.wait_exit(Duration::from_secs(20)).unwrap().code(), Some(126 | 127)));
     assert!(child.tail().contains("no-such-program"));
 }

@@ -1,4 +1,4 @@
-//! A proxy hands on, is cut and healed, and leads elsewhere.
+//! A proxy forwards connections, can be cut and healed, and can switch to another server.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -6,7 +6,8 @@ use std::thread;
 
 use vote_testkit::{TcpProxy, free_port};
 
-/// A server that says its name to whoever writes a byte, and goes on listening to it.
+/// Starts a server that answers each byte with its name, on each connection until the client closes it. Returns its
+/// port.
 fn server(name: &'static str) -> u16 {
     let port = free_port();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -27,7 +28,7 @@ fn connect(proxy: &TcpProxy) -> TcpStream {
     TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).unwrap()
 }
 
-/// The name that the server behind a connection says; nothing if the connection has ended.
+/// Returns the name that the server behind a connection answers; empty if the connection has ended.
 fn ask(stream: &mut TcpStream) -> String {
     let mut name = vec![0; 3];
     let answer = stream.write_all(b"?").and_then(|()| stream.read_exact(&mut name));
@@ -35,7 +36,7 @@ fn ask(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn a_cut_ends_connections_and_lets_none_in_until_it_is_healed() {
+fn a_cut_proxy_ends_connections_and_accepts_none_until_it_is_healed() {
     let proxy = TcpProxy::to(server("one"));
     let mut before = connect(&proxy);
     assert_eq!(ask(&mut before), "one");
@@ -49,7 +50,7 @@ fn a_cut_ends_connections_and_lets_none_in_until_it_is_healed() {
 }
 
 #[test]
-fn another_server_takes_the_place_of_the_first() {
+fn a_switched_proxy_directs_new_connections_to_the_other_server() {
     let proxy = TcpProxy::to(server("one"));
     let mut before = connect(&proxy);
     assert_eq!(ask(&mut before), "one");

@@ -1,4 +1,4 @@
-//! Redis comes up durable, and comes back with its data.
+//! Redis is durable by default, and keeps its data over a restart.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn it_answers_on_its_port_and_its_socket() {
 }
 
 #[test]
-fn it_is_durable_unless_told_otherwise() {
+fn it_is_durable_by_default() {
     let durable = Redis::shared();
     let volatile = Redis::start_with(&[("appendonly", "no"), ("maxmemory", "10mb"), ("save", "3600 1")]);
 
@@ -48,7 +48,7 @@ fn it_is_durable_unless_told_otherwise() {
 }
 
 #[test]
-fn a_frozen_one_answers_when_it_wakes() {
+fn a_frozen_server_answers_once_it_is_resumed() {
     let redis = Redis::start();
     redis.freeze();
     std::thread::scope(|scope| {
@@ -70,11 +70,11 @@ fn an_error_reply_is_a_panic() {
 
 #[test]
 #[should_panic(expected = "Bad directive")]
-fn a_wrong_setting_is_a_panic_with_the_log() {
+fn an_invalid_setting_is_a_panic_with_the_log() {
     Redis::start_with(&[("nosuch", "yes")]);
 }
 
 #[test]
-fn prefixes_differ() {
+fn prefixes_are_unique() {
     assert_ne!(Redis::unique_prefix(), Redis::unique_prefix());
 }

@@ -1,4 +1,4 @@
-//! A service is started clean, and asked over HTTP.
+//! A service starts in a clean environment, and answers HTTP requests.
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,14 +16,14 @@ fn the_environment_is_clean() {
     let log = service.log();
     let mut names: Vec<&str> =
         log.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
-    // Where bash is the shell, it adds this one to whatever it starts.
+    // If the shell is bash, it adds this variable to every program that it starts.
     names.retain(|name| *name != "_");
     names.sort_unstable();
     assert_eq!(names, ["HOME", "PATH", "VOTE_LISTEN"], "{log}");
 }
 
 #[test]
-fn arguments_arrive_unchanged() {
+fn arguments_are_passed_unchanged() {
     let arguments = ["a b", "$HOME", "'\"\\", ""];
     let service = Service::start(Path::new("/usr/bin/printf"), &[&["%s|"][..], &arguments].concat(), &[]);
     service.wait_exit(Duration::from_secs(20)).unwrap();
@@ -52,14 +52,14 @@ fn a_missing_example_is_a_panic_with_the_remedy() {
 }
 
 #[test]
-fn a_built_file_is_found_beside_the_test() {
+fn a_built_file_is_found_in_the_folder_of_the_profile() {
     let test = env::current_exe().unwrap();
     let from_profile = Path::new("deps").join(test.file_name().unwrap());
 
     assert_eq!(Service::binary(from_profile.to_str().unwrap()), test);
 }
 
-/// Answers one request with the lines it got, and status 202.
+/// Starts a server that answers one request with status 202 and the lines that it received. Returns its address.
 fn echo_once() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

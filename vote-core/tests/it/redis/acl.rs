@@ -1,4 +1,4 @@
-//! The users of a deployed Redis: what they may do suffices for the whole contract, and nothing else is allowed.
+//! The users of a deployed Redis: their rights suffice for the whole contract, and allow nothing else.
 
 use std::{
     fs,
@@ -13,18 +13,18 @@ use std::{
 use async_trait::async_trait;
 use tempfile::TempDir;
 use vote_core::{
-    Partition, PollSlug, Position, Queue, QueueId,
+    Partition, PollDigest, PollSlug, Position, Queue, QueueId,
     conformance::{QueueHarness, activate, frames, layout, poll, vote},
     queue::{
-        AppendError, Appended, Frame, Layout, PollRecord, QueueError, QueueStatus, Read, RedisQueue, Room,
-        Seal, Unread,
+        AppendError, Appended, Backlog, Frame, Layout, PollRecord, QueueError, QueueStatus, Read, RedisQueue,
+        Seal, Usage,
     },
 };
 use vote_testkit::Redis;
 
 use super::eventually;
 
-/// A Redis with the users of `deploy/redis/users.acl.in`, for keys of any test.
+/// A Redis with the users of `deploy/redis/users.acl.in`, whose rights are extended to the keys of all tests.
 struct Guarded {
     secrets: TempDir,
     redis: Redis,
@@ -64,12 +64,13 @@ impl Guarded {
     }
 }
 
-/// A queue on which each call is made by the user whose work it is.
+/// A queue on which each call is made by the user whose task it is.
 #[derive(Debug)]
 struct TwoUsers {
     frontend: RedisQueue,
     worker: RedisQueue,
-    /// Whoever notices a loss replaces the box.
+    /// Whether the worker is the next to replace a queue: frontend and worker take turns, since either may notice a
+    /// loss.
     worker_replaces: AtomicBool,
 }
 
@@ -85,14 +86,28 @@ impl Queue for TwoUsers {
     }
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
         let status = self.frontend.status().await?;
-        assert_eq!(self.worker.status().await?, status, "both see the same");
+        let clock = status.as_ref().map(|status| status.clock);
+        let seen = self.worker.status().await?.zip(clock);
+        let seen = seen.map(|(status, clock)| QueueStatus { clock, ..status });
+        assert_eq!(seen, status, "both users see the same");
         Ok(status)
     }
-    async fn register(&self, id: QueueId) -> Result<(), QueueError> {
-        self.worker.register(id).await
+    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
+        self.worker.activate(id).await
     }
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
         self.worker.record_polls(id, polls).await
+    }
+    async fn give_up_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+    ) -> Result<bool, QueueError> {
+        self.worker.give_up_poll(id, poll, digest).await
+    }
+    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+        self.worker.note_clock(id, ahead).await
     }
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         self.frontend.append(id, frames).await
@@ -112,14 +127,19 @@ impl Queue for TwoUsers {
     async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
         self.worker.seal(id, poll).await
     }
-    async fn unread(&self, id: QueueId, after: &[Position], limit: usize) -> Result<Vec<Unread>, QueueError> {
-        self.worker.unread(id, after, limit).await
+    async fn backlog(
+        &self,
+        id: QueueId,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<Backlog>, QueueError> {
+        self.worker.backlog(id, after, limit).await
     }
-    async fn check(&self) -> Result<Vec<String>, QueueError> {
-        self.frontend.check().await
+    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+        self.frontend.durability_problems().await
     }
-    async fn room(&self) -> Result<Option<Room>, QueueError> {
-        self.frontend.room().await
+    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
+        self.frontend.usage().await
     }
 }
 
@@ -155,10 +175,10 @@ mod conformance {
     vote_core::queue_conformance!(super::OnGuarded::default());
 }
 
-const STREAM: &str = "test-1:box:p:0";
+const STREAM: &str = "test-1:queue:p:0";
 
 #[test]
-fn a_frontend_puts_votes_in_and_can_neither_read_nor_remove_them() {
+fn a_frontend_can_append_votes_and_can_neither_read_nor_remove_them() {
     let redis = Guarded::start();
     assert!(!redis.try_as("frontend", &["XADD", STREAM, "*", "f", "a vote"]).contains("NOPERM"));
     for refused in [
@@ -170,11 +190,11 @@ fn a_frontend_puts_votes_in_and_can_neither_read_nor_remove_them() {
         &["XTRIM", STREAM, "MAXLEN", "0"],
         &["DUMP", STREAM],
         &["DEL", STREAM],
-        &["DEL", "test-1:box:accepted"],
-        &["COPY", STREAM, "test-1:box:meta"],
+        &["DEL", "test-1:queue:accepted"],
+        &["COPY", STREAM, "test-1:queue:meta"],
         &["EVAL", "return redis.call('XRANGE', KEYS[1], '-', '+')", "1", STREAM],
-        &["HSET", "test-1:box:polls", "pets", "sealed"],
-        &["HDEL", "test-1:box:polls", "pets"],
+        &["HSET", "test-1:queue:polls", "pets", "sealed"],
+        &["HDEL", "test-1:queue:polls", "pets"],
         &["SET", "other:id", "x"],
         &["CONFIG", "SET", "appendfsync", "no"],
         &["CONFIG", "REWRITE"],
@@ -196,10 +216,10 @@ fn a_script_can_do_no_more_than_its_user() {
     let redis = Guarded::start();
     redis.try_as("frontend", &["XADD", STREAM, "*", "f", "a vote"]);
     for (user, script) in [
-        ("frontend", "return redis.call('HSET', 'test-1:box:polls', 'pets', 'forged')".to_owned()),
+        ("frontend", "return redis.call('HSET', 'test-1:queue:polls', 'pets', 'forged')".to_owned()),
         ("frontend", format!("return redis.call('XRANGE', '{STREAM}', '-', '+')")),
         ("worker", format!("return redis.call('XADD', '{STREAM}', '*', 'f', 'forged')")),
-        ("worker", "return redis.call('HINCRBY', 'test-1:box:accepted', '0:pets', 1)".to_owned()),
+        ("worker", "return redis.call('HINCRBY', 'test-1:queue:accepted', '0:pets', 1)".to_owned()),
     ] {
         let hash = redis.try_as(user, &["SCRIPT", "LOAD", &script]);
         let answer = redis.try_as(user, &["EVALSHA", hash.trim(), "1", "test-1:id"]);
@@ -209,17 +229,17 @@ fn a_script_can_do_no_more_than_its_user() {
 }
 
 #[test]
-fn a_worker_takes_votes_out_and_can_put_none_in() {
+fn a_worker_can_read_votes_and_can_append_none() {
     let redis = Guarded::start();
     redis.try_as("frontend", &["XADD", STREAM, "*", "f", "a vote"]);
     assert!(redis.try_as("worker", &["XRANGE", STREAM, "-", "+"]).contains("a vote"));
     for refused in [
         &["XADD", STREAM, "*", "f", "forged"][..],
         &["XSETID", STREAM, "9-9"],
-        &["HINCRBY", "test-1:box:accepted", "0:pets", "1"],
-        &["HSET", "test-1:box:accepted", "0:pets", "1"],
-        &["HDEL", "test-1:box:polls", "pets"],
-        &["RENAME", STREAM, "test-1:box:p:1"],
+        &["HINCRBY", "test-1:queue:accepted", "0:pets", "1"],
+        &["HSET", "test-1:queue:accepted", "0:pets", "1"],
+        &["HDEL", "test-1:queue:polls", "pets"],
+        &["RENAME", STREAM, "test-1:queue:p:1"],
         &["RESTORE", STREAM, "0", "x"],
         &["CONFIG", "SET", "appendfsync", "no"],
         &["CONFIG", "GET", "*"],
@@ -232,7 +252,7 @@ fn a_worker_takes_votes_out_and_can_put_none_in() {
 }
 
 #[test]
-fn who_does_not_log_in_can_do_nothing() {
+fn a_client_that_is_not_logged_in_can_do_nothing() {
     let redis = Guarded::start();
     for refused in [&["PING"][..], &["GET", "test-1:id"], &["CONFIG", "GET", "*"], &["FLUSHALL"]] {
         let answer = redis.redis.answer(refused);
@@ -242,9 +262,9 @@ fn who_does_not_log_in_can_do_nothing() {
     assert!(answer.contains("WRONGPASS"), "{answer}");
 }
 
-/// With a user `default` that has no rights, everything would be gone.
+/// If the user `default` had no rights, everything would be lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_brings_back_all_that_was_acknowledged() {
+async fn a_restart_recovers_everything_that_was_acknowledged() {
     let redis = Guarded::start();
     let (frontend, worker) = (redis.connect("frontend", "test-1"), redis.connect("worker", "test-1"));
     let id = frontend.create(layout(), None).await.unwrap();
@@ -255,19 +275,19 @@ async fn a_restart_brings_back_all_that_was_acknowledged() {
     redis.redis.kill9();
     redis.redis.restart();
     let after = eventually(async || worker.status().await).await.unwrap();
-    // The server is another one.
+    // A restarted server has another identity.
     assert_eq!(
-        QueueStatus { server: String::new(), ..after },
-        QueueStatus { server: String::new(), ..before }
+        QueueStatus { server: String::new(), clock: before.clock, ..after },
+        QueueStatus { server: String::new(), ..before.clone() }
     );
-    assert_eq!(frontend.check().await.unwrap(), [] as [String; 0]);
+    assert_eq!(frontend.durability_problems().await.unwrap(), [] as [String; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_default_user_whose_log_would_not_be_read_again_is_named() {
+async fn a_default_user_that_can_not_replay_the_append_only_file_is_reported() {
     let redis = Redis::start();
     let queue = RedisQueue::connect(&redis.url(), "vote").unwrap();
-    assert_eq!(queue.check().await.unwrap(), [] as [String; 0]);
+    assert_eq!(queue.durability_problems().await.unwrap(), [] as [String; 0]);
     for (rules, named) in [
         (&["-xadd"][..], "'xadd'"),
         (&["+xadd", "-hincrby"], "'hincrby'"),
@@ -275,7 +295,7 @@ async fn a_default_user_whose_log_would_not_be_read_again_is_named() {
         (&["~*", "-acl|dryrun"], "+acl|dryrun"),
     ] {
         redis.cli(&[&["ACL", "SETUSER", "default"], rules].concat());
-        let problems = queue.check().await.unwrap();
+        let problems = queue.durability_problems().await.unwrap();
         assert!(problems.len() == 1 && problems[0].contains(named), "{rules:?}: {problems:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Files that version 1 of the tables was written in.
+//! Migration of files with version 1 of the tables.
 
 use std::fmt::Write;
 
@@ -8,19 +8,24 @@ use sqlx::{
 };
 use vote_core::{
     Timestamp,
-    dedup::{Batch, Delivery},
+    count::{
+        Batch, Decision, Delivery, QuarantineState, QuarantinedVotes, QueueRecord, QueueState, ReasonCode,
+    },
     queue::PollState,
-    store::{Decision, Lookup, QuarantineState, QuarantinedVotes, QueueRecord, QueueState},
+    store::Lookup,
 };
 
 use super::*;
+use crate::reasons::stored_before_codes;
 
-/// A file as version 1 made it, with these rows in it.
-async fn old_file(path: &Path, tables: &'static str, name: &'static str, rows: String) {
+/// Creates a file as the version did that had these migrations, with these rows.
+async fn old_file(path: &Path, migrations: &[&'static str], rows: String) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut connection = raw(path).await;
-    let first = Migration::new(1, name.into(), MigrationType::Simple, tables.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![first]);
+    let migration = |(number, sql): (i64, &&'static str)| {
+        Migration::new(number, "old".into(), MigrationType::Simple, (*sql).into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations((1..).zip(migrations).map(migration).collect());
     migrator.dangerous_set_table_name("_vote_migrations");
     migrator.run_direct(None, &mut connection, false).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
@@ -30,8 +35,8 @@ async fn old_file(path: &Path, tables: &'static str, name: &'static str, rows: S
 const STORE: &str = include_str!("../../../src/store/sqlite/1_votes.sql");
 const QUEUE: &str = include_str!("../../../src/queue/sqlite/1_boxes.sql");
 
-/// A store with ten votes of queue 1, which is active, a frame of a poll that was not registered and a frame that did
-/// not decode, and queue 2, which is cut.
+/// Creates a store of version 1 with queue 1, which is active, and queue 2, which diverged. Of queue 1 it holds ten
+/// votes, and in quarantine a frame of a poll that is not registered and a frame that did not decode.
 async fn old_store(path: &Path) {
     let mut sql = format!(
         "INSERT INTO meta VALUES (1, {}, x'{}');
@@ -62,7 +67,7 @@ async fn old_store(path: &Path) {
         hex(&other.bytes),
     )
     .unwrap();
-    old_file(path, STORE, "votes", sql).await;
+    old_file(path, &[STORE], sql).await;
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -76,29 +81,29 @@ async fn a_store_of_version_1_keeps_what_it_holds() {
     old_store(&path).await;
     let store = SqliteStore::open(&path).await.unwrap();
     store.prepare(layout()).await.unwrap();
-    let books = books(&store).await;
-    let pets = &books.polls[0];
+    let accounts = accounts(&store).await;
+    let pets = &accounts.polls[0];
     assert_eq!((pets.slug, pets.closed_at, pets.final_at), (poll(), None, None));
-    assert_eq!(pets.results, ResultsFrom::AfterClose, "not known, so the strict one");
-    assert_eq!(books.tally.iter().map(|row| row.votes).sum::<i64>(), 10);
-    assert_eq!(books.rows.unwrap().values().sum::<u64>(), 10);
-    assert_eq!(books.ledger.len(), 2);
-    assert!(books.ledger.iter().all(|row| row.entry.is_conserved()), "{:?}", books.ledger);
-    assert_eq!((books.versions[&PARTITION], books.positions.len()), (1, 1));
-    assert_eq!(books.quarantine.iter().map(|total| total.votes).sum::<u64>(), 4);
-    assert_eq!(books.quarantine.iter().map(|total| total.pending).sum::<u64>(), 2);
-    let [one, two] = &books.queues[..] else { panic!("{:?}", books.queues) };
+    assert_eq!(pets.results, ResultsFrom::AfterClose, "unknown, so the strictest value");
+    assert_eq!(accounts.tally.iter().map(|row| row.votes).sum::<i64>(), 10);
+    assert_eq!(accounts.rows.unwrap().values().sum::<u64>(), 10);
+    assert_eq!(accounts.ledger.len(), 2);
+    assert!(accounts.ledger.iter().all(|row| row.entry.unaccounted(false) == 0), "{:?}", accounts.ledger);
+    assert_eq!((accounts.versions[&PARTITION], accounts.positions.len()), (1, 1));
+    assert_eq!(accounts.quarantine.iter().map(|total| total.votes).sum::<u64>(), 4);
+    assert_eq!(accounts.quarantine.iter().map(|total| total.pending).sum::<u64>(), 2);
+    let [one, two] = &accounts.queues[..] else { panic!("{:?}", accounts.queues) };
     assert_eq!(
         (one.id, one.state, one.backlog, one.votes_accepted()),
         (queue_id(1), QueueState::Active, 7, 14)
     );
-    assert!(!one.queued_complete, "nobody counted");
-    assert_eq!((two.id, two.state), (queue_id(2), QueueState::Cut));
-    assert!(two.reason.contains("33"), "what it had reported is not forgotten: {}", two.reason);
+    assert!(!one.queued_complete, "no worker has counted it");
+    assert_eq!((two.id, two.state), (queue_id(2), QueueState::Diverged));
+    assert!(two.reason.contains("33"), "the count that it reported is kept: {}", two.reason);
 }
 
 #[tokio::test]
-async fn a_store_of_version_1_goes_on_under_the_new_rules() {
+async fn a_store_of_version_1_works_under_the_new_rules() {
     let files = Files::new();
     let path = files.new_path();
     old_store(&path).await;
@@ -108,38 +113,89 @@ async fn a_store_of_version_1_goes_on_under_the_new_rules() {
     store.report(&[QueueRecord::new(queue_id(2), "sqlite:two".to_owned(), seen_at)]).await.unwrap();
     let two = store.queues().await.unwrap().remove(1);
     assert_eq!(two.state, QueueState::Retired);
-    assert!(two.reason.ends_with("; written off: the disk is gone"), "{}", two.reason);
+    assert!(two.reason.ends_with("; retired: the disk is gone"), "{}", two.reason);
 
-    let set_aside = store.quarantine(None, 9).await.unwrap();
-    let states: Vec<_> = set_aside.iter().map(|row| (row.state, row.frame.awaits_poll)).collect();
-    assert_eq!(states, [(QuarantineState::Held, false), (QuarantineState::Held, true)]);
+    let quarantined = store.quarantine(None, 9).await.unwrap();
+    let states: Vec<_> = quarantined.iter().map(|row| (row.state, row.frame.reason.code)).collect();
+    let codes = [ReasonCode::Unknown, ReasonCode::PollNotRegistered];
+    assert_eq!(states, codes.map(|code| (QuarantineState::Quarantined, code)));
     let whole: Vec<_> =
-        set_aside.iter().map(|row| (row.frame.accounted, row.frame.quarantined.clone())).collect();
-    assert_eq!(whole, [(3, QuarantinedVotes::All), (1, QuarantinedVotes::All)], "whole frames, as they were");
-    store.decide(&[set_aside[0].key()], &Decision::Reject("noise".to_owned())).await.unwrap();
+        quarantined.iter().map(|row| (row.frame.accounted, row.frame.quarantined.clone())).collect();
+    assert_eq!(whole, [(3, QuarantinedVotes::All), (1, QuarantinedVotes::All)], "whole frames, unchanged");
+    store.decide(&[quarantined[0].key()], &Decision::Reject("noise".to_owned())).await.unwrap();
 
     let tea = "[[poll]]\nslug = \"tea\"\ntitle = \"Tea?\"\n\
                options = [{ slug = \"cats\", label = \"Yes\" }, { slug = \"dogs\", label = \"No\" }]";
     store.register_poll(Polls::from_toml("polls.toml", tea).unwrap().get("tea").unwrap()).await.unwrap();
-    let (mut lane, acquired) = lane(&store).await;
-    let replays = lane.replays(PARTITION, 9).await.unwrap();
+    let (mut session, acquired) = session(&store).await;
+    let replays = session.replays(PARTITION, 9).await.unwrap();
     assert_eq!(replays.len(), 1, "the frame that waited for its poll: {replays:?}");
     let at = acquired.checkpoints[&queue_id(1)].clone();
     let polls = store.polls().await.unwrap();
     let deliveries = vec![Delivery::nothing_new(queue_id(1), at)];
     let batch = Batch::decode(PARTITION, layout().partitions, &polls, deliveries, replays);
-    let mut standing = BTreeMap::new();
+    let mut effective = BTreeMap::new();
     for (poll, voters) in batch.voters() {
-        standing.insert(poll, lane.lookup(PARTITION, poll, &voters, Lookup::Exhaustive).await.unwrap());
+        effective.insert(poll, session.lookup(PARTITION, poll, &voters, Lookup::Exhaustive).await.unwrap());
     }
-    lane.commit(&batch.plan(acquired.version, &standing)).await.unwrap();
-    assert!(ledger(&store).await.iter().all(|row| row.entry.is_conserved()));
+    session.commit(&batch.plan(acquired.version, &effective)).await.unwrap();
+    assert!(ledger(&store).await.iter().all(|row| row.entry.unaccounted(false) == 0));
     assert_eq!(store.tally("tea".parse().unwrap()).await.unwrap().iter().map(|(_, n)| n).sum::<u64>(), 1);
-    assert!(lane.replays(PARTITION, 9).await.unwrap().is_empty());
+    assert!(session.replays(PARTITION, 9).await.unwrap().is_empty());
+}
+
+fn second(n: usize) -> Timestamp {
+    Timestamp::MIN.saturating_add(n as i64 * 1_000_000)
 }
 
 #[tokio::test]
-async fn a_reader_waits_for_a_worker_to_bring_a_store_of_version_1_up_to_date() {
+async fn a_store_of_version_6_gets_codes_for_reasons_and_a_column_for_rejections() {
+    let files = Files::new();
+    let path = files.new_path();
+    let (queue, expected) = (queue_id(1), stored_before_codes());
+    let rejected = "poll pets is not registered; rejected: spam; rejected: twice";
+    let mut sql = "INSERT INTO partitions VALUES (0, 1);".to_owned();
+    let held = expected.iter().map(|(text, _)| ("held", text.as_str()));
+    for (n, (state, reason)) in held.chain([("rejected", rejected)]).enumerate() {
+        let (reason, at) = (reason.replace('\'', "''"), second(n).as_micros());
+        write!(
+            sql,
+            "INSERT INTO quarantine VALUES
+                 (x'{queue}', 0, x'{n:02x}', 'pets', 2, '[1, 4]', 5, '{state}', 0, {at}, '{reason}', x'07');"
+        )
+        .unwrap();
+    }
+    let migrations = [
+        STORE,
+        include_str!("../../../src/store/sqlite/2_audit.sql"),
+        include_str!("../../../src/store/sqlite/3_results.sql"),
+        include_str!("../../../src/store/sqlite/4_finality.sql"),
+        include_str!("../../../src/store/sqlite/5_quarantine_by_vote.sql"),
+        include_str!("../../../src/store/sqlite/6_withdrawal.sql"),
+    ];
+    old_file(&path, &migrations, sql).await;
+
+    let mut rows = SqliteStore::open(&path).await.unwrap().quarantine(None, 100).await.unwrap();
+    for (n, row) in (0..).zip(&rows) {
+        assert_eq!((row.frame.accounted, row.quarantined_at), (5, second(n)));
+        assert_eq!(
+            (&row.frame.quarantined, &*row.frame.frame),
+            (&QuarantinedVotes::At(vec![1, 4]), &[7][..])
+        );
+    }
+    let last = rows.pop().unwrap();
+    let found: Vec<_> = rows.into_iter().map(|row| (row.frame.reason.text, row.frame.reason.code)).collect();
+    assert_eq!(found, expected);
+    assert_eq!(
+        (last.state, last.frame.reason.code),
+        (QuarantineState::Rejected, ReasonCode::PollNotRegistered)
+    );
+    assert_eq!(last.frame.reason.text, "poll pets is not registered");
+    assert_eq!(last.rejection.as_deref(), Some("spam; rejected: twice"));
+}
+
+#[tokio::test]
+async fn a_reader_refuses_a_store_of_version_1_until_a_worker_migrates_it() {
     let files = Files::new();
     let path = files.new_path();
     old_store(&path).await;
@@ -152,7 +208,7 @@ async fn a_reader_waits_for_a_worker_to_bring_a_store_of_version_1_up_to_date() 
 }
 
 #[tokio::test]
-async fn in_a_queue_of_version_1_what_replaced_boxes_held_becomes_remains() {
+async fn entries_of_earlier_queues_in_a_file_of_version_1_become_replaced_queues() {
     let files = Files::new();
     let path = files.new_path();
     let layout = layout();
@@ -161,7 +217,7 @@ async fn in_a_queue_of_version_1_what_replaced_boxes_held_becomes_remains() {
         format!("INSERT INTO boxes VALUES ({number}, x'{id}', 1, {count}, x'{print}', {registered});")
     };
     let frame = "INSERT INTO frames (box, partition, poll, votes, frame) VALUES";
-    // The first was read to its end and trimmed, the second was not, the third takes votes.
+    // The first queue was read to its end and trimmed, the second was not, the third accepts votes.
     let rows = format!(
         "{} {} {} {frame} (2, 3, 'pets', 5, x'00'); {frame} (3, 3, 'pets', 1, x'00');
          INSERT INTO accepted VALUES (1, 3, 'pets', 9, 1), (2, 3, 'pets', 5, 1), (3, 3, 'pets', 1, 2);
@@ -170,21 +226,21 @@ async fn in_a_queue_of_version_1_what_replaced_boxes_held_becomes_remains() {
         of(2, 1),
         of(3, 1),
     );
-    old_file(&path, QUEUE, "boxes", rows).await;
+    old_file(&path, &[QUEUE], rows).await;
     let queue = SqliteQueue::open(&path).await.unwrap();
     let status = queue.status().await.unwrap().unwrap();
-    assert_eq!((status.id, status.registered), (queue_id(3), true));
-    let [remains] = &status.remains[..] else { panic!("{:?}", status.remains) };
-    assert_eq!(remains.of, queue_id(2));
-    assert_ne!(remains.id, queue_id(2));
-    let read = queue.read(remains.id, Partition(3), Position::START, 9).await.unwrap();
+    assert_eq!((status.id, status.active), (queue_id(3), true));
+    let [replaced] = &status.replaced[..] else { panic!("{:?}", status.replaced) };
+    assert_eq!(replaced.of, queue_id(2));
+    assert_ne!(replaced.id, queue_id(2));
+    let read = queue.read(replaced.id, Partition(3), Position::START, 9).await.unwrap();
     assert_eq!(read.entries.iter().map(|entry| entry.votes).collect::<Vec<_>>(), [5]);
     assert_eq!(status.polls, [("tea".parse().unwrap(), PollState::Sealed)].into());
-    // What was read before positions had a check.
+    // A position that was stored before positions had a check.
     let end = Position::from_bytes(&2_u64.to_be_bytes()).unwrap();
     assert_eq!(queue.read(queue_id(3), Partition(3), end, 9).await.unwrap().entries, []);
     activate(&queue, queue_id(3), &[poll()]).await.unwrap();
     queue.append(queue_id(3), &frames(&[vote(1, 0, 1)])).await.unwrap();
     let again = SqliteQueue::open(&path).await.unwrap().status().await.unwrap().unwrap();
-    assert_eq!(again.remains, status.remains, "the identity stays");
+    assert_eq!(again.replaced, status.replaced, "the id stays the same");
 }

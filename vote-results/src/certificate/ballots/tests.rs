@@ -16,7 +16,7 @@ fn ballot(voter: u128, option: usize) -> Ballot {
 }
 
 fn written(ballots: &[Ballot]) -> (Vec<u8>, Counted) {
-    let mut writer = Writer::new(Vec::new(), &options());
+    let mut writer = BallotWriter::new(Vec::new(), &options());
     for page in ballots.chunks(3) {
         writer.write(page).unwrap();
     }
@@ -27,7 +27,7 @@ fn wrong(text: &[u8]) -> String {
     read(text, &options()).unwrap_err().to_string()
 }
 
-/// Gives a few bytes at a time, so that lines come in pieces.
+/// A reader that returns a few bytes at a time, so that lines are split.
 struct Trickle<'a>(&'a [u8], usize);
 
 impl Read for Trickle<'_> {
@@ -40,7 +40,7 @@ impl Read for Trickle<'_> {
 }
 
 #[test]
-fn a_file_has_a_header_and_a_line_a_ballot() {
+fn a_file_has_a_header_and_one_line_per_ballot() {
     let (bytes, counted) = written(&[ballot(1, 0), ballot(10, 1), ballot(0xf << 124, 0)]);
     let expected = format!("voter,option\n{KEY_1},cats\n{KEY_2},dogs\n{KEY_3},cats\n");
     assert_eq!(String::from_utf8(bytes).unwrap(), expected);
@@ -48,16 +48,16 @@ fn a_file_has_a_header_and_a_line_a_ballot() {
 }
 
 #[test]
-fn the_hash_is_the_one_that_sha256sum_prints() {
+fn the_hash_is_that_printed_by_sha256sum() {
     let (_, counted) = written(&[]);
     // printf 'voter,option\n' | sha256sum
     assert_eq!(counted.sha256, "e4a211cabdfa75a1bdc2f641cb322f1a1163258d5154badbc9696dcdb138c90e");
 }
 
 #[test]
-fn a_writer_refuses_keys_that_do_not_rise() {
+fn a_writer_refuses_keys_that_are_not_ascending() {
     for pair in [[ballot(2, 0), ballot(1, 0)], [ballot(2, 0), ballot(2, 1)]] {
-        let result = Writer::new(Vec::new(), &options()).write(&pair);
+        let result = BallotWriter::new(Vec::new(), &options()).write(&pair);
         assert!(matches!(result, Err(WriteError::Ballot(_))), "{result:?}");
     }
 }
@@ -65,34 +65,34 @@ fn a_writer_refuses_keys_that_do_not_rise() {
 #[test]
 fn a_writer_refuses_an_option_that_the_poll_does_not_have() {
     let birds = Ballot { option: "birds".parse().unwrap(), ..ballot(1, 0) };
-    let e = Writer::new(Vec::new(), &options()).write(&[birds]).unwrap_err().to_string();
-    assert!(e.contains("birds, which is no option"), "{e}");
+    let e = BallotWriter::new(Vec::new(), &options()).write(&[birds]).unwrap_err().to_string();
+    assert!(e.contains("birds, which is not an option"), "{e}");
 }
 
 #[test]
-fn the_first_wrong_line_is_named_with_its_place() {
+fn the_first_invalid_line_is_reported_with_its_number_and_offset() {
     let cases = [
-        ("", "line 1 (from byte 0): the file is empty"),
-        ("voter,option", "line 1 (from byte 0): the file ends within this line"),
-        ("voter;option\n", "line 1 (from byte 0): is \"voter;option\", expected the header"),
-        ("voter,option\r\n", "line 1 (from byte 0): is \"voter,option\\r\""),
-        ("voter,option\n\n", "line 2 (from byte 13): \"\" is no ballot"),
-        (&format!("voter,option\n{KEY_1},cats"), "line 2 (from byte 13): the file ends within"),
-        (&format!("voter,option\n{KEY_1},cats\n{KEY_2};cats\n"), "line 3 (from byte 51): \"0000"),
-        (&format!("voter,option\n{KEY_1},cat\n"), "line 2 (from byte 13): \"cat\" is no option"),
-        (&format!("voter,option\n{KEY_1},cats,1\n"), "\"cats,1\" is no option"),
-        (&format!("voter,option\n{KEY_1},cats\r\n"), "\"cats\\r\" is no option"),
+        ("", "line 1 (at byte 0): the file is empty"),
+        ("voter,option", "line 1 (at byte 0): the file ends within this line"),
+        ("voter;option\n", "line 1 (at byte 0): \"voter;option\" is not the header"),
+        ("voter,option\r\n", "line 1 (at byte 0): \"voter,option\\r\""),
+        ("voter,option\n\n", "line 2 (at byte 13): \"\" is not a ballot"),
+        (&format!("voter,option\n{KEY_1},cats"), "line 2 (at byte 13): the file ends within"),
+        (&format!("voter,option\n{KEY_1},cats\n{KEY_2};cats\n"), "line 3 (at byte 51): \"0000"),
+        (&format!("voter,option\n{KEY_1},cat\n"), "line 2 (at byte 13): \"cat\" is not an option"),
+        (&format!("voter,option\n{KEY_1},cats,1\n"), "\"cats,1\" is not an option"),
+        (&format!("voter,option\n{KEY_1},cats\r\n"), "\"cats\\r\" is not an option"),
         (
             &format!("voter,option\n{KEY_1},cats\n{KEY_1},cats\n"),
-            "line 3 (from byte 51): voter \"00000000000000000000000000000001\" is there twice",
+            "line 3 (at byte 51): voter \"00000000000000000000000000000001\" is listed twice",
         ),
         (
             &format!("voter,option\n{KEY_2},cats\n{KEY_1},cats\n"),
-            "line 3 (from byte 51): voter \"00000000000000000000000000000001\" is out of order",
+            "line 3 (at byte 51): voter \"00000000000000000000000000000001\" is out of order",
         ),
         (
             &format!("voter,option\n{},cats\n", KEY_2.to_uppercase()),
-            "is no ballot: 32 hex digits in lower case",
+            "is not a ballot: expected 32 hex digits in lower case",
         ),
     ];
     for (text, expected) in cases {
@@ -105,22 +105,22 @@ fn the_first_wrong_line_is_named_with_its_place() {
 }
 
 #[test]
-fn a_line_without_an_end_is_given_up_early() {
+fn an_endless_line_is_not_read_to_its_end() {
     struct Endless(u64);
     impl Read for Endless {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
             self.0 += into.len() as u64;
-            assert!(self.0 < 1 << 20, "enough is read");
+            assert!(self.0 < 1 << 20, "read more than 1 MiB of one line");
             into.fill(b'a');
             Ok(into.len())
         }
     }
     let e = read(Endless(0), &options()).unwrap_err().to_string();
-    assert_eq!(e, "line 1 (from byte 0): is longer than 66 bytes");
+    assert_eq!(e, "line 1 (at byte 0): longer than 66 bytes");
 }
 
 #[test]
-fn what_is_shown_of_a_hostile_line_is_short_and_plain() {
+fn an_error_quotes_a_hostile_line_shortened_and_escaped() {
     let line = [b"voter,option\n".as_slice(), &[0x1b; 100_000], b"\n"].concat();
     let e = wrong(&line);
     assert!(e.len() < 400 && !e.contains('\x1b'), "{e}");
@@ -133,14 +133,14 @@ fn votes() -> impl Strategy<Value = Vec<Ballot>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_in_pieces_of_any_size(ballots in votes(), piece in 1_usize..5000) {
+    fn written_ballots_are_read_in_pieces_of_any_size(ballots in votes(), piece in 1_usize..5000) {
         let (bytes, counted) = written(&ballots);
         prop_assert_eq!(counted.count, ballots.len() as u64);
         prop_assert_eq!(read(Trickle(&bytes, piece), &options()).unwrap(), counted);
     }
 
     #[test]
-    fn no_byte_can_be_another_without_notice(ballots in votes(), at in any::<prop::sample::Index>(), flip in 1_u8..) {
+    fn any_changed_byte_is_detected(ballots in votes(), at in any::<prop::sample::Index>(), flip in 1_u8..) {
         let (mut bytes, counted) = written(&ballots);
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn no_line_can_be_left_out_doubled_or_moved(ballots in votes(), at in any::<prop::sample::Index>(), change in 0..3) {
+    fn any_removed_duplicated_or_moved_line_is_detected(ballots in votes(), at in any::<prop::sample::Index>(), change in 0..3) {
         let (bytes, counted) = written(&ballots);
         let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
         let at = at.index(lines.len() - 1) + 1;

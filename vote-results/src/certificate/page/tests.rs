@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::certificate::sample::{certificate, forced};
+use crate::certificate::sample::{certificate, forced, queued};
 
 fn key() -> PublicKey {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -23,7 +23,7 @@ fn a_page_shows_result_accounts_hash_and_key() {
         "<th scope=\"row\">Cats</th><td class=\"number\">4</td><td class=\"number\">57.1%</td>",
         ">FINAL<",
         "2027-02-15 06:00:00 UTC",
-        "<th scope=\"row\">Together</th><td class=\"number\">7</td>",
+        "<th scope=\"row\">All queues</th><td class=\"number\">7</td>",
         &"ab".repeat(32),
         &key().fingerprint(),
         "vote-results verify DIR --public-key FILE",
@@ -36,7 +36,7 @@ fn a_page_shows_result_accounts_hash_and_key() {
 }
 
 #[test]
-fn a_page_says_what_was_written_off_and_why() {
+fn a_page_shows_retired_queues_with_the_reason() {
     let page = rendered(&certificate());
     for part in ["node 2 burnt down", "had reported 9 accepted votes", "in the quarantine of the store: 1."] {
         assert!(page.contains(part), "{part} in {page}");
@@ -44,20 +44,23 @@ fn a_page_says_what_was_written_off_and_why() {
 }
 
 #[test]
-fn a_forced_page_says_provisional_first_and_what_is_outstanding() {
+fn a_forced_page_starts_with_provisional_and_lists_what_is_outstanding() {
     let page = rendered(&forced());
     assert!(page.contains("<title>PROVISIONAL result: "), "{page}");
-    assert!(page.contains("<li>queue 1 has 3 votes queued</li>") && !page.contains(">FINAL<"), "{page}");
+    assert!(
+        page.contains(" at redis://node-1:6379 has 3 votes queued</li>") && !page.contains(">FINAL<"),
+        "{page}"
+    );
 }
 
 #[test]
-fn what_people_wrote_can_not_become_markup() {
+fn all_texts_are_escaped() {
     let evil = "<script>alert('x')</script>\" onload=\"y";
     let mut certificate = forced();
     certificate.poll.title = evil.to_owned();
     certificate.poll.options[0].label = evil.to_owned();
-    certificate.outstanding = vec![evil.to_owned()];
-    certificate.problems = vec![evil.to_owned()];
+    certificate.outstanding = vec![queued(evil)];
+    certificate.problems = vec![queued(evil)];
     certificate.software.commit = Some(evil.to_owned());
     for queue in &mut certificate.audit.polls[0].queues {
         (queue.queue, queue.address, queue.reason) = (evil.to_owned(), evil.to_owned(), evil.to_owned());
@@ -68,7 +71,7 @@ fn what_people_wrote_can_not_become_markup() {
 }
 
 #[test]
-fn a_page_needs_nothing_from_elsewhere() {
+fn a_page_loads_nothing_and_has_no_links() {
     let page = rendered(&certificate());
     for part in ["<script", "src=", "href=", "url(", "@import", "http:", "https:"] {
         assert!(!page.contains(part), "{part}");
@@ -76,6 +79,6 @@ fn a_page_needs_nothing_from_elsewhere() {
 }
 
 #[test]
-fn a_page_is_the_same_whenever_it_is_made() {
+fn rendering_a_page_is_deterministic() {
     assert_eq!(rendered(&certificate()), rendered(&certificate()));
 }

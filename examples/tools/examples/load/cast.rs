@@ -1,0 +1,272 @@
+//! Casting of votes: each connection serves one voter after another.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    header::{CONTENT_TYPE, COOKIE, HOST, RETRY_AFTER},
+};
+use http_body_util::Full;
+use rand::RngExt;
+use vote_core::Keep;
+
+use crate::{
+    address::Host,
+    ballot::{Ballot, ReceiptStatus, Tries, Try},
+    census::Census,
+    cookies::Cookies,
+    electorate::VoterPopulation,
+    error::LoadError,
+    link::{Answer, Link, NoAnswer},
+    pace::Pace,
+    progress::Progress,
+};
+
+/// Longest pause of a voter before another attempt.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// State that all connections of a run share.
+#[derive(Debug)]
+pub(crate) struct LoadRun {
+    pub(crate) targets: Vec<Arc<Host>>,
+    /// Path to which votes are posted.
+    pub(crate) path: Uri,
+    /// Body of a vote, by option.
+    pub(crate) bodies: Vec<Bytes>,
+    pub(crate) electorate: VoterPopulation,
+    pub(crate) voters: u64,
+    pub(crate) keep: Keep,
+    pub(crate) attempts: u32,
+    /// Time limit for connecting, and for each answer.
+    pub(crate) request_timeout: Duration,
+    pub(crate) pace: Pace,
+    pub(crate) progress: Progress,
+    /// Number of the next voter.
+    pub(crate) next: AtomicU64,
+    /// Set to serve no more voters.
+    pub(crate) stop: AtomicBool,
+}
+
+/// Observations of one connection, or of several after [`merge`](Self::merge).
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) census: Census,
+    /// Microseconds from sending a vote to its acknowledgement.
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) last_ack: Option<Instant>,
+    pub(crate) retries: u64,
+    pub(crate) double_votes: u64,
+}
+
+impl Log {
+    /// Creates an empty log for a poll with this number of options.
+    pub(crate) fn new(keep: Keep, options: usize) -> Self {
+        let mut latency = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap_or_else(|_| {
+            unreachable!("a histogram can have a range of 1 µs to 1 minute with 3 significant digits")
+        });
+        latency.auto(true);
+        Self { census: Census::new(keep, options), latency, last_ack: None, retries: 0, double_votes: 0 }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.census.merge(&other.census);
+        // Adding can't fail: both histograms resize automatically.
+        let _ = self.latency.add(&other.latency);
+        self.last_ack = self.last_ack.max(other.last_ack);
+        self.retries += other.retries;
+        self.double_votes += other.double_votes;
+    }
+}
+
+/// A connection to every target, and the cookies of the voter that it currently serves.
+#[derive(Debug)]
+pub(crate) struct VirtualVoter {
+    course: Arc<LoadRun>,
+    links: Vec<Link>,
+    headers: Vec<HeaderMap>,
+    cookies: Cookies,
+    log: Log,
+}
+
+impl VirtualVoter {
+    pub(crate) fn new(course: Arc<LoadRun>) -> Self {
+        let links =
+            course.targets.iter().map(|host| Link::new(Arc::clone(host), course.request_timeout)).collect();
+        let headers = course.targets.iter().map(|host| headers(host)).collect();
+        let log = Log::new(course.keep, course.bodies.len());
+        Self { course, links, headers, cookies: Cookies::default(), log }
+    }
+
+    /// Serves voters until all have voted or the run is stopped, and returns the observations.
+    ///
+    /// # Errors
+    /// Fails if a frontend accepts a vote without a cookie, which makes a check of the tally impossible.
+    pub(crate) async fn run(mut self) -> Result<Log, LoadError> {
+        while !self.course.stop.load(Ordering::Relaxed) {
+            let number = self.course.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.course.voters {
+                break;
+            }
+            self.vote(number).await?;
+        }
+        Ok(self.log)
+    }
+
+    async fn vote(&mut self, number: u64) -> Result<(), LoadError> {
+        let voter = self.course.electorate.voter(number);
+        self.cookies.clear();
+        let home = (number % self.links.len() as u64) as usize;
+        let (first, at) = self.cast(voter.first, home).await?;
+        let mut ballot = Ballot { first: (voter.first, first), second: None };
+        if let (ReceiptStatus::Acked, Some(option)) = (first.fate(), voter.second) {
+            self.log.double_votes += 1;
+            let elsewhere = (at + 1) % self.links.len();
+            let (second, _) = self.cast(option, elsewhere).await?;
+            ballot.second = Some((option, second));
+        }
+        self.log.census.add(&ballot);
+        Ok(())
+    }
+
+    /// Casts one vote, with up to `attempts` attempts until its outcome is known. Returns the attempts and the index of
+    /// the last target.
+    ///
+    /// A target that can't be connected to is skipped, as a load balancer would: nothing was sent there.
+    async fn cast(&mut self, option: usize, start: usize) -> Result<(Tries, usize), LoadError> {
+        self.course.pace.turn().await;
+        let (mut tries, mut at) = (Tries::default(), start);
+        let (mut tried, mut passed) = (0, 0);
+        loop {
+            // A vote without a cookie is never counted: it only requests a cookie.
+            let introduced = !self.cookies.is_empty();
+            let sent = Instant::now();
+            let mut retry_after = None;
+            match self.post(option, at).await {
+                Ok(answer) => {
+                    let renewed = self.cookies.take(&answer.headers);
+                    match (answer.status, introduced) {
+                        (StatusCode::ACCEPTED, true) => {
+                            let now = Instant::now();
+                            self.log.latency.saturating_record((now - sent).as_micros() as u64);
+                            self.log.last_ack = Some(now);
+                            tries.add(Try::Acked);
+                            break;
+                        }
+                        (StatusCode::ACCEPTED, false) => {
+                            let url = self.links[at].host().url.clone();
+                            return Err(LoadError::NoCookieNeeded { url });
+                        }
+                        (StatusCode::UNAUTHORIZED, false) if renewed => continue,
+                        (status, _) if status.is_client_error() => {
+                            self.note(at, Some(status), "");
+                            tries.add(Try::Refused);
+                            break;
+                        }
+                        (status, introduced) => {
+                            self.note(at, Some(status), "");
+                            if introduced {
+                                tries.add(if renewed { Try::Unknown } else { Try::Stray });
+                            }
+                            retry_after = seconds(&answer.headers);
+                        }
+                    }
+                }
+                Err(NoAnswer::NotSent(why)) => {
+                    self.note(at, None, &why);
+                    passed += 1;
+                    at = (at + 1) % self.links.len();
+                    if passed % self.links.len() != 0 {
+                        continue;
+                    }
+                }
+                Err(NoAnswer::Lost(why)) => {
+                    self.note(at, None, &why);
+                    if introduced {
+                        tries.add(Try::Stray);
+                    }
+                }
+            }
+            tried += 1;
+            if tried == self.course.attempts {
+                break;
+            }
+            self.log.retries += 1;
+            tokio::time::sleep(pause(tried, retry_after)).await;
+        }
+        self.course.progress.count(tries.fate());
+        Ok((tries, at))
+    }
+
+    /// Posts a vote with the cookies of the current voter.
+    async fn post(&mut self, option: usize, at: usize) -> Result<Answer, NoAnswer> {
+        let mut request = Request::new(Full::new(self.course.bodies[option].clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.course.path.clone();
+        *request.headers_mut() = self.headers[at].clone();
+        if let Some(cookie) = self.cookies.header() {
+            request.headers_mut().insert(COOKIE, cookie);
+        }
+        self.links[at].send(request).await
+    }
+
+    /// Reports a problem with a target. Only the first of a run is shown; more would be noise.
+    fn note(&self, at: usize, status: Option<StatusCode>, why: &str) {
+        let link = &self.links[at];
+        self.course.progress.note(|| match status {
+            Some(status) => format!("{} answered {status}: {}", link.host().url, excerpt(link.body())),
+            None => format!("{}: {why}", link.host().url),
+        });
+    }
+}
+
+fn headers(host: &Host) -> HeaderMap {
+    let json = HeaderValue::from_static("application/json");
+    HeaderMap::from_iter([(HOST, host.header.clone()), (CONTENT_TYPE, json)])
+}
+
+/// Returns the start of a body as one line, for a message.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.is_empty() { "(no body)".to_owned() } else { line.chars().take(200).collect() }
+}
+
+fn seconds(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Returns the pause after this number of attempts: at least what the server asks for, with jitter, so that voters who
+/// failed at the same time do not retry at the same time.
+fn pause(tried: u32, retry_after: Option<Duration>) -> Duration {
+    let growing = Duration::from_millis(100) * 2_u32.pow(tried.min(6) - 1);
+    let wanted = growing.max(retry_after.unwrap_or_default()).min(MAX_PAUSE);
+    wanted.mul_f64(rand::rng().random_range(1.0..1.25))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_respect_retry_after() {
+        let within = |pause: Duration, low| (low..low * 5 / 4 + 1).contains(&(pause.as_millis() as u64));
+        assert!(within(pause(1, None), 100) && within(pause(2, None), 200) && within(pause(50, None), 3200));
+        assert!(within(pause(1, Some(Duration::from_secs(1))), 1000));
+        assert!(within(pause(1, Some(Duration::from_secs(600))), 5000));
+    }
+
+    #[test]
+    fn an_excerpt_is_one_short_line() {
+        assert_eq!(excerpt(b" the poll\n is closed "), "the poll is closed");
+        assert_eq!(excerpt(b""), "(no body)");
+        assert_eq!(excerpt(&[b'x'; 1000]).len(), 200);
+    }
+}

@@ -1,0 +1,11 @@
+//! Tools that test the pipeline as a whole, each an example target of this package:
+//!
+//! - `load`: casts any number of votes over HTTP and checks that the tally is exactly what the acknowledged ones imply.
+//!   `cargo run --release --example load -- --help`
+//! - `faults`: runs the pipeline as real processes, injects random faults while votes are cast, and checks every voter.
+//!   `cargo build --release --bins`, then `cargo run --release --example faults -- --seed 1`
+//! - `faulty-worker`: a worker that breaks one rule, to show that `faults` detects it.
+//! - `simulation`: runs the pipeline in a deterministic simulation with faults. `deploy/simulate --help`
+//!
+//! Its tests, in `tests/it`, run the binaries and examples of the whole workspace. The tools are a package of their own
+//! so that the examples to read depend on no client and no test tool.

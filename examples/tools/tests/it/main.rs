@@ -1,0 +1,27 @@
+//! Tests of the whole pipeline as real processes, as an operator runs it, on a real Redis and a real Postgres.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // The helpers of tests fail by panics as well.
+
+mod checker;
+mod clocks;
+mod closing;
+mod diverged;
+mod embedded;
+mod failover;
+mod faults;
+mod files;
+mod lanes;
+mod logs;
+mod metrics;
+mod operations;
+mod partitions;
+mod pipeline;
+mod polls;
+mod promotion;
+mod quarantine;
+mod queues;
+mod restore;
+mod sight;
+#[cfg(feature = "otel")]
+mod traces;
+mod withdrawal;
+mod world;

@@ -1,0 +1,157 @@
+//! Evidence of what a queue has accepted, by which a frontend detects that its queue lost votes.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Partition, QueueId, count,
+    queue::{Counters, Frame, QueueStatus},
+};
+
+/// Numbers of votes by partition and poll.
+type Counts = BTreeMap<Partition, Counters>;
+
+/// Two lower bounds of what each queue has accepted.
+///
+/// They are never added up: a status may count a flush before the reply to that flush arrives here. A sum would count
+/// the flush twice, and report a loss in a healthy queue.
+///
+/// Kept for every queue that was ever seen here: a server that is rolled back for a second time may come back with the
+/// queue that was replaced for its loss. There are few.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Evidence(BTreeMap<QueueId, Bounds>);
+
+#[derive(Debug, Clone)]
+struct Bounds {
+    /// Highest counts that a status reported.
+    reported: Counts,
+    /// Counts when the queue was first seen, before anything was appended from here, plus all votes acknowledged since.
+    acknowledged: Counts,
+}
+
+impl Evidence {
+    /// Records the counts in the status of a queue that [lost](Self::lost) nothing.
+    pub(super) fn reported(&mut self, status: &QueueStatus) {
+        match self.0.get_mut(&status.id) {
+            None => {
+                let (reported, acknowledged) = (status.accepted.clone(), status.accepted.clone());
+                self.0.insert(status.id, Bounds { reported, acknowledged });
+            }
+            Some(bounds) => {
+                for (partition, polls) in &status.accepted {
+                    let known = bounds.reported.entry(*partition).or_default();
+                    for (poll, votes) in polls {
+                        let known = known.entry(poll.clone()).or_default();
+                        *known = (*votes).max(*known);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds a frame that the queue acknowledged. Frames go only to a queue that was [seen](Self::reported) before.
+    pub(super) fn acknowledged(&mut self, queue: QueueId, frame: &Frame) {
+        let Some(bounds) = self.0.get_mut(&queue) else { return };
+        let polls = bounds.acknowledged.entry(frame.partition).or_default();
+        let votes = u64::from(frame.votes);
+        match polls.get_mut(frame.poll.as_str()) {
+            Some(accepted) => *accepted += votes,
+            None => drop(polls.insert(frame.poll.to_string(), votes)),
+        }
+    }
+
+    /// Returns a partition in which the queue counts fewer votes than it has accepted, if there is one.
+    ///
+    /// The evidence must have been copied before the status was requested, since the status need not count what was
+    /// acknowledged meanwhile.
+    pub(super) fn lost(&self, status: &QueueStatus) -> Option<Partition> {
+        let bounds = self.0.get(&status.id)?;
+        let none = Counters::new();
+        let is_short = |(partition, before): (&Partition, &Counters)| {
+            let now = status.accepted.get(partition).unwrap_or(&none);
+            count::count_fell(before, now).then_some(*partition)
+        };
+        bounds.reported.iter().chain(&bounds.acknowledged).find_map(is_short)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        Partitions, PepperFingerprint, PollDigest, Timestamp,
+        queue::{Layout, PollStates, QueueClock},
+    };
+
+    const QUEUE: QueueId = QueueId([1; 16]);
+    const PARTITION: Partition = Partition(3);
+
+    fn status(votes: u64) -> QueueStatus {
+        let layout = Layout { partitions: Partitions::default(), fingerprint: PepperFingerprint([7; 8]) };
+        QueueStatus {
+            id: QUEUE,
+            version: 1,
+            layout,
+            active: true,
+            server: String::new(),
+            accepted: [(PARTITION, [("pets".to_owned(), votes)].into())].into(),
+            entries: Vec::new(),
+            polls: PollStates::new(),
+            replaced: Vec::new(),
+            clock: QueueClock { now: Timestamp::MIN, ahead: None },
+        }
+    }
+
+    fn frame(votes: u32) -> Frame {
+        let digest = PollDigest([0; 16]);
+        Frame { poll: "pets".parse().unwrap(), partition: PARTITION, digest, votes, bytes: Bytes::new() }
+    }
+
+    #[test]
+    fn a_status_that_counts_a_flush_before_its_reply_arrives_is_no_loss() {
+        let mut evidence = Evidence::default();
+        evidence.reported(&status(10));
+        // The flush of five votes was executed, and the status overtook its reply.
+        evidence.reported(&status(15));
+        evidence.acknowledged(QUEUE, &frame(5));
+        assert_eq!(evidence.lost(&status(15)), None);
+    }
+
+    #[test]
+    fn fewer_votes_than_a_status_reported_are_a_loss() {
+        let mut evidence = Evidence::default();
+        evidence.reported(&status(10));
+        evidence.reported(&status(15));
+        assert_eq!(evidence.lost(&status(14)), Some(PARTITION));
+    }
+
+    #[test]
+    fn fewer_votes_than_were_acknowledged_are_a_loss() {
+        let mut evidence = Evidence::default();
+        evidence.reported(&status(10));
+        evidence.acknowledged(QUEUE, &frame(5));
+        assert_eq!(evidence.lost(&status(14)), Some(PARTITION));
+        assert_eq!(evidence.lost(&status(15)), None);
+    }
+
+    #[test]
+    fn evidence_of_another_queue_is_ignored() {
+        let mut evidence = Evidence::default();
+        evidence.reported(&status(10));
+        let other = QueueStatus { id: QueueId([2; 16]), ..status(1) };
+        assert_eq!(evidence.lost(&other), None);
+        evidence.reported(&other);
+        evidence.acknowledged(QUEUE, &frame(5));
+        assert_eq!(evidence.lost(&other), None);
+    }
+
+    #[test]
+    fn a_queue_that_comes_back_after_it_was_replaced_must_still_hold_its_votes() {
+        let mut evidence = Evidence::default();
+        evidence.reported(&status(10));
+        evidence.reported(&QueueStatus { id: QueueId([2; 16]), ..status(1) });
+        assert_eq!(evidence.lost(&status(9)), Some(PARTITION));
+        assert_eq!(evidence.lost(&status(10)), None);
+    }
+}

@@ -1,0 +1,320 @@
+//! Batches: what was read for a partition, decoded, and the plan of its commit. Pure: no I/O, no clock.
+//!
+//! The outcome is a function of the set of accepted votes. [`merge`](fn@super::merge) is commutative, associative and
+//! idempotent, so the order of delivery, duplicates and replays cannot change it. No other code decides which of two
+//! votes is effective.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Ballot, Checkpoint, CommitPlan, LedgerEntry, QuarantineReason, QuarantinedFrame, QuarantinedVotes,
+    RegisteredPoll, ReplayOutcome, Replayed, Undecodable, plan::plan_poll, quarantine,
+};
+use crate::{
+    Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey, queue::Entry,
+};
+
+/// Entries that were read from one partition of one queue, after one position.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The queue.
+    pub queue: QueueId,
+    /// The entries, in the order of the log.
+    pub entries: Vec<Entry>,
+    /// Position and counts from which the next read continues.
+    pub checkpoint: Checkpoint,
+}
+
+impl Delivery {
+    /// Creates an empty delivery of a queue that was read up to `at`.
+    ///
+    /// A [batch](Batch) that replays a queue's frames must contain a delivery for that queue, even an empty one.
+    #[must_use]
+    pub const fn nothing_new(queue: QueueId, at: Checkpoint) -> Self {
+        Self { queue, entries: Vec::new(), checkpoint: at }
+    }
+
+    /// Creates a delivery from a read that started at the checkpoint `from`.
+    ///
+    /// If the read reached the end of the log, the counts of the new checkpoint are the queue's own. Otherwise they are
+    /// those of `from` plus the votes read.
+    #[must_use]
+    pub fn new(queue: QueueId, from: &Checkpoint, read: crate::queue::Read) -> Self {
+        let position = read.entries.last().map_or(from.position, |entry| entry.position);
+        let accepted = read.accepted.unwrap_or_else(|| {
+            let mut accepted = from.accepted.clone();
+            for entry in &read.entries {
+                *accepted.entry(entry.poll.clone()).or_default() += entry.votes;
+            }
+            accepted
+        });
+        Self { queue, entries: read.entries, checkpoint: Checkpoint { position, accepted } }
+    }
+
+    /// Returns the number of votes in the entries, as the queue accounted for them.
+    #[must_use]
+    pub fn votes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.votes).sum()
+    }
+
+    /// Appends the delivery of the next read, which must start where this one ends.
+    pub fn extend(&mut self, next: Self) {
+        self.entries.extend(next.entries);
+        self.checkpoint = next.checkpoint;
+    }
+}
+
+/// Everything that was read for one partition, decoded: ballots by poll, and votes to quarantine.
+#[derive(Debug)]
+pub struct Batch {
+    partition: Partition,
+    polls: BTreeMap<PollSlug, PollBatch>,
+    ledger: BTreeMap<(QueueId, String), LedgerEntry>,
+    positions: BTreeMap<QueueId, Position>,
+    quarantine: Vec<QuarantinedFrame>,
+    replayed: Vec<Replayed>,
+}
+
+#[derive(Debug)]
+pub(super) struct PollBatch {
+    pub(super) keep: Keep,
+    pub(super) ballots: Vec<(QueueId, Ballot)>,
+}
+
+impl Batch {
+    /// Decodes deliveries, and replays quarantined votes.
+    ///
+    /// - A whole frame is quarantined if it does not decode, if its poll is not registered, or if the count of its poll
+    ///   is final.
+    /// - Of any other frame, the votes for options that the poll has are counted, and only the others are quarantined,
+    ///   so that no voter is affected by the votes of others in the same frame.
+    /// - Replayed votes that still cannot be counted stay quarantined, with the new reason.
+    #[must_use]
+    pub fn decode(
+        partition: Partition,
+        partitions: Partitions,
+        polls: &[RegisteredPoll],
+        deliveries: Vec<Delivery>,
+        replays: Vec<QuarantinedFrame>,
+    ) -> Self {
+        let mut batch = Self {
+            partition,
+            polls: BTreeMap::new(),
+            ledger: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            quarantine: Vec::new(),
+            replayed: Vec::new(),
+        };
+        for delivery in deliveries {
+            let queue = delivery.queue;
+            for (poll, accepted) in delivery.checkpoint.accepted {
+                batch.account(queue, &poll).accepted = accepted;
+            }
+            batch.positions.insert(queue, delivery.checkpoint.position);
+            for entry in delivery.entries {
+                batch.take(queue, partitions, polls, entry);
+            }
+        }
+        for frame in replays {
+            batch.replay(partitions, polls, frame);
+        }
+        batch
+    }
+
+    fn take(&mut self, queue: QueueId, partitions: Partitions, polls: &[RegisteredPoll], entry: Entry) {
+        let Entry { position, poll, votes, frame } = entry;
+        let tried =
+            Tried { queue, poll: &poll, accounted: votes, votes: &QuarantinedVotes::All, frame: &frame };
+        let unfit = self.count_valid(partitions, polls, &tried);
+        let Some(Unfit { votes: quarantined, reason }) = unfit else { return };
+        let frame = QuarantinedFrame {
+            queue,
+            position,
+            poll,
+            accounted: votes,
+            quarantined,
+            reason: reason.into(),
+            frame,
+        };
+        self.account(queue, &frame.poll).quarantined += signed(frame.votes());
+        self.quarantine.push(frame);
+    }
+
+    fn replay(&mut self, partitions: Partitions, polls: &[RegisteredPoll], frame: QuarantinedFrame) {
+        let tried = Tried {
+            queue: frame.queue,
+            poll: &frame.poll,
+            accounted: frame.accounted,
+            votes: &frame.quarantined,
+            frame: &frame.frame,
+        };
+        let unfit = self.count_valid(partitions, polls, &tried);
+        let stay = unfit.as_ref().map_or(0, |unfit| unfit.votes.count(frame.accounted));
+        let counted = signed(frame.votes()) - signed(stay);
+        if counted != 0 {
+            self.account(frame.queue, &frame.poll).quarantined -= counted;
+        }
+        let outcome = unfit.map_or(ReplayOutcome::Counted, |Unfit { votes, reason }| {
+            ReplayOutcome::Quarantined { votes, reason: reason.into() }
+        });
+        let QuarantinedFrame { queue, position, quarantined: tried, .. } = frame;
+        self.replayed.push(Replayed { queue, position, tried, outcome });
+    }
+
+    /// Counts those of the votes that can be counted, and returns the others.
+    fn count_valid(
+        &mut self,
+        partitions: Partitions,
+        polls: &[RegisteredPoll],
+        tried: &Tried<'_>,
+    ) -> Option<Unfit> {
+        match open(self.partition, partitions, polls, tried) {
+            Ok(Opened { poll, ballots, unfit }) => {
+                if !ballots.is_empty() {
+                    self.count(tried.queue, poll, ballots);
+                }
+                unfit
+            }
+            Err(reason) => Some(Unfit { votes: tried.votes.clone(), reason }),
+        }
+    }
+
+    fn count(&mut self, queue: QueueId, poll: &RegisteredPoll, ballots: Vec<Ballot>) {
+        let batch =
+            self.polls.entry(poll.slug).or_insert_with(|| PollBatch { keep: poll.keep, ballots: Vec::new() });
+        batch.ballots.extend(ballots.into_iter().map(|ballot| (queue, ballot)));
+    }
+
+    fn account(&mut self, queue: QueueId, poll: &str) -> &mut LedgerEntry {
+        self.ledger.entry((queue, poll.to_owned())).or_insert_with(|| LedgerEntry {
+            queue,
+            poll: poll.to_owned(),
+            accepted: 0,
+            new_voters: 0,
+            superseded: 0,
+            quarantined: 0,
+        })
+    }
+
+    /// Returns the newly quarantined frames, without those that were replayed.
+    #[must_use]
+    pub fn quarantine(&self) -> &[QuarantinedFrame] {
+        &self.quarantine
+    }
+
+    /// Returns the voters whose effective ballots [`plan`](Self::plan) needs: by poll, sorted, without duplicates.
+    #[must_use]
+    pub fn voters(&self) -> BTreeMap<PollSlug, Vec<VoterKey>> {
+        let keys = |batch: &PollBatch| {
+            let mut keys: Vec<_> = batch.ballots.iter().map(|(_, ballot)| ballot.voter).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        };
+        self.polls.iter().map(|(poll, batch)| (*poll, keys(batch))).collect()
+    }
+
+    /// Plans the commit, given the effective ballots in the store of the [voters](Self::voters).
+    #[must_use]
+    pub fn plan(mut self, version: u64, effective: &BTreeMap<PollSlug, Vec<Ballot>>) -> CommitPlan {
+        let mut polls = Vec::new();
+        for (poll, batch) in std::mem::take(&mut self.polls) {
+            let effective = effective.get(&poll).map(Vec::as_slice).unwrap_or_default();
+            let (plan, counts) = plan_poll(poll, &batch, effective);
+            for (queue, (new_voters, superseded)) in counts {
+                let entry = self.account(queue, poll.as_str());
+                entry.new_voters += new_voters;
+                entry.superseded += superseded;
+            }
+            polls.push(plan);
+        }
+        CommitPlan {
+            partition: self.partition,
+            version,
+            polls,
+            ledger: self.ledger.into_values().collect(),
+            positions: self.positions.into_iter().collect(),
+            quarantine: self.quarantine,
+            replayed: self.replayed,
+        }
+    }
+}
+
+/// Converts a number of votes to a signed one, saturating. An entry with a larger number is damaged, and is
+/// quarantined.
+fn signed(votes: u64) -> i64 {
+    i64::try_from(votes).unwrap_or(i64::MAX)
+}
+
+/// Votes of a frame that cannot be counted.
+struct Unfit {
+    votes: QuarantinedVotes,
+    reason: QuarantineReason,
+}
+
+/// Votes of a frame that are to be counted if they can: all of them, or those that are quarantined.
+struct Tried<'a> {
+    queue: QueueId,
+    /// Name of the poll under which the queue accounted for the frame.
+    poll: &'a str,
+    accounted: u64,
+    votes: &'a QuarantinedVotes,
+    frame: &'a [u8],
+}
+
+/// The tried votes of a frame that decodes and whose poll can be counted.
+struct Opened<'a> {
+    poll: &'a RegisteredPoll,
+    /// Votes that can be counted.
+    ballots: Vec<Ballot>,
+    /// The other votes.
+    unfit: Option<Unfit>,
+}
+
+fn open<'a>(
+    partition: Partition,
+    partitions: Partitions,
+    polls: &'a [RegisteredPoll],
+    tried: &Tried<'_>,
+) -> Result<Opened<'a>, QuarantineReason> {
+    let slug: PollSlug = tried.poll.parse().map_err(Undecodable::from)?;
+    let votes = quarantine::decode(partition, partitions, tried.poll, tried.accounted, tried.frame)?;
+    let poll = polls
+        .iter()
+        .find(|poll| poll.slug == slug)
+        .ok_or(QuarantineReason::PollNotRegistered { poll: slug })?;
+    if poll.final_at.is_some() {
+        return Err(QuarantineReason::PollFinal { poll: slug });
+    }
+    if let Some(&index) = tried.votes.indices().and_then(<[u32]>::last)
+        && index as usize >= votes.len()
+    {
+        // Counted votes would be subtracted from a number that does not include them.
+        return Err(QuarantineReason::DamagedIndex { index, votes: votes.len() });
+    }
+    let votes = (0..).zip(votes).filter(|(index, _)| tried.votes.contains(*index));
+    Ok(sort(poll, votes))
+}
+
+/// Separates the votes for options of the poll from the others.
+fn sort(poll: &RegisteredPoll, votes: impl Iterator<Item = (u32, Vote)>) -> Opened<'_> {
+    let (mut ballots, mut indices) = (Vec::new(), Vec::new());
+    let mut unknown: BTreeSet<OptionSlug> = BTreeSet::new();
+    let mut last_known: Option<OptionSlug> = None;
+    for (index, Vote { voter, option, cast_at, .. }) in votes {
+        if last_known == Some(option) || poll.options.contains(&option) {
+            last_known = Some(option);
+            ballots.push(Ballot { voter, option, cast_at });
+        } else {
+            unknown.insert(option);
+            indices.push(index);
+        }
+    }
+    let unfit = (!indices.is_empty()).then(|| {
+        let has_more = unknown.len() > QuarantineReason::MAX_NAMED;
+        let options = unknown.into_iter().take(QuarantineReason::MAX_NAMED).collect();
+        let reason = QuarantineReason::UnknownOptions { poll: poll.slug, options, has_more };
+        Unfit { votes: QuarantinedVotes::At(indices), reason }
+    });
+    Opened { poll, ballots, unfit }
+}

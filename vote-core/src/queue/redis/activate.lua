@@ -1,0 +1,10 @@
+#!lua flags=allow-oom
+-- Activates the queue: from now on it accepts votes.
+-- Must work on a full Redis (allow-oom), or it could not be drained.
+-- KEYS: key that holds the id of the current queue
+-- ARGV: key prefix, queue id
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then
+  return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
+end
+redis.call('HSET', ARGV[1] .. ':' .. ARGV[2] .. ':meta', 'registered', '1')
+return 1

@@ -1,0 +1,92 @@
+//! Withdrawn polls in a SQLite store, whose names can be registered with another definition.
+
+use std::collections::BTreeSet;
+
+use super::{polls, queue_id};
+use crate::{
+    Poll, PollSlug, QueueId, Timestamp,
+    count::RegisteredPoll,
+    sqlite::{Failure, Transaction},
+    store::{StoreError, withdrawal},
+};
+
+/// Withdraws a poll. After an error, drop the transaction.
+pub(super) async fn withdraw(
+    tx: &mut Transaction<'_>,
+    poll: PollSlug,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<RegisteredPoll>, StoreError> {
+    let update = sqlx::query(
+        "UPDATE polls SET withdrawn_at = ?2, withdrawn_reason = ?3
+         WHERE slug = ?1 AND closed_at IS NULL AND withdrawn_at IS NULL
+           AND NOT EXISTS (SELECT 1 FROM ledger WHERE poll = ?1)
+           AND NOT EXISTS (SELECT 1 FROM queue_polls WHERE poll = ?1 AND accepted > 0)",
+    );
+    tx.run(update.bind(poll.as_str()).bind(now.as_micros()).bind(reason)).await?;
+    match polls::find(tx, poll).await? {
+        Some(found) if found.withdrawal.is_none() => Err(withdrawal::refused(&found)),
+        found => Ok(found),
+    }
+}
+
+/// Undoes the withdrawal that was made at a time.
+pub(super) async fn keep(tx: &mut Transaction<'_>, poll: PollSlug, at: Timestamp) -> Result<(), Failure> {
+    let update = sqlx::query(
+        "UPDATE polls SET withdrawn_at = NULL, withdrawn_reason = NULL WHERE slug = ?1 AND withdrawn_at = ?2",
+    );
+    tx.run(update.bind(poll.as_str()).bind(at.as_micros())).await.map(drop)
+}
+
+/// Records that a queue has given up the poll that was withdrawn at a time.
+pub(super) async fn note(
+    tx: &mut Transaction<'_>,
+    queue: QueueId,
+    poll: PollSlug,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    let insert = sqlx::query(
+        "INSERT INTO given_up SELECT ?1, poll, withdrawn_at FROM polls WHERE slug = ?2 AND withdrawn_at = ?3
+         ON CONFLICT DO NOTHING",
+    );
+    tx.run(insert.bind(&queue.0[..]).bind(poll.as_str()).bind(at.as_micros())).await.map(drop)
+}
+
+/// Returns each queue that has given up a withdrawn poll, and that poll.
+pub(super) async fn given_up(tx: &mut Transaction<'_>) -> Result<BTreeSet<(QueueId, PollSlug)>, Failure> {
+    let query = sqlx::query_as(
+        "SELECT g.queue, p.slug FROM polls AS p JOIN given_up AS g USING (poll, withdrawn_at)
+         WHERE instr(p.slug, '#') = 0",
+    );
+    let rows: Vec<(Vec<u8>, String)> = tx.all(query).await?;
+    let pair = |(queue, slug): (Vec<u8>, String)| {
+        Ok((queue_id(tx, queue)?, slug.parse().map_err(|e| tx.damaged(e))?))
+    };
+    rows.into_iter().map(pair).collect()
+}
+
+/// Frees the name of a withdrawn poll if every queue has given it up, and raises the versions of all partitions; returns
+/// whether the name is free.
+pub(super) async fn make_way(
+    tx: &mut Transaction<'_>,
+    found: &RegisteredPoll,
+    poll: &Poll,
+) -> Result<bool, Failure> {
+    if !found.makes_way_for(poll) {
+        return Ok(false);
+    }
+    let update = sqlx::query(
+        "UPDATE polls AS p SET slug = slug || '#' || poll
+         WHERE slug = ?1 AND withdrawn_at IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM ledger WHERE poll = ?1)
+           AND NOT EXISTS (SELECT 1 FROM queue_polls WHERE poll = ?1 AND accepted > 0) AND NOT EXISTS (
+             SELECT 1 FROM queues AS q WHERE state <> 'retired' AND remains_of IS NULL AND NOT EXISTS (
+                 SELECT 1 FROM given_up AS g
+                 WHERE g.queue = q.queue AND g.poll = p.poll AND g.withdrawn_at = p.withdrawn_at))",
+    );
+    let is_free = tx.run(update.bind(poll.slug.as_str())).await?.rows_affected() > 0;
+    if is_free {
+        tx.run(sqlx::query("UPDATE partitions SET version = version + 1")).await?;
+    }
+    Ok(is_free)
+}

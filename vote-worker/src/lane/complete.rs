@@ -1,0 +1,58 @@
+//! Completion of partitions: records that everything cast for a closed poll is committed.
+
+use tokio::time::Instant;
+use vote_core::{Partition, PollSlug, count::RegisteredPoll, store::StoreError};
+
+use super::Lane;
+
+/// Number of partitions that are checked each time although they do not look complete from here: another lane may have
+/// read a queue to its seal that is gone now.
+const COMPLETE_BLINDLY: usize = 4;
+
+impl Lane {
+    /// Records owned partitions as complete for closed polls. The store decides whether one is; what the lane knows
+    /// only tells which ones are worth a check.
+    pub(super) async fn complete_partitions(&mut self) -> Result<(), StoreError> {
+        let catalog = self.parts.registry.catalog();
+        let not_final = |poll: &&RegisteredPoll| poll.closed_at.is_some() && poll.final_at.is_none();
+        for poll in catalog.polls.iter().filter(not_final).map(|poll| poll.slug) {
+            if !catalog.is_sealed_everywhere(poll) {
+                self.sealed_at.remove(&poll);
+                continue;
+            }
+            let sealed_at = *self.sealed_at.entry(poll).or_insert_with(Instant::now);
+            let is_pending =
+                |partition: &Partition| self.completed.get(&(poll, *partition)) != Some(&catalog.revision);
+            let pending: Vec<Partition> = self.owned.keys().copied().filter(is_pending).collect();
+            let looks_complete = |partition: &Partition| {
+                self.owned.get(partition).is_some_and(|owned| owned.holds_all_since(sealed_at))
+            };
+            let (likely, unlikely): (Vec<_>, Vec<_>) = pending.into_iter().partition(looks_complete);
+            let blindly = unlikely.iter().cycle().skip(self.blind % unlikely.len().max(1));
+            let blindly: Vec<_> = blindly.take(COMPLETE_BLINDLY.min(unlikely.len())).copied().collect();
+            self.blind = self.blind.wrapping_add(COMPLETE_BLINDLY);
+            for partition in likely.into_iter().chain(blindly) {
+                self.complete(poll, partition, catalog.revision).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn complete(
+        &mut self,
+        poll: PollSlug,
+        partition: Partition,
+        revision: u64,
+    ) -> Result<(), StoreError> {
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        let obstacles = self.session.complete(partition, owned.version, poll).await?;
+        match obstacles.first() {
+            None => {
+                owned.version += 1;
+                self.completed.insert((poll, partition), revision);
+            }
+            Some(obstacle) => tracing::debug!(%poll, %partition, "not complete for the poll yet: {obstacle}"),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! What a worker concludes from what it saw of a queue. Pure: the monitor asks the queue and the store, passes on their
+//! answers and the time, and carries out what is decided here.
+//!
+//! ```text
+//! status → is it compatible? → is it new? then check it → observe → judge → claim → next
+//! ```
+//!
+//! The order matters: what the status and the last report tell is looked at before a look opens the queue. A loss that a
+//! seal or a read shows takes effect at the next look.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use vote_core::{
+    Partition, PollSlug, QueueId, Timestamp,
+    count::{self, QueueRecord, QueueState},
+    queue::{Counters, QueueStatus},
+    store::Catalog,
+};
+
+use super::claims::ClaimError;
+
+mod check;
+mod evidence;
+#[cfg(test)]
+mod machine;
+mod obstacle;
+#[cfg(test)]
+mod tests;
+
+pub(super) use check::{LastReport, SealCheck, compare_seals, compare_with_report, first_end_less, is_gone};
+pub(super) use evidence::Evidence;
+pub(super) use obstacle::{Obstacle, compatible};
+
+/// Interval at which the queue is reported to the store.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// How long another queue must have been at a fixed address before the one that was there counts as lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Address of a queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) address: &'a str,
+    /// Whether it is one of a fixed list, and so leads to one server.
+    pub(super) fixed: bool,
+}
+
+/// What follows from the status of a queue and from what others have recorded in the store.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Observed {
+    /// Whether the queue is to be reported to the store.
+    pub(super) due: bool,
+    /// Queues that were here before and are nowhere now, to be recorded as diverged.
+    pub(super) vanished: Vec<QueueRecord>,
+}
+
+/// Whether a queue may be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It diverged: it is recorded as such and replaced, and nothing is read meanwhile.
+    Diverged(Evidence),
+    /// Nothing tells of a loss.
+    Intact,
+}
+
+/// What is done with a queue that may be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It accepts no votes yet: it is reported, sealed, told the polls and activated, and read after that.
+    Activate,
+    /// It is read.
+    Read {
+        /// Whether it is reported to the store before.
+        report: bool,
+        /// Whether its clock is compared with the store's after that.
+        compare_clocks: bool,
+    },
+}
+
+/// What a monitor remembers of the queue at its address.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// The queue seen last, and its server.
+    last: Option<(QueueId, String)>,
+    /// Counts of the queue when it was last asked.
+    accepted: BTreeMap<Partition, Counters>,
+    reported_at: Option<Instant>,
+    /// Polls whose seal was compared with the store's since the monitor met this queue.
+    sealed: BTreeSet<PollSlug>,
+    /// How it was detected that queues diverged, until the one that is here is replaced. By queue, so that a late report
+    /// about an earlier queue takes nothing from what is known of this one.
+    diverged: BTreeMap<QueueId, Evidence>,
+    /// The queue at this address if another server had it, and when this server first answered that it has it.
+    conflict: Option<(QueueId, Instant)>,
+    /// Queues last reported from this address that are not here: the time of the last report, and since when it has not
+    /// changed.
+    missing: BTreeMap<QueueId, (Timestamp, Instant)>,
+}
+
+impl Memory {
+    /// Records that a queue diverged: it lost data, was rolled back, or was copied.
+    pub(super) fn diverged(&mut self, id: QueueId, evidence: Evidence) {
+        self.diverged.insert(id, evidence);
+    }
+
+    /// Returns whether a queue was not seen before, or whether its server was restarted since. It must be
+    /// [checked](compare_with_report) against the last report of it, before anything else is concluded.
+    pub(super) fn is_new(&self, status: &QueueStatus) -> bool {
+        self.last.as_ref().is_none_or(|(id, server)| *id != status.id || *server != status.server)
+    }
+
+    /// Begins the check of a queue that is new here.
+    pub(super) fn start_check(&mut self) {
+        self.reported_at = None;
+        self.sealed.clear();
+    }
+
+    /// Ends the check of a queue, which had this server when the check began.
+    pub(super) fn end_check(&mut self, id: QueueId, server: String, lost: Option<Evidence>) {
+        if let Some(evidence) = lost {
+            self.diverged(id, evidence);
+        }
+        self.accepted.clear();
+        self.last = Some((id, server));
+    }
+
+    /// Compares the counts of a queue with those a moment ago. If a report is due, also applies what others have recorded
+    /// in the store: another worker may have found that the queue diverged, or an operator may have retired it.
+    pub(super) fn observe(
+        &mut self,
+        status: &QueueStatus,
+        at: Place<'_>,
+        catalog: &Catalog,
+        now: Instant,
+    ) -> Observed {
+        if count_fell(&self.accepted, &status.accepted) {
+            self.diverged(status.id, Evidence::CountFell);
+        }
+        self.accepted.clone_from(&status.accepted);
+        let since_report = self.reported_at.map(|at| now.saturating_duration_since(at));
+        if since_report.is_some_and(|since| since < REPORT_EVERY) {
+            return Observed { due: false, vanished: Vec::new() };
+        }
+        if let Some(record) = catalog.queues.get(&status.id).filter(|record| record.state.is_ended())
+            && !self.diverged.contains_key(&status.id)
+        {
+            self.diverged(status.id, Evidence::Recorded(record.reason.clone()));
+        }
+        Observed { due: true, vanished: self.vanished(status.id, at, catalog, now) }
+    }
+
+    /// Returns queues that were last seen at this address, and that no worker has seen for some time while another
+    /// queue was here: their server came back without them. None unless the address is one of a fixed list; behind a
+    /// name, servers change their addresses.
+    fn vanished(
+        &mut self,
+        here: QueueId,
+        at: Place<'_>,
+        catalog: &Catalog,
+        now: Instant,
+    ) -> Vec<QueueRecord> {
+        if !at.fixed {
+            return Vec::new();
+        }
+        let is_missing = |record: &&QueueRecord| {
+            record.id != here
+                && record.state == QueueState::Active
+                && record.original_id.is_none()
+                && record.address == at.address
+        };
+        let missing: Vec<_> = catalog.queues.values().filter(is_missing).cloned().collect();
+        self.missing.retain(|id, _| missing.iter().any(|record| record.id == *id));
+        let mut is_gone = |record: &QueueRecord| {
+            let (seen_at, since) = self.missing.entry(record.id).or_insert((record.seen_at, now));
+            if *seen_at != record.seen_at {
+                // A worker has seen it, here or at another address.
+                (*seen_at, *since) = (record.seen_at, now);
+            }
+            now.saturating_duration_since(*since) >= PATIENCE
+        };
+        missing.into_iter().filter(|record| is_gone(record)).collect()
+    }
+
+    /// Decides whether the queue that is here may be read.
+    pub(super) fn judge(&mut self, id: QueueId) -> Verdict {
+        // A divergence of a queue that is no longer here is obsolete: another worker has replaced that queue.
+        self.diverged.retain(|diverged, _| *diverged == id);
+        match self.diverged.get(&id) {
+            Some(evidence) => Verdict::Diverged(evidence.clone()),
+            None => Verdict::Intact,
+        }
+    }
+
+    /// Records that the queue that diverged was replaced.
+    pub(super) fn replaced(&mut self) {
+        self.diverged.clear();
+    }
+
+    /// Returns when the server that is here first answered that it has a queue, if another server had it.
+    pub(super) fn conflict(&mut self, id: QueueId) -> Option<Instant> {
+        // A conflict about another queue says nothing about this one.
+        self.conflict.take_if(|(conflicting, _)| *conflicting != id);
+        self.conflict.map(|(_, since)| since)
+    }
+
+    /// Applies the result of a claim on a queue, whose server answered at `answered`.
+    ///
+    /// # Errors
+    /// Fails with the reason why the queue is not read now.
+    pub(super) fn claimed(
+        &mut self,
+        id: QueueId,
+        claim: Result<(), ClaimError>,
+        answered: Instant,
+    ) -> Result<(), Obstacle> {
+        match claim {
+            Ok(()) => {
+                self.conflict = None;
+                Ok(())
+            }
+            Err(ClaimError::Here(address)) => {
+                self.conflict = None;
+                Err(Obstacle::ReadElsewhere { address })
+            }
+            Err(ClaimError::Unclear(address)) => {
+                self.conflict.get_or_insert((id, answered));
+                Err(Obstacle::Unclear { address })
+            }
+            Err(ClaimError::Copy(address)) => {
+                // Both accepted votes under one identity. Which one is the copy can't be known, so both get a new one.
+                let evidence = Evidence::Copied { address };
+                self.diverged(id, evidence.clone());
+                Err(Obstacle::Diverged(evidence))
+            }
+        }
+    }
+
+    /// Returns the closed polls for which the queue is to be sealed: unless it is sealed and the store knows what it
+    /// held then, since both a server and a store may come back in a state without the seal. After the monitor met the
+    /// queue, it compares each seal once, since the server may have come back in a state that has the seal and lacks
+    /// entries.
+    pub(super) fn to_seal(&self, status: &QueueStatus, catalog: &Catalog) -> Vec<PollSlug> {
+        let mut polls = Vec::new();
+        for poll in catalog.polls.iter().filter(|poll| poll.closed_at.is_some()) {
+            let is_compared =
+                self.sealed.contains(&poll.slug) && catalog.sealed.contains(&(status.id, poll.slug));
+            if (poll.final_at.is_some() || is_compared) && status.is_sealed(poll.slug) {
+                continue;
+            }
+            polls.push(poll.slug);
+        }
+        polls
+    }
+
+    /// Records that a seal of a queue was compared with the store's, and what the queue lost according to it.
+    pub(super) fn compared(&mut self, id: QueueId, poll: PollSlug, lost: Option<Evidence>) {
+        if let Some(evidence) = lost {
+            self.diverged(id, evidence);
+        }
+        self.sealed.insert(poll);
+    }
+
+    /// Records that the queue was reported to the store.
+    pub(super) fn reported(&mut self, now: Instant) {
+        self.reported_at = Some(now);
+    }
+}
+
+/// Decides what is done with a queue that may be read, and whose report may be due.
+pub(super) fn next(status: &QueueStatus, due: bool, is_new: bool) -> Next {
+    if !status.active {
+        return Next::Activate;
+    }
+    // The clock of a new queue is not compared: its status was requested a second time, after a read of the store.
+    Next::Read { report: due, compare_clocks: due && !is_new }
+}
+
+/// Returns the record of the original of a replaced queue, if it is still recorded as one that is read: its server has
+/// another queue by now.
+pub(super) fn superseded(of: QueueId, catalog: &Catalog) -> Option<QueueRecord> {
+    catalog.queues.get(&of).filter(|record| !record.state.is_ended()).cloned()
+}
+
+/// Returns whether a queue counts fewer votes than before in any partition, which only a loss can explain.
+fn count_fell(before: &BTreeMap<Partition, Counters>, now: &BTreeMap<Partition, Counters>) -> bool {
+    let none = Counters::new();
+    before.iter().any(|(partition, before)| count::count_fell(before, now.get(partition).unwrap_or(&none)))
+}
