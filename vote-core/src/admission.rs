@@ -25,12 +25,14 @@ use tokio::{
 use crate::{
     Clock, Poll, PollDigest, PollSlug, Polls, Queue, QueueId, Timestamp,
     poll::Phase,
-    queue::{Appended, Frame, LAYOUT_VERSION, Layout, QueueClock, QueueError, Usage},
+    queue::{Appended, Frame, Layout, QueueClock, QueueError, Usage},
 };
 
+mod closed;
 mod evidence;
 mod polls;
 
+pub use closed::ClosedReason;
 use evidence::Evidence;
 pub use polls::PollAdmission;
 use polls::SeenPolls;
@@ -43,8 +45,8 @@ const MAX_CLOCK_READ: Duration = Duration::from_secs(1);
 pub enum AdmissionState {
     /// Votes are accepted, by this queue.
     Open(QueueId),
-    /// No votes are accepted, for this reason, worded for an operator.
-    Closed(String),
+    /// No votes are accepted, for this reason.
+    Closed(ClosedReason),
 }
 
 /// Options of [`Admission::start`].
@@ -92,8 +94,7 @@ impl Admission {
     /// Starts to watch a queue. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(queue: Arc<dyn Queue>, options: AdmissionOptions) -> Self {
-        let (send, state) =
-            watch::channel(AdmissionState::Closed("the queue has not been inspected yet".to_owned()));
+        let (send, state) = watch::channel(AdmissionState::Closed(ClosedReason::NotInspected));
         let inspect_now = Arc::new(Notify::new());
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let digests: BTreeMap<_, _> = options.polls.iter().map(|poll| (poll.slug, poll.digest())).collect();
@@ -140,9 +141,7 @@ impl Admission {
     #[must_use]
     pub fn state(&self) -> AdmissionState {
         if self.state.has_changed().is_err() {
-            return AdmissionState::Closed(
-                "the task that watches the queue ended by itself, which is a bug: report it".to_owned(),
-            );
+            return AdmissionState::Closed(ClosedReason::WatcherEnded);
         }
         self.state.borrow().clone()
     }
@@ -238,14 +237,17 @@ impl Admission {
 fn announce(address: &str, now: &AdmissionState) {
     match now {
         AdmissionState::Open(id) => tracing::info!(%address, queue = %id, "accepting votes"),
-        AdmissionState::Closed(reason) => tracing::warn!(%address, "not accepting votes: {reason}"),
+        AdmissionState::Closed(reason) => {
+            tracing::warn!(%address, code = reason.code(), "not accepting votes: {reason}")
+        }
     }
 }
 
+/// Inspects the queue, and creates one if there is none.
 async fn inspect(queue: &dyn Queue, options: &AdmissionOptions, seen: &Mutex<Seen>) -> AdmissionState {
     match try_inspect(queue, options, seen).await {
-        Ok(state) => state,
-        Err(e) => AdmissionState::Closed(e.to_string()),
+        Ok(id) => AdmissionState::Open(id),
+        Err(reason) => AdmissionState::Closed(reason),
     }
 }
 
@@ -253,10 +255,10 @@ async fn try_inspect(
     queue: &dyn Queue,
     options: &AdmissionOptions,
     seen: &Mutex<Seen>,
-) -> Result<AdmissionState, QueueError> {
+) -> Result<QueueId, ClosedReason> {
     let problems = queue.durability_problems().await?;
     if !problems.is_empty() && !options.allow_volatile {
-        return Ok(AdmissionState::Closed(format!("the queue may lose votes: {}", problems.join("; "))));
+        return Err(ClosedReason::Volatile { problems });
     }
     // Copied before the request: the status need not count what is acknowledged while it is under way.
     let evidence = lock(seen).evidence.clone();
@@ -265,12 +267,7 @@ async fn try_inspect(
         Some(status) => status,
         None => {
             queue.create(options.layout, None).await?;
-            match queue.status().await? {
-                Some(status) => status,
-                None => {
-                    return Ok(AdmissionState::Closed("the queue vanished after its creation".to_owned()));
-                }
-            }
+            queue.status().await?.ok_or(ClosedReason::Replaced)?
         }
     };
     if let Some(partition) = evidence.lost(&status) {
@@ -280,9 +277,7 @@ async fn try_inspect(
              the audit reports the old one"
         );
         queue.create(options.layout, Some(status.id)).await?;
-        return Ok(AdmissionState::Closed(
-            "the queue lost acknowledged votes and is being replaced".to_owned(),
-        ));
+        return Err(ClosedReason::LostVotes { queue: status.id, partition });
     }
     {
         let mut seen = lock(seen);
@@ -298,30 +293,15 @@ async fn try_inspect(
     if let Ok(usage) = queue.usage().await {
         lock(seen).usage = usage;
     }
-    Ok(if status.version != LAYOUT_VERSION {
-        AdmissionState::Closed(format!(
-            "the queue has layout version {}, this build writes version {LAYOUT_VERSION}: deploy a frontend of the \
-             version that created the queue",
-            status.version
-        ))
-    } else if status.layout.partitions != options.layout.partitions {
-        AdmissionState::Closed(format!(
-            "the queue has {} partitions, VOTE_PARTITIONS says {}: set VOTE_PARTITIONS to the number of the store; if \
-             the queue has another number than the store, give it an empty database",
-            status.layout.partitions, options.layout.partitions
-        ))
-    } else if status.layout.fingerprint != options.layout.fingerprint {
-        AdmissionState::Closed(format!(
-            "the queue was created with another pepper (fingerprint {}, VOTE_PEPPER has {}): give all frontends and \
-             workers the same pepper",
-            status.layout.fingerprint, options.layout.fingerprint
-        ))
-    } else if !status.active {
-        AdmissionState::Closed(format!(
-            "no worker has activated the queue {} yet: is one running, and does it reach the queue and the store?",
-            status.id
-        ))
-    } else {
-        AdmissionState::Open(status.id)
-    })
+    match status.mismatch(options.layout) {
+        Some(mismatch) => Err(ClosedReason::Mismatch(mismatch)),
+        None if !status.active => Err(ClosedReason::NotActivated { queue: status.id }),
+        None => Ok(status.id),
+    }
+}
+
+impl From<QueueError> for ClosedReason {
+    fn from(error: QueueError) -> Self {
+        Self::Queue(error)
+    }
 }

@@ -28,11 +28,12 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Partition, Partitions, PepperFingerprint, PollDigest, PollSlug};
+use crate::{Partition, PollDigest, PollSlug};
 
 mod entry;
 mod error;
 mod forward;
+mod layout;
 pub mod memory;
 mod polls;
 mod position;
@@ -44,6 +45,7 @@ mod status;
 
 pub use entry::{Appended, Entry, Frame, Read, Seal};
 pub use error::{AppendError, QueueError};
+pub use layout::{LAYOUT_VERSION, Layout, LayoutMismatch};
 pub use memory::MemoryQueue;
 pub use polls::{PollRecord, PollState, PollStates};
 pub use position::Position;
@@ -52,9 +54,6 @@ pub use redis::RedisQueue;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteQueue;
 pub use status::{Backlog, QueueClock, QueueStatus, ReplacedQueue, Usage};
-
-/// Version of the layout that the implementations in this crate write.
-pub const LAYOUT_VERSION: u16 = 1;
 
 /// Identity of a queue: 128 random bits, so that no two queues ever share one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -107,16 +106,6 @@ impl TryFrom<String> for QueueId {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
     }
-}
-
-/// Number of partitions and pepper, on which frontends and the store must agree: if they did not, two votes of one
-/// voter could be counted as votes of two voters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
-    /// Number of partitions.
-    pub partitions: Partitions,
-    /// Fingerprint of the pepper that voter keys are made with.
-    pub fingerprint: PepperFingerprint,
 }
 
 /// Votes by poll. The name of the poll is as stored in the queue; if the data is damaged, it may not be a valid slug.

@@ -19,8 +19,8 @@ use tracing::Instrument;
 
 use crate::{
     Partition, PollSlug, Position, Queue, QueueId, Vote,
-    admission::{Admission, AdmissionState},
-    frame,
+    admission::{Admission, AdmissionState, ClosedReason},
+    frame::{self, EncodeError},
     queue::{AppendError, Appended, Frame},
 };
 
@@ -38,11 +38,11 @@ pub struct Stored {
     pub position: Position,
 }
 
-/// Why a vote was not acknowledged. Unless the poll is [`Sealed`](Self::Sealed), the voter should try again later.
+/// Why a vote was not acknowledged. The voter should try again later, unless the variant says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CastError {
-    /// The poll is closed, for good. Not stored.
+    /// The poll is closed, for good. Not stored; trying again does not help.
     #[error("the poll is closed")]
     Sealed,
     /// No worker has recorded the poll in the queue yet. Not stored.
@@ -54,10 +54,20 @@ pub enum CastError {
     /// The writer already holds as many waiting votes as it may. Not stored.
     #[error("too many votes are waiting")]
     Overloaded,
-    /// The queue does not accept votes at present, for this reason. Not stored.
+    /// The frontend does not accept votes at present, for this reason. Not stored.
     #[error("{0}")]
-    Closed(String),
-    /// The queue refused the vote, or failed. Not stored.
+    Closed(ClosedReason),
+    /// The poll is not among the [polls](crate::admission::AdmissionOptions::polls) of this frontend. Not stored;
+    /// trying again does not help.
+    #[error("poll {0} is not among the polls of this frontend")]
+    ForeignPoll(PollSlug),
+    /// The vote can't be encoded. Not stored; trying again does not help.
+    #[error("the vote can't be encoded: {0}")]
+    Unencodable(#[from] EncodeError),
+    /// The writer has stopped. Not stored.
+    #[error("the writer has stopped")]
+    Stopped,
+    /// The queue failed, as this text of it says. Not stored.
     #[error("{0}")]
     NotStored(String),
     /// The vote may or may not be stored. The voter may safely repeat it: a vote stored twice counts once.
@@ -128,13 +138,13 @@ impl Writer {
     /// - Idempotence: a vote that is cast again, at any frontend, counts once.
     ///
     /// # Errors
-    /// Each variant of [`CastError`] says whether the vote is stored. All but [`Sealed`](CastError::Sealed) are worth
-    /// another attempt later. [`Overloaded`](CastError::Overloaded) is returned at once, without waiting.
+    /// Each variant of [`CastError`] says whether the vote is stored, and whether another attempt later helps.
+    /// [`Overloaded`](CastError::Overloaded) is returned at once, without waiting.
     pub async fn cast(&self, vote: Vote) -> Result<Stored, CastError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job { vote, reply }).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => CastError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => CastError::NotStored("the writer has stopped".to_owned()),
+            mpsc::error::TrySendError::Closed(_) => CastError::Stopped,
         })?;
         answer.await.unwrap_or_else(|_| Err(CastError::Unknown("the writer stopped".to_owned())))
     }
@@ -176,7 +186,7 @@ impl Flusher {
                 frames.len()
             ))),
             Ok(appended) => Ok(appended),
-            Err(e) => Err(self.refused(e)),
+            Err(e) => Err(self.refused(id, e)),
         };
         match result {
             Ok(appended) => {
@@ -207,11 +217,12 @@ impl Flusher {
         Err(error)
     }
 
-    fn refused(&self, error: AppendError) -> CastError {
+    fn refused(&self, queue: QueueId, error: AppendError) -> CastError {
         // Whatever failed, the server may have been replaced or reconfigured.
         self.admission.check_now();
         match error {
-            AppendError::Replaced | AppendError::NotActivated => CastError::Closed(error.to_string()),
+            AppendError::Replaced => CastError::Closed(ClosedReason::Replaced),
+            AppendError::NotActivated => CastError::Closed(ClosedReason::NotActivated { queue }),
             AppendError::NotStored(reason) => CastError::NotStored(reason),
             AppendError::Unknown(reason) => {
                 tracing::warn!(queue = %self.queue.address(), "the outcome of a flush is unknown: {reason}");
@@ -230,8 +241,7 @@ impl Flusher {
         let mut frames = Vec::with_capacity(groups.len());
         for ((poll, partition), mut jobs) in groups {
             let Some(digest) = self.admission.digest(poll) else {
-                let error = format!("poll {poll} is not among the polls of this frontend");
-                answer_all(jobs.into_iter(), &CastError::NotStored(error));
+                answer_all(jobs.into_iter(), &CastError::ForeignPoll(poll));
                 continue;
             };
             while !jobs.is_empty() {
@@ -242,7 +252,7 @@ impl Flusher {
                         let (votes, bytes) = (votes.len() as u32, Bytes::from(bytes));
                         frames.push((Frame { poll, partition, digest, votes, bytes }, jobs));
                     }
-                    Err(e) => answer_all(jobs.into_iter(), &CastError::NotStored(e.to_string())),
+                    Err(e) => answer_all(jobs.into_iter(), &e.into()),
                 }
                 jobs = rest;
             }

@@ -313,11 +313,10 @@ impl Inner {
                 "unknown-outcome",
                 "Your vote may or may not have been stored. Please vote again: it will be counted only once.",
             ),
-            CastError::Closed(reason) | CastError::NotStored(reason) => {
-                tracing::debug!("vote not stored: {reason}");
+            error => {
+                tracing::debug!("vote not stored: {error}");
                 not_stored()
             }
-            _ => unavailable("not-stored", "Please try again."),
         }
     }
 

@@ -59,7 +59,7 @@ impl Readiness {
         }
         for frontend in &*frontends {
             if let AdmissionState::Closed(reason) = frontend.admission.state() {
-                return Err(reason);
+                return Err(reason.to_string());
             }
         }
         match frontends.iter().find_map(Watched::accepts_none) {

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use vote_core::{
-    Partitions, PepperFingerprint,
-    queue::{LAYOUT_VERSION, Layout, QueueStatus},
-};
+use vote_core::queue::{Layout, LayoutMismatch, QueueStatus};
 
 use super::Evidence;
 
@@ -14,12 +11,8 @@ use super::Evidence;
 pub(in crate::monitor) enum Obstacle {
     /// Nothing is at the address.
     NotCreated,
-    /// Its layout version is not this worker's.
-    Version { found: u16 },
-    /// It has another number of partitions than the store.
-    Partitions { found: Partitions, ours: Partitions },
-    /// Its frontend has another pepper than this worker.
-    Pepper { found: PepperFingerprint, ours: PepperFingerprint },
+    /// It does not fit this worker or its store.
+    Mismatch(LayoutMismatch),
     /// Another queue was here when its status was requested again.
     ReplacedMeanwhile,
     /// It diverged, and this worker has just replaced it.
@@ -36,21 +29,20 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotCreated => f.write_str("its frontend has not created it yet: is that frontend running?"),
-            Self::Version { found } => write!(
-                f,
-                "it has layout version {found}, this worker reads version {LAYOUT_VERSION}: run frontends and workers of \
-                 one version"
-            ),
-            Self::Partitions { found, ours } => write!(
-                f,
-                "it has {found} partitions, the store has {ours}: start its frontend with VOTE_PARTITIONS={ours} and an \
-                 empty queue"
-            ),
-            Self::Pepper { found, ours } => write!(
-                f,
-                "its frontend has another VOTE_PEPPER than this worker (fingerprints {found} and {ours}): give both the \
-                 same"
-            ),
+            Self::Mismatch(mismatch) => {
+                write!(f, "it {mismatch}: ")?;
+                match mismatch {
+                    LayoutMismatch::Partitions { expected, .. } => write!(
+                        f,
+                        "the store has {expected}, so start its frontend with VOTE_PARTITIONS={expected} and an empty \
+                         queue"
+                    ),
+                    LayoutMismatch::Pepper { .. } => {
+                        f.write_str("give its frontend and the workers the same VOTE_PEPPER")
+                    }
+                    _ => f.write_str("run frontends and workers of one version"),
+                }
+            }
             Self::ReplacedMeanwhile => f.write_str("it was replaced a moment ago"),
             Self::Replaced => f.write_str(
                 "it lost data or was retired: a queue with a new identity has replaced it, and is read next",
@@ -69,14 +61,5 @@ impl fmt::Display for Obstacle {
 
 /// Fails if a queue does not fit this worker or its store.
 pub(in crate::monitor) fn compatible(status: &QueueStatus, ours: Layout) -> Result<(), Obstacle> {
-    let found = status.layout;
-    if status.version != LAYOUT_VERSION {
-        Err(Obstacle::Version { found: status.version })
-    } else if found.partitions != ours.partitions {
-        Err(Obstacle::Partitions { found: found.partitions, ours: ours.partitions })
-    } else if found.fingerprint != ours.fingerprint {
-        Err(Obstacle::Pepper { found: found.fingerprint, ours: ours.fingerprint })
-    } else {
-        Ok(())
-    }
+    status.mismatch(ours).map_or(Ok(()), |mismatch| Err(Obstacle::Mismatch(mismatch)))
 }

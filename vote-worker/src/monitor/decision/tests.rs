@@ -4,7 +4,7 @@
 use vote_core::{
     Partitions, PepperFingerprint, Polls, Position,
     count::RegisteredPoll,
-    queue::{LAYOUT_VERSION, Layout, PollState, QueueClock},
+    queue::{LAYOUT_VERSION, Layout, LayoutMismatch, PollState, QueueClock},
 };
 
 use super::*;
@@ -359,15 +359,24 @@ fn a_queue_that_does_not_fit_this_worker_is_not_read() {
     let fits = status(QUEUE, "a", [5, 5]);
     assert_eq!(compatible(&fits, layout()), Ok(()));
     let newer = QueueStatus { version: LAYOUT_VERSION + 1, ..fits.clone() };
-    assert_eq!(compatible(&newer, layout()), Err(Obstacle::Version { found: LAYOUT_VERSION + 1 }));
+    assert_eq!(
+        compatible(&newer, layout()),
+        Err(Obstacle::Mismatch(LayoutMismatch::Version { found: LAYOUT_VERSION + 1 }))
+    );
     let partitions = Partitions::new(4).unwrap();
     assert_eq!(
         compatible(&fits, Layout { partitions, ..layout() }),
-        Err(Obstacle::Partitions { found: layout().partitions, ours: partitions })
+        Err(Obstacle::Mismatch(LayoutMismatch::Partitions {
+            found: layout().partitions,
+            expected: partitions
+        }))
     );
     let fingerprint = PepperFingerprint([8; 8]);
     assert_eq!(
         compatible(&fits, Layout { fingerprint, ..layout() }),
-        Err(Obstacle::Pepper { found: layout().fingerprint, ours: fingerprint })
+        Err(Obstacle::Mismatch(LayoutMismatch::Pepper {
+            found: layout().fingerprint,
+            expected: fingerprint
+        }))
     );
 }
