@@ -28,12 +28,12 @@ use crate::{
     queue::{Appended, Frame, Layout, QueueClock, QueueError, Usage},
 };
 
+mod bounds;
 mod closed;
-mod evidence;
 mod polls;
 
+use bounds::LowerBounds;
 pub use closed::ClosedReason;
-use evidence::Evidence;
 pub use polls::PollAdmission;
 use polls::SeenPolls;
 
@@ -78,7 +78,7 @@ struct Seen {
     /// States of the polls in the queue.
     polls: SeenPolls,
     /// Lower bounds of what the queue has accepted.
-    evidence: Evidence,
+    bounds: LowerBounds,
     /// Memory used by the queue, and its limit.
     usage: Option<Usage>,
     /// Clock of the queue, and when it was read.
@@ -215,7 +215,7 @@ impl Admission {
 
     /// Records that the queue acknowledged a frame, so that a later loss of it is detected.
     pub(crate) fn acknowledged(&self, id: QueueId, frame: &Frame) {
-        lock(&self.seen).evidence.acknowledged(id, frame);
+        lock(&self.seen).bounds.acknowledged(id, frame);
     }
 
     /// Requests an immediate inspection of the queue, as after a failed append.
@@ -261,7 +261,7 @@ async fn try_inspect(
         return Err(ClosedReason::Volatile { problems });
     }
     // Copied before the request: the status need not count what is acknowledged while it is under way.
-    let evidence = lock(seen).evidence.clone();
+    let bounds = lock(seen).bounds.clone();
     let asked = Instant::now();
     let status = match queue.status().await? {
         Some(status) => status,
@@ -270,7 +270,7 @@ async fn try_inspect(
             queue.status().await?.ok_or(ClosedReason::Replaced)?
         }
     };
-    if let Some(partition) = evidence.lost(&status) {
+    if let Some(partition) = bounds.lost(&status) {
         tracing::error!(
             address = queue.address(), queue = %status.id,
             "the queue lost votes of partition {partition} that it had acknowledged: replacing it with a new queue; \
@@ -287,7 +287,7 @@ async fn try_inspect(
             seen.clock = Some((asked + took / 2, status.clock));
         }
         seen.polls.reported(&status.polls);
-        seen.evidence.reported(&status);
+        seen.bounds.reported(&status);
     }
     // Usage is informational: a failed measurement does not close admission.
     if let Ok(usage) = queue.usage().await {

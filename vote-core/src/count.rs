@@ -22,7 +22,7 @@ pub use accounts::{Accounts, QuarantineTotal, SealRecord, TallyRow};
 pub(crate) use age::{FUTURE, UNKNOWN_AGE, was_within};
 pub use batch::{Batch, Delivery};
 pub use ledger::{LedgerEntry, LedgerRow};
-pub use loss::count_fell;
+pub use loss::first_fall;
 pub use merge::{Ballot, merge};
 pub use plan::{Checkpoint, CommitPlan, PollPlan};
 pub use polls::{EarlierDefinition, RegisteredPoll, Reschedule, Withdrawal};

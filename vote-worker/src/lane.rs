@@ -26,22 +26,24 @@ use vote_service::Shutdown;
 use crate::{
     duty::Duty,
     health::{self, Health},
-    monitor::View,
-    partition::Owned,
+    monitor::QueueView,
+    owned::OwnedPartition,
     presence::Presence,
-    promptly::promptly,
-    reading::{self, AfterRead},
+    rebalance,
     registry::Registry,
     schedule::{self, Next},
-    share,
     source::{self, Queues},
     tasks::Tasks,
+    timeout::with_timeout,
     trim::Trimmer,
     witness::Witnesses,
 };
 
+mod after_read;
 mod commit;
 mod complete;
+
+use after_read::AfterRead;
 
 /// Interval at which a lane adjusts its share of the partitions, which also shows that its session works.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -131,7 +133,7 @@ struct Lane {
     number: usize,
     session: Box<dyn Session>,
     parts: LaneParts,
-    owned: BTreeMap<Partition, Owned>,
+    owned: BTreeMap<Partition, OwnedPartition>,
     epoch: u64,
     reads: JoinSet<ReadDone>,
     /// Queues that are not read, and until when.
@@ -208,7 +210,7 @@ impl Lane {
             }
             self.start_reads();
             self.trimmer.run_due(&self.parts.queues.borrow(), &self.parts.tasks);
-            let waiting = self.owned.values().filter_map(Owned::waiting);
+            let waiting = self.owned.values().filter_map(OwnedPartition::waiting);
             let wake = match schedule::next(waiting, Instant::now()) {
                 Next::Commit(partition) => {
                     self.commit(partition, Vec::new()).await?;
@@ -232,15 +234,15 @@ impl Lane {
         let most = duty.share(self.parts.layout.partitions);
         let votes =
             self.owned.values().map(|owned| (owned.partition, owned.waiting().map_or(0, |w| w.votes)));
-        for partition in share::surplus(duty, most, votes) {
-            self.give_up(partition).await?;
+        for partition in rebalance::surplus(duty, most, votes) {
+            self.release(partition).await?;
         }
         // Called even if no partition is missing: it shows that the session works.
-        let free = promptly(self.session.unowned()).await?;
+        let free = with_timeout(self.session.unowned()).await?;
         self.parts.presence.lane_works(self.number);
         let owned = self.owned.len();
         // Each lane starts at another one, so that they do not all try the same partitions.
-        for partition in share::candidates(duty, free, self.number * 7 + self.epoch as usize) {
+        for partition in rebalance::candidates(duty, free, self.number * 7 + self.epoch as usize) {
             if self.owned.len() >= most {
                 break;
             }
@@ -250,7 +252,7 @@ impl Lane {
                 for (queue, checkpoint) in &acquired.checkpoints {
                     self.trimmer.committed(*queue, partition, checkpoint.position);
                 }
-                self.owned.insert(partition, Owned::new(partition, self.epoch, acquired));
+                self.owned.insert(partition, OwnedPartition::new(partition, self.epoch, acquired));
             }
         }
         if self.owned.len() > owned {
@@ -266,7 +268,7 @@ impl Lane {
         Ok(())
     }
 
-    async fn give_up(&mut self, partition: Partition) -> Result<(), StoreError> {
+    async fn release(&mut self, partition: Partition) -> Result<(), StoreError> {
         self.owned.remove(&partition);
         self.session.release(partition).await
     }
@@ -281,7 +283,7 @@ impl Lane {
             if self.paused.get(key).is_some_and(|until| *until > now) {
                 continue;
             }
-            let View::Open { id, accepted, replaced } = monitored.view() else { continue };
+            let QueueView::Open { id, accepted, replaced } = monitored.view() else { continue };
             for owned in self.owned.values_mut() {
                 let partition = owned.partition;
                 let mut targets = vec![(id, accepted.get(&partition).copied().unwrap_or_default())];
@@ -324,7 +326,7 @@ impl Lane {
         }
         let version = owned.version;
         let outcome = result.map(|read| owned.take(queue, &from, read, Instant::now()));
-        match reading::judge(partition, outcome) {
+        match after_read::judge(partition, outcome) {
             AfterRead::Nothing => {}
             AfterRead::Trim => {
                 // An earlier trim may have failed, and a replaced queue stays until it is trimmed to its end.
@@ -338,7 +340,7 @@ impl Lane {
             }
             AfterRead::Check(reason) => {
                 let acquired = self.session.acquire(partition).await?;
-                if reading::is_behind(version, acquired.as_ref()) {
+                if after_read::is_behind(version, acquired.as_ref()) {
                     return Err(StoreError::StaleVersion(partition));
                 }
                 self.stop_counting(queue, &key, reason);

@@ -28,7 +28,7 @@ mod seal;
 
 use claims::Claim;
 pub(crate) use claims::Claims;
-use decision::{Evidence, Memory, Next, Obstacle, Place, Verdict};
+use decision::{Evidence, Memory, NextStep, Obstacle, Place};
 
 /// Interval at which a queue that is read is asked what is new: one small script for all partitions.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub(crate) struct MonitorParts {
 
 /// State of a watched queue, for the lanes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum View {
+pub(crate) enum QueueView {
     /// The queue is to be read. The votes accepted by partition tell whether there is something new.
     Open { id: QueueId, accepted: Arc<BTreeMap<Partition, u64>>, replaced: Arc<[ReplacedView]> },
     /// The queue is not to be read now.
@@ -69,7 +69,7 @@ pub(crate) struct ReplacedView {
 #[derive(Debug, Clone)]
 pub(crate) struct Monitored {
     pub(crate) queue: Arc<dyn Queue>,
-    view: watch::Receiver<View>,
+    view: watch::Receiver<QueueView>,
     divergences: mpsc::Sender<(QueueId, String)>,
 }
 
@@ -79,7 +79,7 @@ impl Monitored {
         let tasks = parts.tasks.clone();
         use std::sync::atomic::{AtomicU64, Ordering};
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let (send, view) = watch::channel(View::Unreadable);
+        let (send, view) = watch::channel(QueueView::Unreadable);
         let (divergences, reported) = mpsc::channel(16);
         let monitor = Monitor {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -98,7 +98,7 @@ impl Monitored {
     }
 
     /// Returns the current state of the queue.
-    pub(crate) fn view(&self) -> View {
+    pub(crate) fn view(&self) -> QueueView {
         self.view.borrow().clone()
     }
 
@@ -173,7 +173,7 @@ impl From<Obstacle> for Unreadable {
 impl Monitor {
     async fn run(
         mut self,
-        view: watch::Sender<View>,
+        view: watch::Sender<QueueView>,
         mut divergences: mpsc::Receiver<(QueueId, String)>,
         shutdown: Shutdown,
     ) {
@@ -185,7 +185,7 @@ impl Monitor {
                 }
                 Err(reason) => self.shut(&reason),
             };
-            let open = matches!(now, View::Open { .. });
+            let open = matches!(now, QueueView::Open { .. });
             crate::metrics::queue_up(&self.address, open);
             let pause = if open { LOOK_EVERY } else { RETRY_EVERY };
             view.send_if_modified(|current| {
@@ -196,15 +196,15 @@ impl Monitor {
             tokio::select! {
                 () = shutdown.requested() => break,
                 () = view.closed() => break,
-                Some((id, how)) = divergences.recv() => self.memory.diverged(id, Evidence::Read(how)),
+                Some((id, how)) = divergences.recv() => self.memory.record_divergence(id, Evidence::Read(how)),
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        self.parts.claims.give_up(self.number);
+        self.parts.claims.release(self.number);
     }
 
     /// Asks the queue for its status once, and does everything that follows from it.
-    async fn look(&mut self) -> Result<View, Unreadable> {
+    async fn look(&mut self) -> Result<QueueView, Unreadable> {
         let at = self.parts.registry.catalog().taken_at;
         let asked = Asked { at, since: now(), clock: self.parts.clock.now() };
         let mut status = self.status().await?;
@@ -220,17 +220,17 @@ impl Monitor {
         for record in observed.vanished {
             self.report_divergence(record, &Evidence::Vanished { found: status.id }).await?;
         }
-        if let Verdict::Diverged(evidence) = self.memory.judge(status.id) {
+        if let Some(evidence) = self.memory.divergence(status.id) {
             self.replace(&status, &evidence).await?;
-            self.memory.replaced();
+            self.memory.record_replacement();
             return Err(Obstacle::Replaced.into());
         }
         self.claim(&status, asked.since, answered)?;
         self.update_replaced(&status).await?;
         self.report_replaced().await?;
-        match decision::next(&status, observed.due, is_new) {
-            Next::Activate => self.activate(&status, asked.at).await?,
-            Next::Read { report, compare_clocks } => {
+        match decision::next_step(&status, observed.due, is_new) {
+            NextStep::Activate => self.activate(&status, asked.at).await?,
+            NextStep::Read { report, compare_clocks } => {
                 self.keep_up(&status).await;
                 if report {
                     self.report(&status, asked.at).await?;
@@ -244,15 +244,19 @@ impl Monitor {
         }
         let accepted =
             status.accepted.iter().map(|(partition, polls)| (*partition, polls.values().sum())).collect();
-        Ok(View::Open { id: status.id, accepted: Arc::new(accepted), replaced: Arc::clone(&self.replaced) })
+        Ok(QueueView::Open {
+            id: status.id,
+            accepted: Arc::new(accepted),
+            replaced: Arc::clone(&self.replaced),
+        })
     }
 
     /// Claims the queue for this monitor.
     fn claim(&mut self, status: &QueueStatus, asked: Instant, answered: Instant) -> Result<(), Obstacle> {
         let claim = Claim { monitor: self.number, address: &self.address, server: &status.server };
-        let conflict = self.memory.conflict(status.id);
+        let conflict = self.memory.conflict_since(status.id);
         let result = self.parts.claims.claim(status.id, claim, asked, conflict);
-        self.memory.claimed(status.id, result, answered)
+        self.memory.apply_claim(status.id, result, answered)
     }
 
     /// Prepares a queue that accepts no votes yet, and activates it.
@@ -292,16 +296,16 @@ impl Monitor {
         }
     }
 
-    /// Logs why the queue is not read, if that has changed, and gives up its claim.
-    fn shut(&mut self, reason: &Unreadable) -> View {
+    /// Logs why the queue is not read, if that has changed, and releases its claim.
+    fn shut(&mut self, reason: &Unreadable) -> QueueView {
         let text = reason.to_string();
         if self.problem.as_ref() != Some(&text) {
             tracing::warn!(address = %self.address, "the queue is not read: {text}");
             self.problem = Some(text);
         }
         // So that a monitor at another address of the same queue can take over.
-        self.parts.claims.give_up(self.number);
-        View::Unreadable
+        self.parts.claims.release(self.number);
+        QueueView::Unreadable
     }
 }
 

@@ -16,10 +16,10 @@ use vote_core::{
 use crate::{
     duty::Duty,
     health::{self, Health},
-    monitor::View,
-    promptly::promptly,
+    monitor::QueueView,
     registry::Registry,
     source::Queues,
+    timeout::with_timeout,
 };
 
 /// A queue that was reported within this time is alive. Workers report every two seconds, as of a moment earlier.
@@ -129,13 +129,13 @@ impl Presence {
         let unreached = self.unreached(&self.registry.catalog(), &queues.borrow());
         self.report(&unreached);
         self.me.lock().unwrap_or_else(PoisonError::into_inner).unreached = unreached;
-        promptly(self.store.beat(&self.me())).await
+        with_timeout(self.store.beat(&self.me())).await
     }
 
     /// Tells the others that this worker is about to end. If that fails, they find out a few seconds later.
     pub(crate) async fn leave(&self) {
         let gone = WorkerRecord { lanes: 0, ..self.me() };
-        if let Err(e) = promptly(self.store.beat(&gone)).await {
+        if let Err(e) = with_timeout(self.store.beat(&gone)).await {
             tracing::debug!("can't tell the other workers that this one ends: {e}");
         }
     }
@@ -145,8 +145,8 @@ impl Presence {
         let reached: BTreeSet<QueueId> = queues
             .values()
             .filter_map(|monitored| match monitored.view() {
-                View::Open { id, .. } => Some(id),
-                View::Unreadable => None,
+                QueueView::Open { id, .. } => Some(id),
+                QueueView::Unreadable => None,
             })
             .collect();
         let is_alive = |id: &QueueId| {

@@ -13,7 +13,7 @@ use vote_core::{
     store::{Catalog, StoreError},
 };
 
-use crate::promptly::promptly;
+use crate::timeout::with_timeout;
 
 /// Longest time of an answer from which the difference between two clocks is computed: a slower one is too imprecise.
 pub(crate) const PROMPT: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ impl Registry {
         let new: Vec<_> = self.file.iter().filter(lacks).collect();
         if !new.is_empty() {
             for poll in new {
-                promptly(self.store.register_poll(poll)).await?;
+                with_timeout(self.store.register_poll(poll)).await?;
             }
             catalog = self.read().await?;
         }
@@ -77,7 +77,7 @@ impl Registry {
 
     async fn read(&self) -> Result<Arc<Catalog>, StoreError> {
         let (asked, before) = (Instant::now(), self.clock.now());
-        let catalog = Arc::new(promptly(self.store.catalog()).await?);
+        let catalog = Arc::new(with_timeout(self.store.catalog()).await?);
         let took = asked.elapsed();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if took <= PROMPT {

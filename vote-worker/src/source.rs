@@ -6,12 +6,12 @@ use tokio::{sync::watch, time::Instant};
 use vote_core::{Queue, QueueId};
 use vote_service::Shutdown;
 
-use crate::monitor::{MonitorParts, Monitored, View};
+use crate::monitor::{MonitorParts, Monitored, QueueView};
 
 /// Pause between two resolutions of a name, and the time that one may take.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 /// A queue is dropped this long after its name last resolved to it. Docker's DNS omits a task while it restarts.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+const DROP_AFTER: Duration = Duration::from_secs(60);
 
 /// Connects to a queue at an address that a name resolves to.
 pub type Connect = Arc<dyn Fn(SocketAddr) -> Arc<dyn Queue> + Send + Sync>;
@@ -45,7 +45,7 @@ pub(crate) type Queues = BTreeMap<String, Monitored>;
 /// Returns the place that has a queue with this id now, as its current or as a replaced queue.
 pub(crate) fn by_id(queues: &Queues, id: QueueId) -> Option<Arc<dyn Queue>> {
     queues.values().find_map(|monitored| match monitored.view() {
-        View::Open { id: open, replaced, .. }
+        QueueView::Open { id: open, replaced, .. }
             if open == id || replaced.iter().any(|replaced| replaced.id == id) =>
         {
             Some(Arc::clone(&monitored.queue))
@@ -57,8 +57,8 @@ pub(crate) fn by_id(queues: &Queues, id: QueueId) -> Option<Arc<dyn Queue>> {
 /// Returns whether a queue is one of the replaced ones.
 pub(crate) fn is_replaced(queues: &Queues, id: QueueId) -> bool {
     queues.values().any(|monitored| match monitored.view() {
-        View::Open { replaced, .. } => replaced.iter().any(|replaced| replaced.id == id),
-        View::Unreadable => false,
+        QueueView::Open { replaced, .. } => replaced.iter().any(|replaced| replaced.id == id),
+        QueueView::Unreadable => false,
     })
 }
 
@@ -96,12 +96,12 @@ pub(crate) fn discover(
                     }
                 }
                 seen.retain(|key, at| {
-                    let keep = at.elapsed() < GIVE_UP_AFTER;
+                    let keep = at.elapsed() < DROP_AFTER;
                     if !keep {
                         tracing::warn!(
                             "{key}: the name has not resolved to this address for {} s, so its queue is no longer \
                              read; check whether its server runs",
-                            GIVE_UP_AFTER.as_secs()
+                            DROP_AFTER.as_secs()
                         );
                         queues.remove(key);
                     }

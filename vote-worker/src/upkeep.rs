@@ -21,9 +21,9 @@ use vote_service::Shutdown;
 use crate::{
     health::{self, Health},
     presence::Presence,
-    promptly::promptly,
     registry::Registry,
     source::Queues,
+    timeout::with_timeout,
 };
 
 /// Interval at which the catalog is refreshed, and at which polls are closed.
@@ -99,7 +99,7 @@ impl Upkeep {
         &self,
         explained: &mut BTreeMap<PollSlug, (Instant, Vec<Finding>)>,
     ) -> Result<(), StoreError> {
-        for poll in promptly(self.store.close_due_polls(self.grace, self.clock.now())).await? {
+        for poll in with_timeout(self.store.close_due_polls(self.grace, self.clock.now())).await? {
             tracing::info!(%poll, "the poll is closed: workers seal the queues and count the remaining votes");
         }
         let catalog = self.registry.catalog();
@@ -162,7 +162,7 @@ impl Upkeep {
         if self.allow_volatile {
             return;
         }
-        let Ok(problems) = promptly(self.store.durability_problems()).await else { return };
+        let Ok(problems) = with_timeout(self.store.durability_problems()).await else { return };
         let state = if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) };
         let changed = self.health.set(health::STORE, state.clone());
         match state {

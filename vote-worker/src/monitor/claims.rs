@@ -72,8 +72,8 @@ impl Claims {
         }
     }
 
-    /// Gives up all claims of a monitor.
-    pub(super) fn give_up(&self, monitor: u64) {
+    /// Releases all claims of a monitor.
+    pub(super) fn release(&self, monitor: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, held| held.monitor != monitor);
     }
 }
@@ -98,7 +98,7 @@ mod tests {
             claims.claim(QUEUE, by(2, "b", "server"), now, None),
             Err(ClaimError::Here("a".to_owned()))
         );
-        claims.give_up(1);
+        claims.release(1);
         assert_eq!(claims.claim(QUEUE, by(2, "b", "server"), now, None), Ok(()));
     }
 
@@ -138,7 +138,7 @@ mod tests {
             Err(ClaimError::Unclear("a".to_owned()))
         );
         // The first address no longer answers.
-        claims.give_up(1);
+        claims.release(1);
         assert_eq!(claims.claim(QUEUE, by(2, "b", "two"), now, Some(now)), Ok(()));
     }
 }

@@ -2,7 +2,7 @@
 //! answers and the time, and carries out what is decided here.
 //!
 //! ```text
-//! status → is it compatible? → is it new? then check it → observe → judge → claim → next
+//! status → is it compatible? → is it new? then check it → observe → has it diverged? → claim → next step
 //! ```
 //!
 //! The order matters: what the status and the last report tell is looked at before a look opens the queue. A loss that a
@@ -56,18 +56,9 @@ pub(super) struct Observed {
     pub(super) vanished: Vec<QueueRecord>,
 }
 
-/// Whether a queue may be read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It diverged: it is recorded as such and replaced, and nothing is read meanwhile.
-    Diverged(Evidence),
-    /// Nothing tells of a loss.
-    Intact,
-}
-
 /// What is done with a queue that may be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextStep {
     /// It accepts no votes yet: it is reported, sealed, told the polls and activated, and read after that.
     Activate,
     /// It is read.
@@ -101,7 +92,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Records that a queue diverged: it lost data, was rolled back, or was copied.
-    pub(super) fn diverged(&mut self, id: QueueId, evidence: Evidence) {
+    pub(super) fn record_divergence(&mut self, id: QueueId, evidence: Evidence) {
         self.diverged.insert(id, evidence);
     }
 
@@ -120,7 +111,7 @@ impl Memory {
     /// Ends the check of a queue, which had this server when the check began.
     pub(super) fn end_check(&mut self, id: QueueId, server: String, lost: Option<Evidence>) {
         if let Some(evidence) = lost {
-            self.diverged(id, evidence);
+            self.record_divergence(id, evidence);
         }
         self.accepted.clear();
         self.last = Some((id, server));
@@ -135,8 +126,8 @@ impl Memory {
         catalog: &Catalog,
         now: Instant,
     ) -> Observed {
-        if count_fell(&self.accepted, &status.accepted) {
-            self.diverged(status.id, Evidence::CountFell);
+        if count::first_fall(&self.accepted, &status.accepted).is_some() {
+            self.record_divergence(status.id, Evidence::CountFell);
         }
         self.accepted.clone_from(&status.accepted);
         let since_report = self.reported_at.map(|at| now.saturating_duration_since(at));
@@ -146,7 +137,7 @@ impl Memory {
         if let Some(record) = catalog.queues.get(&status.id).filter(|record| record.state.is_ended())
             && !self.diverged.contains_key(&status.id)
         {
-            self.diverged(status.id, Evidence::Recorded(record.reason.clone()));
+            self.record_divergence(status.id, Evidence::Recorded(record.reason.clone()));
         }
         Observed { due: true, vanished: self.vanished(status.id, at, catalog, now) }
     }
@@ -183,23 +174,21 @@ impl Memory {
         missing.into_iter().filter(|record| is_gone(record)).collect()
     }
 
-    /// Decides whether the queue that is here may be read.
-    pub(super) fn judge(&mut self, id: QueueId) -> Verdict {
+    /// Returns the evidence that the queue that is here diverged. If there is any, the queue is recorded as diverged and
+    /// replaced, and nothing is read meanwhile.
+    pub(super) fn divergence(&mut self, id: QueueId) -> Option<Evidence> {
         // A divergence of a queue that is no longer here is obsolete: another worker has replaced that queue.
         self.diverged.retain(|diverged, _| *diverged == id);
-        match self.diverged.get(&id) {
-            Some(evidence) => Verdict::Diverged(evidence.clone()),
-            None => Verdict::Intact,
-        }
+        self.diverged.get(&id).cloned()
     }
 
     /// Records that the queue that diverged was replaced.
-    pub(super) fn replaced(&mut self) {
+    pub(super) fn record_replacement(&mut self) {
         self.diverged.clear();
     }
 
     /// Returns when the server that is here first answered that it has a queue, if another server had it.
-    pub(super) fn conflict(&mut self, id: QueueId) -> Option<Instant> {
+    pub(super) fn conflict_since(&mut self, id: QueueId) -> Option<Instant> {
         // A conflict about another queue says nothing about this one.
         self.conflict.take_if(|(conflicting, _)| *conflicting != id);
         self.conflict.map(|(_, since)| since)
@@ -209,7 +198,7 @@ impl Memory {
     ///
     /// # Errors
     /// Fails with the reason why the queue is not read now.
-    pub(super) fn claimed(
+    pub(super) fn apply_claim(
         &mut self,
         id: QueueId,
         claim: Result<(), ClaimError>,
@@ -231,7 +220,7 @@ impl Memory {
             Err(ClaimError::Copy(address)) => {
                 // Both accepted votes under one identity. Which one is the copy can't be known, so both get a new one.
                 let evidence = Evidence::Copied { address };
-                self.diverged(id, evidence.clone());
+                self.record_divergence(id, evidence.clone());
                 Err(Obstacle::Diverged(evidence))
             }
         }
@@ -255,36 +244,30 @@ impl Memory {
     }
 
     /// Records that a seal of a queue was compared with the store's, and what the queue lost according to it.
-    pub(super) fn compared(&mut self, id: QueueId, poll: PollSlug, lost: Option<Evidence>) {
+    pub(super) fn record_seal_check(&mut self, id: QueueId, poll: PollSlug, lost: Option<Evidence>) {
         if let Some(evidence) = lost {
-            self.diverged(id, evidence);
+            self.record_divergence(id, evidence);
         }
         self.sealed.insert(poll);
     }
 
     /// Records that the queue was reported to the store.
-    pub(super) fn reported(&mut self, now: Instant) {
+    pub(super) fn record_report(&mut self, now: Instant) {
         self.reported_at = Some(now);
     }
 }
 
 /// Decides what is done with a queue that may be read, and whose report may be due.
-pub(super) fn next(status: &QueueStatus, due: bool, is_new: bool) -> Next {
+pub(super) fn next_step(status: &QueueStatus, due: bool, is_new: bool) -> NextStep {
     if !status.active {
-        return Next::Activate;
+        return NextStep::Activate;
     }
     // The clock of a new queue is not compared: its status was requested a second time, after a read of the store.
-    Next::Read { report: due, compare_clocks: due && !is_new }
+    NextStep::Read { report: due, compare_clocks: due && !is_new }
 }
 
 /// Returns the record of the original of a replaced queue, if it is still recorded as one that is read: its server has
 /// another queue by now.
-pub(super) fn superseded(of: QueueId, catalog: &Catalog) -> Option<QueueRecord> {
+pub(super) fn replaced_original(of: QueueId, catalog: &Catalog) -> Option<QueueRecord> {
     catalog.queues.get(&of).filter(|record| !record.state.is_ended()).cloned()
-}
-
-/// Returns whether a queue counts fewer votes than before in any partition, which only a loss can explain.
-fn count_fell(before: &BTreeMap<Partition, Counters>, now: &BTreeMap<Partition, Counters>) -> bool {
-    let none = Counters::new();
-    before.iter().any(|(partition, before)| count::count_fell(before, now.get(partition).unwrap_or(&none)))
 }

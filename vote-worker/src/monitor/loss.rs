@@ -17,14 +17,14 @@ use super::{
     Monitor, Unreadable,
     decision::{self, Evidence, LastReport, Obstacle},
 };
-use crate::promptly::promptly;
+use crate::timeout::with_timeout;
 
 impl Monitor {
     /// Checks a queue that was not seen before, or whose server was restarted, against the last report of it. Returns a
     /// newer status.
     pub(super) async fn check_new(&mut self, first: QueueStatus) -> Result<QueueStatus, Unreadable> {
         // The previous queue is no longer here, wherever it is now.
-        self.parts.claims.give_up(self.number);
+        self.parts.claims.release(self.number);
         self.positions.clear();
         self.memory.start_check();
         let known = self.parts.registry.refresh().await?.queues.get(&first.id).cloned();
@@ -55,7 +55,7 @@ impl Monitor {
                 Err(e) => return Err(e.into()),
             }
             // Asked only now: if the entry has been read meanwhile, it may have been trimmed.
-            let committed = promptly(self.parts.store.position(id, partition)).await?;
+            let committed = with_timeout(self.parts.store.position(id, partition)).await?;
             let gone = decision::is_gone(partition, end, committed);
             if gone.is_some() {
                 return Ok(gone);
@@ -78,7 +78,7 @@ impl Monitor {
         );
         // Keeps the old `seen_at`: reporting the loss is not a sighting of the queue.
         let record = QueueRecord { state: QueueState::Diverged, reason: evidence.to_string(), ..record };
-        promptly(self.parts.store.report(&[record])).await?;
+        with_timeout(self.parts.store.report(&[record])).await?;
         self.parts.registry.refresh().await?;
         Ok(())
     }

@@ -10,7 +10,7 @@ use vote_core::{
 };
 
 use super::{Monitor, Unreadable};
-use crate::promptly::promptly;
+use crate::timeout::with_timeout;
 
 /// Result of the last comparison of queue and store, so that only changes are compared and logged.
 #[derive(Debug, Default)]
@@ -66,13 +66,13 @@ impl Monitor {
                 && (has_it || !catalog.given_up.contains(&(status.id, poll.slug)))
             {
                 if self.queue.give_up_poll(status.id, poll.slug, poll.digest()).await? {
-                    promptly(self.parts.store.note_given_up(status.id, poll.slug, withdrawal.at)).await?;
+                    with_timeout(self.parts.store.note_given_up(status.id, poll.slug, withdrawal.at)).await?;
                     tracing::info!(
                         address = %self.address, queue = %status.id, poll = %poll.slug,
                         "the queue has given up the withdrawn poll"
                     );
                 } else {
-                    promptly(self.parts.store.keep_poll(poll.slug, withdrawal.at)).await?;
+                    with_timeout(self.parts.store.keep_poll(poll.slug, withdrawal.at)).await?;
                     tracing::error!(
                         address = %self.address, queue = %status.id, poll = %poll.slug,
                         "the queue has votes for the withdrawn poll, or has sealed it: the withdrawal is undone, and \

@@ -8,7 +8,7 @@ use super::{
     Monitor, ReplacedView, Unreadable,
     decision::{self, Evidence},
 };
-use crate::promptly::promptly;
+use crate::timeout::with_timeout;
 
 impl Monitor {
     /// Finds out where new replaced queues end, and forgets those that are gone.
@@ -38,10 +38,10 @@ impl Monitor {
         let catalog = self.parts.registry.catalog();
         let known = Arc::clone(&self.replaced);
         for replaced in known.iter().filter(|replaced| !catalog.queues.contains_key(&replaced.id)) {
-            if let Some(record) = decision::superseded(replaced.of, &catalog) {
-                self.report_divergence(record, &Evidence::Superseded).await?;
+            if let Some(record) = decision::replaced_original(replaced.of, &catalog) {
+                self.report_divergence(record, &Evidence::ReplacedOnServer).await?;
             }
-            promptly(self.parts.store.report(&[self.record_of(replaced)])).await?;
+            with_timeout(self.parts.store.report(&[self.record_of(replaced)])).await?;
             tracing::info!(
                 address = %self.address, queue = %replaced.of, replaced = %replaced.id,
                 "reading the remaining entries of a replaced queue"

@@ -7,7 +7,7 @@ use vote_core::{
 };
 
 use super::{Monitor, Unreadable};
-use crate::promptly::promptly;
+use crate::timeout::with_timeout;
 
 /// Approximate number of entries that are counted for one report. Beyond it, the number of queued votes is a lower
 /// bound.
@@ -20,7 +20,7 @@ impl Monitor {
         status: &QueueStatus,
         asked_at: Timestamp,
     ) -> Result<(), Unreadable> {
-        match promptly(self.parts.store.positions(status.id)).await {
+        match with_timeout(self.parts.store.positions(status.id)).await {
             Ok(positions) => self.positions = positions,
             Err(e) => {
                 // While the store is down nothing is committed, and the metrics of the backlog are needed most.
@@ -38,8 +38,8 @@ impl Monitor {
         let mut records: Vec<QueueRecord> =
             self.replaced.iter().map(|replaced| self.record_of(replaced)).collect();
         records.push(record);
-        promptly(self.parts.store.report(&records)).await?;
-        self.memory.reported(super::now());
+        with_timeout(self.parts.store.report(&records)).await?;
+        self.memory.record_report(super::now());
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::{
     Monitor, Unreadable,
     decision::{self, Evidence, SealCheck},
 };
-use crate::promptly::promptly;
+use crate::timeout::with_timeout;
 
 impl Monitor {
     /// Seals the queue for every closed poll for which that is [to be done](decision::Memory::to_seal).
@@ -19,7 +19,7 @@ impl Monitor {
         for poll in self.memory.to_seal(status, &catalog) {
             let seal = self.queue.seal(status.id, poll).await?;
             let lost = self.record_seal(status.id, poll, seal).await?;
-            self.memory.compared(status.id, poll, lost);
+            self.memory.record_seal_check(status.id, poll, lost);
         }
         Ok(())
     }
@@ -32,7 +32,7 @@ impl Monitor {
         seal: Seal,
     ) -> Result<Option<Evidence>, Unreadable> {
         let record = SealRecord { queue, poll, seal };
-        let recorded = promptly(self.parts.store.note_seal(&record)).await?.seal;
+        let recorded = with_timeout(self.parts.store.note_seal(&record)).await?.seal;
         match decision::compare_seals(poll, &record.seal, &recorded) {
             SealCheck::Intact => Ok(None),
             SealCheck::Lost(evidence) => Ok(Some(evidence)),

@@ -23,7 +23,7 @@ pub(in crate::monitor) enum Evidence {
     /// Its server has had another queue for some time, and no worker has seen it since.
     Vanished { found: QueueId },
     /// Its server lists it as one that was replaced, although the store does not know of that.
-    Superseded,
+    ReplacedOnServer,
     /// Another worker, or an operator who retired it, has recorded so in the store, with this reason.
     Recorded(String),
     /// A lane has read entries that contradict what was read before or what the queue counts, as described.
@@ -50,7 +50,7 @@ impl fmt::Display for Evidence {
             ),
             Self::Copied { address } => write!(f, "the server at {address} has a copy of this queue"),
             Self::Vanished { found } => write!(f, "its server came back with another queue, {found}"),
-            Self::Superseded => f.write_str("its server has another queue by now"),
+            Self::ReplacedOnServer => f.write_str("its server has another queue by now"),
             Self::Recorded(reason) | Self::Read(reason) => f.write_str(reason),
         }
     }
@@ -89,7 +89,7 @@ mod tests {
                 Evidence::Vanished { found: QueueId([2; 16]) },
                 "its server came back with another queue, 02020202020202020202020202020202",
             ),
-            (Evidence::Superseded, "its server has another queue by now"),
+            (Evidence::ReplacedOnServer, "its server has another queue by now"),
             (Evidence::Recorded("its disk is gone".to_owned()), "its disk is gone"),
             (Evidence::Read("partition 1: it lacks entries".to_owned()), "partition 1: it lacks entries"),
         ];

@@ -362,9 +362,9 @@ impl Decisions {
         let observed = memory.observe(&status, place, &catalog, now);
         let vanished: Vec<_> = observed.vanished.iter().map(|record| record.id).collect();
         assert_eq!(vanished, look.vanished);
-        if let Verdict::Diverged(_) = memory.judge(status.id) {
+        if memory.divergence(status.id).is_some() {
             if !fails {
-                memory.replaced();
+                memory.record_replacement();
             }
             return Outcome::Replaced;
         }
@@ -375,17 +375,17 @@ impl Decisions {
             Claimed::Unclear => Err(ClaimError::Unclear(other)),
             Claimed::Copy => Err(ClaimError::Copy(other)),
         };
-        if memory.claimed(status.id, claimed, now).is_err() {
+        if memory.apply_claim(status.id, claimed, now).is_err() {
             return Outcome::Refused;
         }
-        match next(&status, observed.due, is_new) {
-            Next::Activate => {
-                memory.reported(now);
+        match next_step(&status, observed.due, is_new) {
+            NextStep::Activate => {
+                memory.record_report(now);
                 Outcome::Activated
             }
-            Next::Read { report, .. } => {
+            NextStep::Read { report, .. } => {
                 if report {
-                    memory.reported(now);
+                    memory.record_report(now);
                 }
                 Outcome::Read { reported: report }
             }
@@ -405,7 +405,7 @@ impl StateMachineTest for Decisions {
         match step {
             Step::Lane { here } => {
                 let queue = if here { id(world.here) } else { QueueId([0; 16]) };
-                decisions.memory.diverged(queue, Evidence::Read("a lane said so".to_owned()));
+                decisions.memory.record_divergence(queue, Evidence::Read("a lane said so".to_owned()));
             }
             Step::Look { claim, fails } => {
                 let look = world.look.as_ref().unwrap();

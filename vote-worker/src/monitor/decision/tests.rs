@@ -70,13 +70,13 @@ fn seen(status: &QueueStatus, now: Instant) -> Memory {
     let mut memory = Memory::default();
     memory.end_check(status.id, status.server.clone(), None);
     memory.observe(status, HERE, &catalog([]), now);
-    memory.reported(now);
+    memory.record_report(now);
     memory
 }
 
-fn look(memory: &mut Memory, status: &QueueStatus, catalog: &Catalog, now: Instant) -> Verdict {
+fn look(memory: &mut Memory, status: &QueueStatus, catalog: &Catalog, now: Instant) -> Option<Evidence> {
     memory.observe(status, HERE, catalog, now);
-    memory.judge(status.id)
+    memory.divergence(status.id)
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_count_that_falls_is_a_loss() {
     let now = Instant::now();
     let mut memory = seen(&status(QUEUE, "a", [5, 5]), now);
     let fallen = look(&mut memory, &status(QUEUE, "a", [4, 9]), &catalog([]), now);
-    assert_eq!(fallen, Verdict::Diverged(Evidence::CountFell), "although another partition counts more");
+    assert_eq!(fallen, Some(Evidence::CountFell), "although another partition counts more");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_count_that_is_missing_is_a_loss() {
     let mut memory = seen(&status(QUEUE, "a", [5, 5]), now);
     let mut without = status(QUEUE, "a", [5, 5]);
     without.accepted.remove(&Partition(1));
-    assert_eq!(look(&mut memory, &without, &catalog([]), now), Verdict::Diverged(Evidence::CountFell));
+    assert_eq!(look(&mut memory, &without, &catalog([]), now), Some(Evidence::CountFell));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_count_that_stays_or_grows_is_no_loss() {
     let now = Instant::now();
     let mut memory = seen(&status(QUEUE, "a", [5, 5]), now);
     for votes in [[5, 5], [6, 5]] {
-        assert_eq!(look(&mut memory, &status(QUEUE, "a", votes), &catalog([]), now), Verdict::Intact);
+        assert_eq!(look(&mut memory, &status(QUEUE, "a", votes), &catalog([]), now), None);
     }
 }
 
@@ -113,7 +113,7 @@ fn the_count_of_another_queue_is_not_compared() {
     assert!(memory.is_new(&other));
     memory.start_check();
     memory.end_check(OTHER, "a".to_owned(), None);
-    assert_eq!(look(&mut memory, &other, &catalog([]), now), Verdict::Intact);
+    assert_eq!(look(&mut memory, &other, &catalog([]), now), None);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn an_entry_that_is_gone_and_was_never_read_is_a_loss() {
     memory.start_check();
     memory.end_check(QUEUE, "b".to_owned(), Some(evidence.clone()));
     let many = status(QUEUE, "b", [90, 90]);
-    assert_eq!(look(&mut memory, &many, &catalog([]), Instant::now()), Verdict::Diverged(evidence));
+    assert_eq!(look(&mut memory, &many, &catalog([]), Instant::now()), Some(evidence));
 }
 
 #[test]
@@ -142,16 +142,16 @@ fn a_queue_that_others_recorded_as_ended_is_replaced_when_the_next_report_is_due
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
     let mut memory = seen(&here, now);
     let ended = catalog([ended(QueueState::Retired, "its disk is gone")]);
-    assert_eq!(look(&mut memory, &here, &ended, now), Verdict::Intact);
+    assert_eq!(look(&mut memory, &here, &ended, now), None);
     let evidence = Evidence::Recorded("its disk is gone".to_owned());
-    assert_eq!(look(&mut memory, &here, &ended, now + REPORT_EVERY), Verdict::Diverged(evidence));
+    assert_eq!(look(&mut memory, &here, &ended, now + REPORT_EVERY), Some(evidence));
 }
 
 #[test]
 fn a_queue_that_is_recorded_as_active_or_not_at_all_is_read() {
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
     for catalog in [catalog([record(QUEUE, 10, Vec::new())]), catalog([])] {
-        assert_eq!(look(&mut seen(&here, now), &here, &catalog, now + REPORT_EVERY), Verdict::Intact);
+        assert_eq!(look(&mut seen(&here, now), &here, &catalog, now + REPORT_EVERY), None);
     }
 }
 
@@ -161,7 +161,7 @@ fn what_is_recorded_does_not_replace_what_the_monitor_found_itself() {
     let mut memory = seen(&here, now);
     let ended = catalog([ended(QueueState::Diverged, "another worker said so")]);
     let fallen = look(&mut memory, &status(QUEUE, "a", [5, 4]), &ended, now + REPORT_EVERY);
-    assert_eq!(fallen, Verdict::Diverged(Evidence::CountFell));
+    assert_eq!(fallen, Some(Evidence::CountFell));
 }
 
 /// As after a restore of the store, or of a queue whose entries were read before: only a read shows the loss.
@@ -170,15 +170,11 @@ fn what_a_lane_found_is_a_loss_of_the_queue_that_it_read() {
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
     let evidence = || Evidence::Read("partition 0 counts 5 votes for poll pets, but 3 were read".to_owned());
     let mut memory = seen(&here, now);
-    memory.diverged(QUEUE, evidence());
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Verdict::Diverged(evidence()));
+    memory.record_divergence(QUEUE, evidence());
+    assert_eq!(look(&mut memory, &here, &catalog([]), now), Some(evidence()));
     let mut memory = seen(&here, now);
-    memory.diverged(OTHER, evidence());
-    assert_eq!(
-        look(&mut memory, &here, &catalog([]), now),
-        Verdict::Intact,
-        "that queue was replaced meanwhile"
-    );
+    memory.record_divergence(OTHER, evidence());
+    assert_eq!(look(&mut memory, &here, &catalog([]), now), None, "that queue was replaced meanwhile");
 }
 
 #[test]
@@ -187,8 +183,8 @@ fn a_queue_that_two_servers_have_is_a_copy_at_both() {
     let mut memory = seen(&here, now);
     let evidence = Evidence::Copied { address: "redis://two".to_owned() };
     let copy = || Err(ClaimError::Copy("redis://two".to_owned()));
-    assert_eq!(memory.claimed(QUEUE, copy(), now), Err(Obstacle::Diverged(evidence.clone())));
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Verdict::Diverged(evidence));
+    assert_eq!(memory.apply_claim(QUEUE, copy(), now), Err(Obstacle::Diverged(evidence.clone())));
+    assert_eq!(look(&mut memory, &here, &catalog([]), now), Some(evidence));
 }
 
 #[test]
@@ -197,31 +193,31 @@ fn a_queue_that_may_have_moved_here_is_not_read_and_has_lost_nothing() {
     let mut memory = seen(&here, now);
     let unclear = || Err(ClaimError::Unclear("redis://two".to_owned()));
     let waits = Err(Obstacle::Unclear { address: "redis://two".to_owned() });
-    assert_eq!(memory.conflict(QUEUE), None);
-    assert_eq!(memory.claimed(QUEUE, unclear(), now), waits);
-    assert_eq!(memory.claimed(QUEUE, unclear(), now + PATIENCE), waits);
-    assert_eq!(memory.conflict(QUEUE), Some(now), "the first answer counts");
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Verdict::Intact);
-    assert_eq!(memory.claimed(QUEUE, Ok(()), now), Ok(()));
-    assert_eq!(memory.conflict(QUEUE), None, "the other server no longer has it");
+    assert_eq!(memory.conflict_since(QUEUE), None);
+    assert_eq!(memory.apply_claim(QUEUE, unclear(), now), waits);
+    assert_eq!(memory.apply_claim(QUEUE, unclear(), now + PATIENCE), waits);
+    assert_eq!(memory.conflict_since(QUEUE), Some(now), "the first answer counts");
+    assert_eq!(look(&mut memory, &here, &catalog([]), now), None);
+    assert_eq!(memory.apply_claim(QUEUE, Ok(()), now), Ok(()));
+    assert_eq!(memory.conflict_since(QUEUE), None, "the other server no longer has it");
 }
 
 #[test]
 fn a_conflict_about_another_queue_says_nothing() {
     let now = Instant::now();
     let mut memory = Memory::default();
-    assert!(memory.claimed(QUEUE, Err(ClaimError::Unclear("redis://two".to_owned())), now).is_err());
-    assert_eq!(memory.conflict(OTHER), None);
-    assert_eq!(memory.conflict(QUEUE), None, "it is over");
+    assert!(memory.apply_claim(QUEUE, Err(ClaimError::Unclear("redis://two".to_owned())), now).is_err());
+    assert_eq!(memory.conflict_since(OTHER), None);
+    assert_eq!(memory.conflict_since(QUEUE), None, "it is over");
 }
 
 #[test]
 fn a_queue_that_is_read_at_another_address_has_lost_nothing() {
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
     let mut memory = seen(&here, now);
-    let claimed = memory.claimed(QUEUE, Err(ClaimError::Here("redis://two".to_owned())), now);
+    let claimed = memory.apply_claim(QUEUE, Err(ClaimError::Here("redis://two".to_owned())), now);
     assert_eq!(claimed, Err(Obstacle::ReadElsewhere { address: "redis://two".to_owned() }));
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Verdict::Intact);
+    assert_eq!(look(&mut memory, &here, &catalog([]), now), None);
 }
 
 /// Looks at another queue at an address, whose former queue is recorded like this, and again after `PATIENCE`.
@@ -268,13 +264,13 @@ fn replaced_and_ended_queues_do_not_vanish() {
 #[test]
 fn a_queue_that_its_server_lists_as_replaced_is_lost() {
     let known = record(QUEUE, 5, Vec::new());
-    assert_eq!(superseded(QUEUE, &catalog([known.clone()])), Some(known));
+    assert_eq!(replaced_original(QUEUE, &catalog([known.clone()])), Some(known));
 }
 
 #[test]
 fn a_replaced_queue_that_has_ended_or_was_never_recorded_is_not_lost_again() {
-    assert_eq!(superseded(QUEUE, &catalog([ended(QueueState::Diverged, "known")])), None);
-    assert_eq!(superseded(QUEUE, &catalog([record(OTHER, 5, Vec::new())])), None);
+    assert_eq!(replaced_original(QUEUE, &catalog([ended(QueueState::Diverged, "known")])), None);
+    assert_eq!(replaced_original(QUEUE, &catalog([record(OTHER, 5, Vec::new())])), None);
 }
 
 #[test]
@@ -282,11 +278,11 @@ fn a_loss_that_a_seal_shows_is_a_loss_of_the_queue() {
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
     let evidence = Evidence::LessThanSealed { partition: Partition(1), poll: slug(), now: 4, before: 5 };
     let mut memory = seen(&here, now);
-    memory.compared(QUEUE, slug(), Some(evidence.clone()));
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Verdict::Diverged(evidence));
+    memory.record_seal_check(QUEUE, slug(), Some(evidence.clone()));
+    assert_eq!(look(&mut memory, &here, &catalog([]), now), Some(evidence));
     let mut memory = seen(&here, now);
-    memory.compared(QUEUE, slug(), None);
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Verdict::Intact);
+    memory.record_seal_check(QUEUE, slug(), None);
+    assert_eq!(look(&mut memory, &here, &catalog([]), now), None);
 }
 
 #[test]
@@ -306,7 +302,7 @@ fn a_queue_is_sealed_until_queue_and_store_know_it_and_compared_once() {
     let mut memory = seen(&unsealed, Instant::now());
     assert_eq!(memory.to_seal(&unsealed, &with(&open, false)), []);
     assert_eq!(memory.to_seal(&sealed, &with(&closed, true)), [closed.slug], "not compared yet");
-    memory.compared(QUEUE, closed.slug, None);
+    memory.record_seal_check(QUEUE, closed.slug, None);
     assert_eq!(memory.to_seal(&sealed, &with(&closed, true)), []);
     assert_eq!(memory.to_seal(&unsealed, &with(&closed, true)), [closed.slug], "the queue lost it");
     assert_eq!(memory.to_seal(&sealed, &with(&closed, false)), [closed.slug], "the store lost it");
@@ -321,13 +317,13 @@ fn a_queue_is_sealed_until_queue_and_store_know_it_and_compared_once() {
 fn a_queue_that_diverged_is_not_read_until_it_is_replaced() {
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
     let mut memory = seen(&here, now);
-    memory.diverged(QUEUE, Evidence::CountFell);
+    memory.record_divergence(QUEUE, Evidence::CountFell);
     for _ in 0..2 {
-        let verdict = look(&mut memory, &here, &catalog([]), now);
-        assert_eq!(verdict, Verdict::Diverged(Evidence::CountFell), "its replacement failed");
+        let divergence = look(&mut memory, &here, &catalog([]), now);
+        assert_eq!(divergence, Some(Evidence::CountFell), "its replacement failed");
     }
-    memory.replaced();
-    assert_eq!(memory.judge(QUEUE), Verdict::Intact);
+    memory.record_replacement();
+    assert_eq!(memory.divergence(QUEUE), None);
 }
 
 #[test]
@@ -336,10 +332,10 @@ fn a_queue_is_reported_when_it_is_new_and_every_two_seconds() {
     let due = |memory: &mut Memory, after| memory.observe(&here, HERE, &catalog([]), now + after).due;
     let mut memory = Memory::default();
     assert!(due(&mut memory, Duration::ZERO));
-    memory.reported(now);
+    memory.record_report(now);
     assert!(!due(&mut memory, REPORT_EVERY - Duration::from_millis(1)));
     assert!(due(&mut memory, REPORT_EVERY));
-    memory.reported(now + REPORT_EVERY);
+    memory.record_report(now + REPORT_EVERY);
     memory.start_check();
     assert!(due(&mut memory, REPORT_EVERY));
 }
@@ -348,10 +344,10 @@ fn a_queue_is_reported_when_it_is_new_and_every_two_seconds() {
 fn a_queue_is_activated_before_it_is_read() {
     let active = status(QUEUE, "a", [5, 5]);
     let inactive = QueueStatus { active: false, ..active.clone() };
-    assert_eq!(next(&inactive, true, true), Next::Activate);
-    assert_eq!(next(&active, false, false), Next::Read { report: false, compare_clocks: false });
-    assert_eq!(next(&active, true, false), Next::Read { report: true, compare_clocks: true });
-    assert_eq!(next(&active, true, true), Next::Read { report: true, compare_clocks: false });
+    assert_eq!(next_step(&inactive, true, true), NextStep::Activate);
+    assert_eq!(next_step(&active, false, false), NextStep::Read { report: false, compare_clocks: false });
+    assert_eq!(next_step(&active, true, false), NextStep::Read { report: true, compare_clocks: true });
+    assert_eq!(next_step(&active, true, true), NextStep::Read { report: true, compare_clocks: false });
 }
 
 #[test]

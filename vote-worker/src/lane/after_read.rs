@@ -2,7 +2,7 @@
 
 use vote_core::{Partition, queue::QueueError, store::Acquired};
 
-use crate::partition::ReadOutcome;
+use crate::owned::ReadOutcome;
 
 /// What a lane does after a read.
 #[derive(Debug)]

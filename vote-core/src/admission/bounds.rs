@@ -1,4 +1,4 @@
-//! Evidence of what a queue has accepted, by which a frontend detects that its queue lost votes.
+//! Lower bounds of what a queue has accepted, by which a frontend detects that its queue lost votes.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ type Counts = BTreeMap<Partition, Counters>;
 /// Kept for every queue that was ever seen here: a server that is rolled back for a second time may come back with the
 /// queue that was replaced for its loss. There are few.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Evidence(BTreeMap<QueueId, Bounds>);
+pub(super) struct LowerBounds(BTreeMap<QueueId, Bounds>);
 
 #[derive(Debug, Clone)]
 struct Bounds {
@@ -28,7 +28,7 @@ struct Bounds {
     acknowledged: Counts,
 }
 
-impl Evidence {
+impl LowerBounds {
     /// Records the counts in the status of a queue that [lost](Self::lost) nothing.
     pub(super) fn reported(&mut self, status: &QueueStatus) {
         match self.0.get_mut(&status.id) {
@@ -61,16 +61,12 @@ impl Evidence {
 
     /// Returns a partition in which the queue counts fewer votes than it has accepted, if there is one.
     ///
-    /// The evidence must have been copied before the status was requested, since the status need not count what was
+    /// The bounds must have been copied before the status was requested, since the status need not count what was
     /// acknowledged meanwhile.
     pub(super) fn lost(&self, status: &QueueStatus) -> Option<Partition> {
         let bounds = self.0.get(&status.id)?;
-        let none = Counters::new();
-        let is_short = |(partition, before): (&Partition, &Counters)| {
-            let now = status.accepted.get(partition).unwrap_or(&none);
-            count::count_fell(before, now).then_some(*partition)
-        };
-        bounds.reported.iter().chain(&bounds.acknowledged).find_map(is_short)
+        let fall = |before| count::first_fall(before, &status.accepted);
+        fall(&bounds.reported).or_else(|| fall(&bounds.acknowledged))
     }
 }
 
@@ -110,48 +106,48 @@ mod tests {
 
     #[test]
     fn a_status_that_counts_a_flush_before_its_reply_arrives_is_no_loss() {
-        let mut evidence = Evidence::default();
-        evidence.reported(&status(10));
+        let mut bounds = LowerBounds::default();
+        bounds.reported(&status(10));
         // The flush of five votes was executed, and the status overtook its reply.
-        evidence.reported(&status(15));
-        evidence.acknowledged(QUEUE, &frame(5));
-        assert_eq!(evidence.lost(&status(15)), None);
+        bounds.reported(&status(15));
+        bounds.acknowledged(QUEUE, &frame(5));
+        assert_eq!(bounds.lost(&status(15)), None);
     }
 
     #[test]
     fn fewer_votes_than_a_status_reported_are_a_loss() {
-        let mut evidence = Evidence::default();
-        evidence.reported(&status(10));
-        evidence.reported(&status(15));
-        assert_eq!(evidence.lost(&status(14)), Some(PARTITION));
+        let mut bounds = LowerBounds::default();
+        bounds.reported(&status(10));
+        bounds.reported(&status(15));
+        assert_eq!(bounds.lost(&status(14)), Some(PARTITION));
     }
 
     #[test]
     fn fewer_votes_than_were_acknowledged_are_a_loss() {
-        let mut evidence = Evidence::default();
-        evidence.reported(&status(10));
-        evidence.acknowledged(QUEUE, &frame(5));
-        assert_eq!(evidence.lost(&status(14)), Some(PARTITION));
-        assert_eq!(evidence.lost(&status(15)), None);
+        let mut bounds = LowerBounds::default();
+        bounds.reported(&status(10));
+        bounds.acknowledged(QUEUE, &frame(5));
+        assert_eq!(bounds.lost(&status(14)), Some(PARTITION));
+        assert_eq!(bounds.lost(&status(15)), None);
     }
 
     #[test]
-    fn evidence_of_another_queue_is_ignored() {
-        let mut evidence = Evidence::default();
-        evidence.reported(&status(10));
+    fn bounds_of_another_queue_is_ignored() {
+        let mut bounds = LowerBounds::default();
+        bounds.reported(&status(10));
         let other = QueueStatus { id: QueueId([2; 16]), ..status(1) };
-        assert_eq!(evidence.lost(&other), None);
-        evidence.reported(&other);
-        evidence.acknowledged(QUEUE, &frame(5));
-        assert_eq!(evidence.lost(&other), None);
+        assert_eq!(bounds.lost(&other), None);
+        bounds.reported(&other);
+        bounds.acknowledged(QUEUE, &frame(5));
+        assert_eq!(bounds.lost(&other), None);
     }
 
     #[test]
     fn a_queue_that_comes_back_after_it_was_replaced_must_still_hold_its_votes() {
-        let mut evidence = Evidence::default();
-        evidence.reported(&status(10));
-        evidence.reported(&QueueStatus { id: QueueId([2; 16]), ..status(1) });
-        assert_eq!(evidence.lost(&status(9)), Some(PARTITION));
-        assert_eq!(evidence.lost(&status(10)), None);
+        let mut bounds = LowerBounds::default();
+        bounds.reported(&status(10));
+        bounds.reported(&QueueStatus { id: QueueId([2; 16]), ..status(1) });
+        assert_eq!(bounds.lost(&status(9)), Some(PARTITION));
+        assert_eq!(bounds.lost(&status(10)), None);
     }
 }

@@ -22,7 +22,7 @@ const VERIFY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A partition that the lane owns.
 #[derive(Debug)]
-pub(crate) struct Owned {
+pub(crate) struct OwnedPartition {
     pub(crate) partition: Partition,
     pub(crate) version: u64,
     /// Distinguishes reads that were started in this ownership from older ones.
@@ -74,7 +74,7 @@ pub(crate) enum ReadOutcome {
     Contradicts(String),
 }
 
-impl Owned {
+impl OwnedPartition {
     pub(crate) fn new(partition: Partition, epoch: u64, acquired: Acquired) -> Self {
         Self {
             partition,
@@ -252,8 +252,8 @@ mod tests {
 
     const QUEUE: QueueId = QueueId([1; 16]);
 
-    fn owned() -> Owned {
-        Owned::new(Partition(0), 0, Acquired { version: 0, checkpoints: BTreeMap::new() })
+    fn owned() -> OwnedPartition {
+        OwnedPartition::new(Partition(0), 0, Acquired { version: 0, checkpoints: BTreeMap::new() })
     }
 
     fn read(positions: &[u8], accepted: Option<u64>) -> Read {
@@ -270,7 +270,7 @@ mod tests {
         }
     }
 
-    fn next_position(owned: &mut Owned, accepted: u64) -> Option<Position> {
+    fn next_position(owned: &mut OwnedPartition, accepted: u64) -> Option<Position> {
         owned.start_read(QUEUE, 1, accepted, Instant::now()).map(|(from, _)| from.position)
     }
 
@@ -310,7 +310,7 @@ mod tests {
     fn a_falling_count_is_detected() {
         let from = Checkpoint { accepted: [("pets".to_owned(), 30)].into(), ..Checkpoint::default() };
         let acquired = Acquired { version: 0, checkpoints: [(QUEUE, from.clone())].into() };
-        let mut owned = Owned::new(Partition(0), 0, acquired);
+        let mut owned = OwnedPartition::new(Partition(0), 0, acquired);
         let taken = owned.take(QUEUE, &from, read(&[], Some(29)), Instant::now());
         assert!(matches!(taken, ReadOutcome::Contradicts(_)), "{taken:?}");
         assert_eq!(owned.take(QUEUE, &from, read(&[], Some(30)), Instant::now()), ReadOutcome::Drained);
