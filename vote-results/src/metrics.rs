@@ -15,7 +15,7 @@ use vote_service::metrics::Metric;
 use crate::snapshot::{Outcome, Snapshot};
 
 const POLL_SECONDS: Metric =
-    Metric::histogram("vote_results_poll_seconds", "Time to read everything from the store");
+    Metric::histogram("vote_results_read_seconds", "Time to read everything from the store");
 const READ_AT: Metric = Metric::gauge(
     "vote_results_read_timestamp_seconds",
     "Time of the last successful read of the store, in seconds since 1970; 0 before the first one",
@@ -154,6 +154,6 @@ pub(crate) fn accounts(accounts: &Accounts, now: Timestamp) {
 fn export_residual(poll: &str, residual: Residual) {
     let Residual { accepted, tally, quarantined } = residual;
     for (invariant, votes) in [("accepted", accepted), ("tally", tally), ("quarantined", quarantined)] {
-        gauge!(RESIDUAL.name, "poll" => poll.to_owned(), "law" => invariant).set(votes as f64);
+        gauge!(RESIDUAL.name, "poll" => poll.to_owned(), "invariant" => invariant).set(votes as f64);
     }
 }

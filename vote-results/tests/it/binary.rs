@@ -98,10 +98,10 @@ async fn the_service_waits_for_a_file_that_is_created_later() {
     let metrics = http_get(&admin, "/metrics").text();
     for name in [
         r#"vote_results_votes{poll="pets",option="cats"} 2"#,
-        "vote_results_poll_seconds",
+        "vote_results_read_seconds",
         "vote_results_store_errors_total",
-        r#"vote_results_conservation_residual_votes{poll="pets",law="accepted"} 0"#,
-        r#"vote_results_conservation_residual_votes{poll="pets",law="tally"} 0"#,
+        r#"vote_results_conservation_residual_votes{poll="pets",invariant="accepted"} 0"#,
+        r#"vote_results_conservation_residual_votes{poll="pets",invariant="tally"} 0"#,
         r#"vote_results_poll_final{poll="pets"} 0"#,
         "vote_ready 1",
     ] {
