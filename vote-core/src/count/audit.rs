@@ -46,7 +46,7 @@ pub fn audit(accounts: &Accounts, only: Option<PollSlug>) -> Audit {
         view.check_poll(&poll, &mut problems);
         match (poll.state, name.parse()) {
             (PollState::Closed, Ok(slug)) => outstanding.extend(obstacles(accounts, slug)),
-            _ => outstanding.extend(view.undecided(&name)),
+            _ => outstanding.extend(view.quarantine_pending(&name)),
         }
         polls.push(poll);
     }
@@ -314,10 +314,10 @@ impl<'a> View<'a> {
     }
 
     /// Returns the finding that frames of a poll are in quarantine and pending; `None` if there are none.
-    fn undecided(&self, poll: &str) -> Option<Finding> {
+    fn quarantine_pending(&self, poll: &str) -> Option<Finding> {
         let of_poll = self.accounts.quarantine.iter().filter(|total| total.poll == poll);
         let frames: u64 = of_poll.map(|total| total.pending).sum();
-        (frames > 0).then(|| Finding::Undecided { poll: poll.to_owned(), frames })
+        (frames > 0).then(|| Finding::QuarantinePending { poll: poll.to_owned(), frames })
     }
 
     fn is_late(&self, queue: &QueueRecord) -> bool {

@@ -93,7 +93,7 @@ async fn a_damaged_frame_keeps_its_poll_from_being_final_until_an_operator_decid
         state(&world) == "held"
     });
     let polls = world.must("vote-worker", &["polls", "list"]);
-    assert!(polls.contains("1 frames of poll pets are in quarantine undecided"), "{polls}");
+    assert!(polls.contains("1 frames of poll pets in quarantine await a decision or a replay"), "{polls}");
     world.must("vote-worker", &["quarantine", "reject", "--poll", "pets", "--reason", "damaged by a test"]);
     eventually("the poll is final", Duration::from_secs(15), || {
         world.must("vote-worker", &["polls", "list"]).contains("final since")

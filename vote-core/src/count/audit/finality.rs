@@ -95,7 +95,7 @@ impl View<'_> {
                 total.partition == partition && total.poll == poll.as_str() && total.pending > 0
             });
         if pending {
-            obstacles.extend(self.undecided(poll.as_str()));
+            obstacles.extend(self.quarantine_pending(poll.as_str()));
         }
         obstacles
     }

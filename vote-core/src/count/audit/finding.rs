@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{OptionSlug, Partition, PollSlug, QueueId, Timestamp, count::QueueRecord};
+use crate::{
+    OptionSlug, Partition, PollSlug, QueueId, Timestamp,
+    count::{QuarantineState, QueueRecord},
+};
 
 /// One finding. [`Display`](std::fmt::Display) is the sentence for people.
 ///
@@ -134,13 +137,14 @@ pub enum Finding {
         /// Votes that were read.
         read: u64,
     },
-    /// Frames in quarantine await a decision of an operator.
+    /// Frames in quarantine await a decision of an operator, or a replay by a lane.
     #[error(
-        "{frames} frames of poll {} are in quarantine undecided: see `vote-worker quarantine list`, then \
-         replay or reject them",
-        .poll.escape_debug()
+        "{frames} frames of poll {} in quarantine await a decision or a replay: see `vote-worker quarantine \
+         list`, and replay or reject those in state `{}`",
+        .poll.escape_debug(),
+        QuarantineState::Quarantined.as_str()
     )]
-    Undecided {
+    QuarantinePending {
         /// Name of the poll, as queues hold it.
         poll: String,
         /// Number of frames.
@@ -164,7 +168,7 @@ pub enum Finding {
         queued: u64,
     },
     /// The entries of a replaced queue are being read.
-    #[error("what is left of queue {original_id} at {address} is being read ({queue})")]
+    #[error("the remaining entries of replaced queue {original_id} at {address} are being read as {queue}")]
     BeingReread {
         /// The queue.
         queue: QueueId,
@@ -201,7 +205,9 @@ pub enum Finding {
         poll: PollSlug,
     },
     /// The entries of a replaced queue are not read to their end.
-    #[error("what is left of queue {original_id} at {address} is not read to its end ({queue})")]
+    #[error(
+        "the remaining entries of replaced queue {original_id} at {address} are not read to their end as {queue}"
+    )]
     NotReread {
         /// The queue.
         queue: QueueId,
@@ -252,7 +258,7 @@ impl Finding {
             Self::Unaccounted { .. } => "unaccounted",
             Self::QuarantineDiffers { .. } => "quarantine-differs",
             Self::SealDiffers { .. } => "seal-differs",
-            Self::Undecided { .. } => "undecided",
+            Self::QuarantinePending { .. } => "quarantine-pending",
             Self::NotHeardOf { .. } => "not-heard-of",
             Self::BeingReread { .. } => "being-reread",
             Self::Queued { .. } => "queued",
@@ -284,7 +290,7 @@ impl Finding {
             | Self::PartitionTallyDiffers { .. }
             | Self::TallyNegative { .. }
             | Self::RowsDiffer { .. }
-            | Self::Undecided { .. }
+            | Self::QuarantinePending { .. }
             | Self::PollNotRegistered { .. }
             | Self::PollNotClosed { .. }
             | Self::NotRecordedAsFinal { .. } => None,
@@ -350,7 +356,7 @@ mod tests {
             },
             Finding::QuarantineDiffers { queue, partition, poll: poll.clone(), ledger: -7, found: 7 },
             Finding::SealDiffers { queue, partition, poll: slug, sealed: 7, read: 7 },
-            Finding::Undecided { poll: poll.clone(), frames: 7 },
+            Finding::QuarantinePending { poll: poll.clone(), frames: 7 },
             Finding::NotHeardOf {
                 queue,
                 address: address.clone(),

@@ -273,7 +273,7 @@ fn a_poll_can_be_final_when_every_queue_is_sealed_and_read() {
 }
 
 #[test]
-fn a_poll_is_not_final_while_frames_of_it_are_undecided() {
+fn a_poll_is_not_final_while_quarantined_frames_of_it_are_pending() {
     let mut accounts = closed(accounts());
     accounts.ledger[0] = ledger(A, [10, 8, 0, 2]);
     let total = |pending| QuarantineTotal {
@@ -284,15 +284,15 @@ fn a_poll_is_not_final_while_frames_of_it_are_undecided() {
         pending,
     };
     accounts.quarantine = vec![total(1)];
-    let undecided = Finding::Undecided { poll: "pets".to_owned(), frames: 1 };
-    assert!(undecided.to_string().contains("vote-worker quarantine list"));
-    assert_eq!(obstacles(&accounts, pets()), [undecided]);
+    let pending = Finding::QuarantinePending { poll: "pets".to_owned(), frames: 1 };
+    assert!(pending.to_string().contains("vote-worker quarantine list"));
+    assert_eq!(obstacles(&accounts, pets()), [pending]);
     accounts.quarantine = vec![total(0)];
     assert_eq!(obstacles(&accounts, pets()), [], "it was decided");
 }
 
 #[test]
-fn undecided_frames_are_outstanding() {
+fn pending_frames_are_outstanding() {
     let mut accounts = accounts();
     accounts.ledger[0] = ledger(A, [10, 8, 0, 2]);
     let poll = "pets".to_owned();
