@@ -67,7 +67,7 @@ pub(crate) async fn store_file(path: &Path) -> Result<Arc<dyn Store>, StoreError
 pub(crate) async fn store_file_read_only(path: &Path) -> Result<Arc<dyn StoreReader>, StoreError> {
     #[cfg(feature = "sqlite")]
     {
-        Ok(Arc::new(crate::store::SqliteStore::open_read_only(path).await?))
+        Ok(Arc::new(crate::store::SqliteReader::open(path).await?))
     }
     #[cfg(not(feature = "sqlite"))]
     {

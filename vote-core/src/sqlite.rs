@@ -113,7 +113,7 @@ impl Schema {
     }
 
     /// Opens a file for reading only; another process creates and writes it.
-    pub(crate) async fn open_read_only(&self, path: &Path) -> Result<(Arc<Path>, Connections), OpenError> {
+    pub(crate) async fn open_read_only(&self, path: &Path) -> Result<Connections, OpenError> {
         let path = absolute(path)?;
         if !path.exists() {
             return Err(OpenError::Missing(format!(
@@ -128,7 +128,7 @@ impl Schema {
         let path: Arc<Path> = path.canonicalize().unwrap_or(path).into();
         let readers = Connections::new(&path, options, "BEGIN", READERS);
         readers.keep(connection);
-        Ok((path, readers))
+        Ok(readers)
     }
 
     fn migrator(&self) -> Migrator {

@@ -34,7 +34,7 @@ pub use postgres::PostgresStore;
 pub use session::{Acquired, Lookup, Session};
 pub use snapshot::Snapshot;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteReader, SqliteStore};
 
 use error::{is_closed, no_option, not_prepared, not_registered, same_layout};
 

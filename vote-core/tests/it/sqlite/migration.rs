@@ -199,12 +199,12 @@ async fn a_reader_refuses_a_store_of_version_1_until_a_worker_migrates_it() {
     let files = Files::new();
     let path = files.new_path();
     old_store(&path).await;
-    let Err(StoreError::NotPrepared(reason)) = SqliteStore::open_read_only(&path).await else {
+    let Err(StoreError::NotPrepared(reason)) = SqliteReader::open(&path).await else {
         panic!("it lacks tables")
     };
     assert!(reason.contains("start a worker"), "{reason}");
     SqliteStore::open(&path).await.unwrap();
-    SqliteStore::open_read_only(&path).await.unwrap();
+    SqliteReader::open(&path).await.unwrap();
 }
 
 #[tokio::test]
