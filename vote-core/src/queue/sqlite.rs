@@ -51,8 +51,12 @@ impl SqliteQueue {
     /// - [`QueueError::Unavailable`]: the file can't be opened now; for example its folder can't be written.
     pub async fn open(path: &Path) -> Result<Self, QueueError> {
         let file = SCHEMA.open(path).await.map_err(|e| match e {
-            OpenError::Foreign(reason) => QueueError::Incompatible(reason),
-            OpenError::Missing(reason) | OpenError::Failed(reason) => QueueError::Unavailable(reason),
+            OpenError::Newer { .. } | OpenError::Foreign { .. } | OpenError::Damaged { .. } => {
+                QueueError::Incompatible(e.to_string())
+            }
+            OpenError::Missing { .. } | OpenError::Older { .. } | OpenError::Failed(_) => {
+                QueueError::Unavailable(e.to_string())
+            }
         })?;
         Ok(Self { file })
     }

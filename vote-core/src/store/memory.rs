@@ -173,9 +173,7 @@ impl MemoryStore {
 
 impl Data {
     fn partition(&mut self, partition: Partition) -> Result<&mut PartitionData, StoreError> {
-        self.partitions
-            .get_mut(&partition)
-            .ok_or_else(|| StoreError::NotPrepared(format!("the store has no partition {partition}")))
+        self.partitions.get_mut(&partition).ok_or(StoreError::UnknownPartition(partition))
     }
 
     fn poll(&mut self, slug: PollSlug) -> Option<&mut RegisteredPoll> {
@@ -710,7 +708,7 @@ impl Store for MemoryStore {
 
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
         let mut data = self.lock();
-        data.layout.ok_or_else(super::not_prepared)?;
+        data.layout.ok_or_else(|| super::not_prepared("the store in memory"))?;
         data.sessions += 1;
         Ok(Box::new(MemorySession { store: self.clone(), number: data.sessions }))
     }

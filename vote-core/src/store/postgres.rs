@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 use async_trait::async_trait;
 use sqlx::{
     Connection, PgConnection, PgPool, Row, SqlSafeStr,
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 
@@ -65,17 +65,16 @@ impl PostgresStore {
     /// first call shows whether the server can be reached.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] if the address can't be read, or if the name of the schema has other characters than
-    /// a-z, 0-9 and _, begins with a digit, or is longer than 63.
+    /// - [`StoreError::InvalidAddress`] if the address can't be read.
+    /// - [`StoreError::InvalidSchema`] if the name of the schema has other characters than a-z, 0-9 and _, begins with a
+    ///   digit, or is longer than 63.
     pub fn connect(url: &str, schema: &str) -> Result<Self, StoreError> {
         let plain = schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !plain || schema.is_empty() || schema.len() > 63 || schema.as_bytes()[0].is_ascii_digit() {
-            return Err(StoreError::NotPrepared(format!(
-                "{schema:?} can't be the name of the schema: use up to 63 of a-z, 0-9 and _, and no digit first"
-            )));
+            return Err(StoreError::InvalidSchema(schema.to_owned()));
         }
         let options = PgConnectOptions::from_str(url)
-            .map_err(|e| StoreError::NotPrepared(format!("the address of the store can't be read: {e}")))?
+            .map_err(|e| StoreError::InvalidAddress(format!("the address of the store can't be read: {e}")))?
             .application_name("vote")
             .options([("search_path", schema), ("TimeZone", "UTC")])
             .options([("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis()))]);
@@ -97,8 +96,8 @@ impl PostgresStore {
     /// Creates the schema and its tables, or brings them up to date. Safe to repeat, and to run several times at once.
     ///
     /// # Errors
-    /// - [`StoreError::NotPrepared`] if the tables can't be brought up to date, for example since a newer version made
-    ///   them.
+    /// - [`StoreError::NewerVersion`] if a newer version made the tables.
+    /// - [`StoreError::NotAStore`] if other tables are in the way.
     /// - [`StoreError::Unavailable`] if the server can't be reached, or the user may not create tables.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let migration = |number, name: &'static str, sql: &'static str| {
@@ -119,8 +118,14 @@ impl PostgresStore {
         migrator.create_schema(self.schema.clone());
         let mut connection = self.connection(&self.options).await?;
         migrator.run_direct(None, &mut connection, false).await.map_err(|e| match e {
-            sqlx::migrate::MigrateError::Execute(e) => self.error(e),
-            other => StoreError::NotPrepared(format!("the tables can't be brought up to date: {other}")),
+            MigrateError::Execute(e) => self.error(e),
+            MigrateError::VersionMissing(migration) => {
+                StoreError::NewerVersion { place: self.place(), migration }
+            }
+            MigrateError::ExecuteMigration(e, _) if !contradicts(&e) => {
+                StoreError::Unavailable(format!("{}: {e}", self.address()).into())
+            }
+            other => StoreError::NotAStore { place: self.place(), reason: other.to_string() },
         })?;
         connection.close().await.map_err(|e| self.error(e))
     }
@@ -144,6 +149,11 @@ impl PostgresStore {
         }
     }
 
+    /// Returns where the store is, for errors.
+    fn place(&self) -> String {
+        place(&self.address(), &self.schema)
+    }
+
     fn error(&self, error: sqlx::Error) -> StoreError {
         error_at(&self.address(), &self.schema, error)
     }
@@ -165,18 +175,31 @@ impl PostgresStore {
     }
 }
 
+fn place(address: &str, schema: &str) -> String {
+    format!("{address}, schema {schema},")
+}
+
+/// Returns whether a statement contradicts the tables that are there, so that it fails whenever it is repeated.
+fn contradicts(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    // Class 42, syntax error or access rule violation, without insufficient_privilege.
+    code.is_some_and(|code| code.starts_with("42") && code != "42501")
+}
+
 /// Translates an error of sqlx into what it means for the caller.
 fn error_at(address: &str, schema: &str, error: sqlx::Error) -> StoreError {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref() {
         // undefined_table, invalid_schema_name
-        Some("42P01" | "3F000") => StoreError::NotPrepared(format!(
-            "{address} has no tables of this program in schema {schema}: run `vote-worker migrate`"
-        )),
+        Some("42P01" | "3F000") => StoreError::NotPrepared {
+            place: place(address, schema),
+            lacks: "has no tables of this program",
+            remedy: "run `vote-worker migrate`",
+        },
         // undefined_column
-        Some("42703") => StoreError::NotPrepared(format!(
-            "the tables at {address}, schema {schema}, are of an older version: run `vote-worker migrate`"
-        )),
+        Some("42703") => {
+            StoreError::OlderVersion { place: place(address, schema), remedy: "run `vote-worker migrate`" }
+        }
         Some("23505") => StoreError::Conflict(error.to_string()),
         _ => StoreError::Unavailable(format!("{address}: {error}").into()),
     }
@@ -184,10 +207,7 @@ fn error_at(address: &str, schema: &str, error: sqlx::Error) -> StoreError {
 
 /// Error of a value in the database that this program did not write.
 fn damaged(what: &str) -> StoreError {
-    StoreError::NotPrepared(format!(
-        "the store holds a value that this version can't read ({what}): run the version that wrote it, or restore a \
-         backup"
-    ))
+    StoreError::Damaged(what.to_owned())
 }
 
 fn position(bytes: &[u8]) -> Result<Position, StoreError> {

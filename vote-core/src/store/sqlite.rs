@@ -51,6 +51,7 @@ pub struct SqliteStore {
 
 #[derive(Debug)]
 struct Inner {
+    path: Arc<Path>,
     writer: Connections,
     reader: SqliteReader,
     sessions: Sessions,
@@ -60,7 +61,9 @@ impl SqliteStore {
     /// Opens the store in a file, and creates the file, its tables and its folder where they are missing.
     ///
     /// # Errors
-    /// - [`StoreError::NotPrepared`] if the file is not a store, or one of a newer version.
+    /// - [`StoreError::NotAStore`] if the file is not a store.
+    /// - [`StoreError::NewerVersion`] if it is one of a newer version.
+    /// - [`StoreError::Damaged`] if it is damaged.
     /// - [`StoreError::Unavailable`] if the file can't be opened.
     ///
     /// The text names the file and says what to do.
@@ -68,7 +71,7 @@ impl SqliteStore {
         let file = SCHEMA.open(path).await?;
         let sessions = Sessions::of(&file.path);
         let reader = SqliteReader::new(file.readers);
-        Ok(Self { inner: Arc::new(Inner { writer: file.writer, reader, sessions }) })
+        Ok(Self { inner: Arc::new(Inner { path: file.path, writer: file.writer, reader, sessions }) })
     }
 
     pub(super) fn reader(&self) -> &SqliteReader {
@@ -93,7 +96,17 @@ impl Inner {
 impl From<OpenError> for StoreError {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::Missing(reason) | OpenError::Foreign(reason) => Self::NotPrepared(reason),
+            OpenError::Missing { place, lacks } => Self::NotPrepared {
+                place,
+                lacks,
+                remedy: "start the worker, which creates it, with the same path",
+            },
+            OpenError::Older { place } => {
+                Self::OlderVersion { place, remedy: "start a worker of this version first" }
+            }
+            OpenError::Newer { place, migration } => Self::NewerVersion { place, migration },
+            OpenError::Foreign { place, reason } => Self::NotAStore { place, reason },
+            OpenError::Damaged { .. } => Self::Damaged(error.to_string()),
             OpenError::Failed(reason) => Self::Unavailable(reason.into()),
         }
     }
@@ -102,7 +115,7 @@ impl From<OpenError> for StoreError {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         if failure.is_damage() {
-            Self::NotPrepared(format!("{failure}: the file is damaged, restore it from a backup"))
+            Self::Damaged(failure.to_string())
         } else {
             Self::Unavailable(Box::new(failure))
         }
@@ -282,7 +295,8 @@ impl Store for SqliteStore {
     }
 
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
-        self.layout().await?.ok_or_else(super::not_prepared)?;
+        let place = || SCHEMA.place(&self.inner.path);
+        self.layout().await?.ok_or_else(|| super::not_prepared(place()))?;
         Ok(Box::new(SqliteSession::open(&self.inner)?))
     }
 }

@@ -93,7 +93,7 @@ fn inserts(version: u64, ballots: Vec<Ballot>) -> CommitPlan {
 async fn a_database_without_tables_says_what_to_do() {
     let store = PostgresStore::connect(&Postgres::shared().database(), "vote").unwrap();
     let error = store.layout().await.unwrap_err();
-    assert!(matches!(error, StoreError::NotPrepared(_)));
+    assert!(matches!(error, StoreError::NotPrepared { .. }));
     assert!(error.to_string().contains("vote-worker migrate"), "{error}");
 }
 
@@ -112,6 +112,23 @@ async fn concurrent_migrations_run_once() {
 }
 
 #[tokio::test]
+async fn a_store_of_a_newer_version_is_not_migrated() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    Postgres::shared().psql(&url, "UPDATE vote._vote_migrations SET version = 99 WHERE version = 8");
+    let refused = store.migrate().await;
+    assert!(matches!(refused, Err(StoreError::NewerVersion { migration: 99, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn tables_of_another_program_are_not_migrated() {
+    let url = Postgres::shared().database();
+    Postgres::shared().psql(&url, "CREATE SCHEMA vote; CREATE TABLE vote.polls (name text)");
+    let refused = PostgresStore::connect(&url, "vote").unwrap().migrate().await;
+    assert!(matches!(refused, Err(StoreError::NotAStore { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_poll_registered_before_the_store_kept_its_results_setting_gets_the_strict_one() {
     let url = Postgres::shared().database();
     let store = prepared(&url).await;
@@ -119,7 +136,7 @@ async fn a_poll_registered_before_the_store_kept_its_results_setting_gets_the_st
     let psql = |sql| Postgres::shared().psql(&url, sql);
     psql("ALTER TABLE vote.polls DROP COLUMN results; DELETE FROM vote._vote_migrations WHERE version = 3");
     let error = store.polls().await.unwrap_err();
-    assert!(matches!(error, StoreError::NotPrepared(_)), "{error}");
+    assert!(matches!(error, StoreError::OlderVersion { .. }), "{error}");
     assert!(error.to_string().contains("vote-worker migrate"), "{error}");
 
     store.migrate().await.unwrap();
@@ -168,7 +185,8 @@ async fn two_deployments_share_a_database_in_schemas_of_their_own() {
     assert!(session_b.acquire(PARTITION).await.unwrap().is_some(), "locks are not shared either");
     let unowned = (session_a.unowned().await.unwrap().len(), session_b.unowned().await.unwrap().len());
     assert_eq!(unowned, (15, 3));
-    assert!(PostgresStore::connect(&url, "no such; name").is_err());
+    let refused = PostgresStore::connect(&url, "no such; name");
+    assert!(matches!(refused, Err(StoreError::InvalidSchema(_))), "{refused:?}");
 }
 
 #[tokio::test]

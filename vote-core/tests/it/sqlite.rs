@@ -320,9 +320,9 @@ async fn a_second_worker_gets_no_session_until_the_first_is_gone() {
     let first = prepared(&files).await;
     let second = SqliteStore::open(&files.last_path()).await.unwrap();
     let session = first.open_session().await.unwrap();
-    let Err(StoreError::NotPrepared(reason)) = second.open_session().await else {
-        panic!("the second worker got the lock")
-    };
+    let refused = second.open_session().await.unwrap_err();
+    assert!(matches!(refused, StoreError::InUse { .. }), "{refused:?}");
+    let reason = refused.to_string();
     assert!(reason.contains("another worker") && reason.contains(".lock"), "{reason}");
     drop(first);
     assert!(second.open_session().await.is_err(), "a session of the first still exists");
@@ -348,13 +348,14 @@ async fn a_reader_sees_what_the_writer_commits() {
 async fn a_reader_does_not_create_the_file() {
     let files = Files::new();
     let path = files.folder.path().join("store.db");
-    let Err(StoreError::NotPrepared(reason)) = SqliteReader::open(&path).await else { panic!("no error") };
-    assert!(reason.contains("store.db"), "{reason}");
+    let refused = SqliteReader::open(&path).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NotPrepared { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("store.db"), "{refused}");
     assert!(!path.exists());
     std::fs::write(&path, b"").unwrap();
     let result = SqliteReader::open(&path).await;
     assert!(
-        matches!(result, Err(StoreError::NotPrepared(_))),
+        matches!(result, Err(StoreError::NotPrepared { .. })),
         "an empty file is not a store yet: {result:?}"
     );
 }
@@ -365,10 +366,15 @@ async fn a_file_with_other_content_is_refused() {
     let (queue, _) = open_queue(&files).await;
     let path = files.last_path();
     for result in [SqliteStore::open(&path).await.map(drop), SqliteReader::open(&path).await.map(drop)] {
-        let Err(StoreError::NotPrepared(reason)) = result else { panic!("{result:?}") };
-        assert!(reason.contains("0.db"), "{reason}");
+        let Err(StoreError::NotAStore { place, .. }) = result else { panic!("{result:?}") };
+        assert!(place.contains("0.db"), "{place}");
     }
     queue.status().await.unwrap().expect("the queue is as it was");
+    prepared(&files).await;
+    let Err(QueueError::Incompatible(reason)) = SqliteQueue::open(&files.last_path()).await else {
+        panic!("a queue opened the file of a store")
+    };
+    assert!(reason.contains("something else"), "{reason}");
     let text = files.folder.path().join("notes.txt");
     std::fs::write(&text, "no database at all, but long enough to have a header".repeat(100)).unwrap();
     let Err(QueueError::Incompatible(reason)) = SqliteQueue::open(&text).await else { panic!("no error") };

@@ -50,7 +50,7 @@ impl PostgresSession {
             ("idle_in_transaction_session_timeout", idle.as_str()),
         ]);
         let layout = store.layout().await?;
-        let partitions = layout.ok_or_else(not_prepared)?.partitions;
+        let partitions = layout.ok_or_else(|| not_prepared(store.place()))?.partitions;
         let mut connection = store.connection(&options).await?;
         let lock = store.in_time(lock_number(&mut connection)).await?;
         Ok(Self {
@@ -319,8 +319,7 @@ impl Session for PostgresSession {
                     .bind(partition.0 as i16)
                     .fetch_optional(&mut *connection)
                     .await?;
-            let version = version
-                .ok_or_else(|| StoreError::NotPrepared(format!("the store has no partition {partition}")))?;
+            let version = version.ok_or(StoreError::UnknownPartition(partition))?;
             let mut checkpoints: BTreeMap<QueueId, Checkpoint> = BTreeMap::new();
             let rows = sqlx::query("SELECT queue, position FROM checkpoints WHERE partition = $1")
                 .bind(partition.0 as i16)

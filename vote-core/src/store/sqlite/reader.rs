@@ -23,8 +23,9 @@ impl SqliteReader {
     /// Opens the file of a store that a worker has created.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] also if the file or its tables do not exist yet; otherwise those of
-    /// [`SqliteStore::open`](super::SqliteStore::open).
+    /// - [`StoreError::NotPrepared`] if the file or its tables do not exist yet.
+    /// - [`StoreError::OlderVersion`] if a worker of an older version made the tables.
+    /// - Those of [`SqliteStore::open`](super::SqliteStore::open).
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self::new(SCHEMA.open_read_only(path).await?))
     }
