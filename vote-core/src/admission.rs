@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    Clock, Poll, PollDigest, PollSlug, Polls, Queue, QueueId, Timestamp,
+    Clock, DurabilityProblem, Poll, PollDigest, PollSlug, Polls, Queue, QueueId, Timestamp,
     poll::Phase,
     queue::{Appended, Frame, LAYOUT_VERSION, Layout, QueueClock, QueueError, Usage},
 };
@@ -256,7 +256,10 @@ async fn try_inspect(
 ) -> Result<AdmissionState, QueueError> {
     let problems = queue.durability_problems().await?;
     if !problems.is_empty() && !options.allow_volatile {
-        return Ok(AdmissionState::Closed(format!("the queue may lose votes: {}", problems.join("; "))));
+        return Ok(AdmissionState::Closed(format!(
+            "the queue may lose votes: {}",
+            DurabilityProblem::joined(&problems)
+        )));
     }
     // Copied before the request: the status need not count what is acknowledged while it is under way.
     let evidence = lock(seen).evidence.clone();

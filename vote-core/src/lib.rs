@@ -150,6 +150,7 @@ pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod count;
+pub mod durability;
 pub mod frame;
 pub mod partition;
 pub mod poll;
@@ -165,6 +166,7 @@ pub mod writer;
 
 pub use address::{QueueAddress, StoreAddress};
 pub use clock::{Clock, SystemClock, Timestamp};
+pub use durability::DurabilityProblem;
 pub use partition::{Partition, Partitions};
 pub use poll::{Keep, Poll, PollDigest, PollOption, Polls};
 pub use queue::{Position, Queue, QueueId};

@@ -27,6 +27,8 @@ use sqlx::{
 };
 use tokio::sync::Semaphore;
 
+use crate::DurabilityProblem;
+
 pub(crate) use transaction::{Failure, Transaction};
 
 /// Time for which a statement waits for another process, or for a connection that is being closed.
@@ -329,8 +331,8 @@ impl Connections {
         Ok(Transaction { connection, path: Arc::clone(&self.path), home: None })
     }
 
-    /// Returns what keeps a commit from surviving a power failure, each as a text that says what to change.
-    pub(crate) async fn check(&self) -> Result<Vec<String>, Failure> {
+    /// Returns what keeps a commit from surviving a power failure.
+    pub(crate) async fn check(&self) -> Result<Vec<DurabilityProblem>, Failure> {
         let mut tx = self.begin().await?;
         let pragmas = sqlx::query_as(
             "SELECT m.journal_mode, s.synchronous FROM pragma_journal_mode AS m, pragma_synchronous AS s",
@@ -338,17 +340,19 @@ impl Connections {
         let (journal_mode, synchronous): (String, i64) =
             tx.one(pragmas).await?.ok_or_else(|| tx.damaged("it has no journal mode"))?;
         tx.commit().await?;
-        let path = self.path.display();
         let mut problems = Vec::new();
         if !journal_mode.eq_ignore_ascii_case("wal") {
-            problems.push(format!(
-                "journal_mode of {path} is {journal_mode}, not wal: put the file on a local disk, since WAL needs \
-                 shared memory"
-            ));
+            let path = self.path.to_path_buf();
+            problems.push(DurabilityProblem::NoWriteAheadLog { path, found: journal_mode });
         }
         if synchronous < 2 {
-            problems
-                .push(format!("synchronous of {path} is {synchronous}, less than 2 (FULL): set it to FULL"));
+            problems.push(DurabilityProblem::Setting {
+                of: self.path.display().to_string(),
+                name: "synchronous",
+                found: synchronous.to_string(),
+                wanted: "2 (FULL)",
+                otherwise: "or commits are acknowledged before they are on disk",
+            });
         }
         Ok(problems)
     }

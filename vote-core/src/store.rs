@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
+    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
 };
@@ -364,14 +364,13 @@ pub trait Store: StoreReader {
     /// Those of [all methods](Store#errors).
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError>;
 
-    /// Returns what keeps commits from being durable, each problem as a text that says what to change; an empty list if
-    /// a commit survives a loss of power.
+    /// Returns what keeps commits from being durable; an empty list if a commit survives a loss of power.
     ///
     /// Changes nothing.
     ///
     /// # Errors
     /// Those of [all methods](Store#errors).
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError>;
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError>;
 
     /// Opens a new session, which lives until it is dropped.
     ///

@@ -42,7 +42,7 @@ use super::{
     AppendError, Appended, Backlog, Frame, LAYOUT_VERSION, Layout, PollRecord, Position, Queue, QueueError,
     QueueId, QueueStatus, Read, Seal, Usage,
 };
-use crate::{Partition, PollDigest, PollSlug};
+use crate::{DurabilityProblem, Partition, PollDigest, PollSlug};
 
 mod durability;
 mod entry;
@@ -351,7 +351,7 @@ impl Queue for RedisQueue {
         reply::backlog(reply, after)
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
         durability::problems(&self.client, &self.prefix, &self.began_late).await.map_err(|e| queue_error(&e))
     }
 

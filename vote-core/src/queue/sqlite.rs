@@ -9,7 +9,7 @@ use super::{
     Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, Seal, Usage,
 };
 use crate::{
-    Clock, Partition, PollDigest, PollSlug, SystemClock,
+    Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock,
     sqlite::{Failure, Files, OpenError, Schema, signed},
 };
 
@@ -303,7 +303,7 @@ impl Queue for SqliteQueue {
         Ok(backlog)
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
         Ok(self.file.writer.check().await?)
     }
 

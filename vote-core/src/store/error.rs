@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{OptionSlug, Partition, PollSlug, queue::Layout};
+use crate::{DurabilityProblem, OptionSlug, Partition, PollSlug, queue::Layout};
 
 /// Error of a call to the store.
 #[derive(Debug, thiserror::Error)]
@@ -106,8 +106,8 @@ pub enum StoreError {
     UnknownPartition(Partition),
     /// The store may lose commits, for these [reasons](crate::Store::durability_problems), and the caller does not
     /// accept that. An operator has to remove them.
-    #[error("{}", .0.join("; "))]
-    NotDurable(Vec<String>),
+    #[error("{}", DurabilityProblem::joined(.0))]
+    NotDurable(Vec<DurabilityProblem>),
     /// The store is not reachable, does not answer in time, or fails. Try again later. A commit may or may not have
     /// been applied: the version that the next [acquire](crate::Session::acquire) returns tells which.
     #[error("the store is not available: {0}")]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Catalog, Session, Snapshot, Store, StoreError, StoreReader, WorkerRecord};
 use crate::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
+    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
 };
@@ -129,7 +129,7 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
         (**self).decide(frames, decision).await
     }
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
         (**self).durability_problems().await
     }
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {

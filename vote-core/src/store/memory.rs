@@ -13,7 +13,8 @@ use super::{
     WORKER_LIVES_FOR, WorkerId, WorkerRecord, withdrawal,
 };
 use crate::{
-    Clock, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey,
+    Clock, DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, SystemClock,
+    Timestamp, VoterKey,
     count::{
         Accounts, Ballot, Checkpoint, CommitPlan, Decision, FUTURE, LedgerEntry, LedgerRow, PollPlan,
         QuarantineKey, QuarantineRow, QuarantineState, QuarantineTotal, QuarantinedFrame, QueueRecord,
@@ -702,8 +703,8 @@ impl Store for MemoryStore {
         Ok(decided)
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
-        Ok(vec!["a store in memory is lost with its process: use SQLite or Postgres".to_owned()])
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
+        Ok(vec![DurabilityProblem::InMemory { what: "store", instead: "SQLite or Postgres" }])
     }
 
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {

@@ -14,7 +14,7 @@ use sqlx::{
 
 use super::{Catalog, Session, Store, StoreError, StoreReader, WorkerRecord, same_layout};
 use crate::{
-    Poll, PollSlug, Position, QueueId, Timestamp,
+    DurabilityProblem, Poll, PollSlug, Position, QueueId, Timestamp,
     count::{Decision, QuarantineKey, QuarantineState, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
 };
@@ -40,6 +40,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Settings that must not be off.
+const DURABLE: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
 /// Idle time after which the server ends a session, and frees its locks. A lane calls its session every 2 s or sooner.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -401,23 +403,30 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
         let query = sqlx::query(
             "SELECT name, setting FROM pg_settings
-             WHERE (name IN ('fsync', 'synchronous_commit', 'full_page_writes') AND setting = 'off')
+             WHERE (name = ANY ($1) AND setting = 'off')
                 OR (name = 'server_version_num' AND setting::int < 140000) ORDER BY name",
-        );
+        )
+        .bind(DURABLE);
         Ok(self
             .rows(query)
             .await?
             .iter()
             .map(|row| match row.get::<&str, _>("name") {
-                "server_version_num" => {
-                    format!("Postgres {} is too old: use 14 or newer", row.get::<&str, _>("setting"))
-                }
-                name => format!(
-                    "Postgres has {name} off: set it to on, or committed votes are lost when power fails"
-                ),
+                "server_version_num" => DurabilityProblem::OldServer {
+                    server: "Postgres",
+                    version: row.get("setting"),
+                    oldest: "14",
+                },
+                name => DurabilityProblem::Setting {
+                    of: "Postgres".to_owned(),
+                    name: DURABLE.into_iter().find(|known| *known == name).unwrap_or_default(),
+                    found: row.get("setting"),
+                    wanted: "on",
+                    otherwise: "or committed votes are lost when power fails",
+                },
             })
             .collect())
     }

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::{Catalog, MAX_CLOCK_DIFFERENCE, Session, Store, StoreError, StoreReader, WorkerRecord};
 use crate::{
-    Clock, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, SystemClock, Timestamp,
+    Clock, DurabilityProblem, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, SystemClock,
+    Timestamp,
     count::{Decision, QuarantineKey, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
     sqlite::{Connections, Failure, OpenError, Schema, Transaction},
@@ -290,7 +291,7 @@ impl Store for SqliteStore {
         Ok(decided)
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
         Ok(self.inner.writer.check().await?)
     }
 

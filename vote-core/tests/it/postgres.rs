@@ -194,7 +194,7 @@ async fn settings_that_may_lose_commits_are_reported() {
     let postgres = Postgres::start();
     let url = postgres.database();
     let store = PostgresStore::connect(&url, "vote").unwrap();
-    assert_eq!(store.durability_problems().await.unwrap(), [] as [String; 0]);
+    assert_eq!(store.durability_problems().await.unwrap(), []);
     postgres.psql("postgres", "ALTER SYSTEM SET synchronous_commit = off");
     postgres.psql("postgres", "ALTER SYSTEM SET fsync = off");
     postgres.psql("postgres", "SELECT pg_reload_conf()");
@@ -207,7 +207,8 @@ async fn settings_that_may_lose_commits_are_reported() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(problems[0].contains("fsync") && problems[1].contains("synchronous_commit"), "{problems:?}");
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert!(texts[0].contains("fsync off") && texts[1].contains("synchronous_commit off"), "{texts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -388,7 +388,7 @@ async fn a_file_is_durable_and_its_address_names_it() {
     assert_eq!(queue.durability_problems().await, Ok(Vec::new()));
     assert_eq!(queue.address(), format!("sqlite:{}", files.last_path().canonicalize().unwrap().display()));
     let store = prepared(&files).await;
-    assert_eq!(store.durability_problems().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.durability_problems().await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

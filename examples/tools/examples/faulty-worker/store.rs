@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use vote_core::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
-    VoterKey,
+    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader,
+    Timestamp, VoterKey,
     count::{
         Ballot, CommitPlan, Decision, QuarantineKey, QuarantineRow, QuarantinedFrame, QueueRecord,
         RegisteredPoll, SealRecord, audit::Finding,
@@ -141,7 +141,7 @@ impl Store for FaultyStore {
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
         self.inner.decide(frames, decision).await
     }
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
         self.inner.durability_problems().await
     }
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 use vote_core::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
-    VoterKey,
+    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader,
+    Timestamp, VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
     store::{Catalog, MemoryStore, Snapshot, StoreError, WorkerRecord, memory::MemoryStoreImage},
@@ -277,7 +277,7 @@ macro_rules! writing {
                 self.call(|store| at_once(store.$name($($argument),*))).await
             })+
 
-            async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+            async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
                 self.call(|_| Ok(Vec::new())).await
             }
 

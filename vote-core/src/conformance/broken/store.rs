@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
-    VoterKey,
+    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader,
+    Timestamp, VoterKey,
     conformance::{StoreHarness, layout},
     count::{
         Accounts, Ballot, CommitPlan, Decision, LedgerRow, QuarantineKey, QuarantineRow, QuarantineState,
@@ -323,7 +323,7 @@ impl Store for BrokenStore {
         }
         self.inner.report(queues).await
     }
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
         self.inner.durability_problems().await
     }
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
