@@ -113,8 +113,8 @@
 //! session.commit(&batch.plan(acquired.version, &ballots)).await?;
 //! queue.trim(id, partition, upto).await?;
 //!
-//! let votes: Vec<u64> = store.tally(poll.slug).await?.into_iter().map(|(_, votes)| votes).collect();
-//! assert_eq!(votes, [1, 0]); // cats, dogs
+//! let accounts = store.snapshot().await?.accounts(false).await?;
+//! assert_eq!(accounts.tally_of(poll.slug), [("cats".parse()?, 1), ("dogs".parse()?, 0)]);
 //! # Ok(())
 //! # }
 //! ```

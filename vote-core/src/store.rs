@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
+    DurabilityProblem, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
 };
@@ -70,17 +70,6 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// # Errors
     /// Those of [all methods](StoreReader#errors).
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError>;
-
-    /// Returns the number of effective ballots of each option of a poll, zeros included, in the order of registration;
-    /// an empty list if the poll is not registered.
-    ///
-    /// A negative sum, which only damage can cause, is returned as 0 or as [`StoreError::Damaged`].
-    ///
-    /// Cost: one row for each option and partition, however many votes there are.
-    ///
-    /// # Errors
-    /// Those of [all methods](StoreReader#errors).
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError>;
 
     /// Returns the effective ballot of a voter; `None` if the voter has none or the poll is not registered.
     ///

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Catalog, Session, Snapshot, Store, StoreError, StoreReader, WorkerRecord};
 use crate::{
-    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
+    DurabilityProblem, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
 };
@@ -22,9 +22,6 @@ macro_rules! forward_reader {
             }
             async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
                 self.$target().polls().await
-            }
-            async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-                self.$target().tally(poll).await
             }
             async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
                 self.$target().ballot(poll, voter).await

@@ -393,18 +393,6 @@ impl StoreReader for MemoryStore {
         Ok(self.lock().polls.clone())
     }
 
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        let data = self.lock();
-        let Some(registered) = data.polls.iter().find(|p| p.slug == poll) else { return Ok(Vec::new()) };
-        let sum =
-            |option| data.partitions.values().filter_map(|p| p.rows.tally.get(&(poll, option))).sum::<i64>();
-        Ok(registered
-            .options
-            .iter()
-            .map(|option| (*option, u64::try_from(sum(*option)).unwrap_or(0)))
-            .collect())
-    }
-
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
         Ok(self.lock().partitions.values().find_map(|p| p.rows.votes.get(&(poll, voter)).copied()))
     }

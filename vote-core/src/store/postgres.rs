@@ -89,8 +89,7 @@ impl PostgresStore {
     }
 
     /// Returns the address of the store for logs, without the password.
-    #[must_use]
-    pub fn address(&self) -> String {
+    fn address(&self) -> String {
         let database = self.options.get_database().unwrap_or_default();
         format!("postgres://{}:{}/{database}", self.options.get_host(), self.options.get_port())
     }

@@ -292,7 +292,7 @@ async fn a_dropped_commit_is_applied_or_not_and_the_next_acquire_shows_which() {
         applied = after.version;
     }
     assert!(unsure >= 20 && applied >= 20, "{unsure} were dropped, {applied} applied");
-    let total: u64 = store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum();
+    let total: u64 = accounts(&store).await.tally_of(poll()).iter().map(|(_, n)| n).sum();
     let ledger = ledger(&store).await;
     assert_eq!((total, ledger[0].entry.accepted, ledger[0].entry.new_voters), (applied * 30, total, total));
 }
@@ -311,7 +311,7 @@ async fn a_conflict_in_a_large_batch_changes_nothing_and_the_store_stays_usable(
     let (mut second, again) = session(&store).await;
     assert_eq!(again, acquired, "the failed commit changed nothing");
     second.commit(&plan(&again, &some[1..])).await.unwrap();
-    assert_eq!(store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum::<u64>(), 1000);
+    assert_eq!(accounts(&store).await.tally_of(poll()).iter().map(|(_, n)| n).sum::<u64>(), 1000);
 }
 
 #[tokio::test]
@@ -338,7 +338,7 @@ async fn a_reader_sees_what_the_writer_commits() {
     for batch in 0..3 {
         let (mut session, acquired) = session(&store).await;
         session.commit(&plan(&acquired, &votes(batch, 10))).await.unwrap();
-        assert_eq!(reader.tally(poll()).await.unwrap(), store.tally(poll()).await.unwrap());
+        assert_eq!(accounts(&reader).await.tally_of(poll()), accounts(&store).await.tally_of(poll()));
         assert_eq!(ledger(&reader).await[0].entry.accepted, (batch + 1) * 10);
     }
     assert_eq!(reader.layout().await.unwrap(), Some(layout()));

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use vote_core::{
-    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader,
-    Timestamp, VoterKey,
+    DurabilityProblem, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
+    VoterKey,
     count::{
         Ballot, CommitPlan, Decision, QuarantineKey, QuarantineRow, QuarantinedFrame, QueueRecord,
         RegisteredPoll, SealRecord, audit::Finding,
@@ -36,9 +36,6 @@ impl StoreReader for FaultyStore {
     }
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         self.inner.polls().await
-    }
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        self.inner.tally(poll).await
     }
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
         self.inner.ballot(poll, voter).await

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 use vote_core::{
-    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader,
-    Timestamp, VoterKey,
+    DurabilityProblem, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
+    VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
     store::{Catalog, MemoryStore, Snapshot, StoreError, WorkerRecord, memory::MemoryStoreImage},
@@ -257,7 +257,6 @@ macro_rules! reading {
 reading! {
     layout() -> Option<Layout>;
     polls() -> Vec<RegisteredPoll>;
-    tally(poll: PollSlug) -> Vec<(OptionSlug, u64)>;
     ballot(poll: PollSlug, voter: VoterKey) -> Option<Ballot>;
     position(queue: QueueId, partition: Partition) -> Position;
     quarantined(queue: QueueId, partition: Partition, position: Position) -> Option<QuarantineRow>;

@@ -120,9 +120,6 @@ impl StoreReader for BrokenStore {
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         Ok(self.published(self.inner.polls().await?))
     }
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        self.inner.tally(poll).await
-    }
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
         self.inner.ballot(poll, voter).await
     }

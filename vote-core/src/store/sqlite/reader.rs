@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{SCHEMA, accounts, accounts::SqliteSnapshot, polls, quarantine, queues, timestamp};
 use crate::{
-    OptionSlug, Partition, PollSlug, Position, QueueId, VoterKey,
+    Partition, PollSlug, Position, QueueId, VoterKey,
     count::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll},
     queue::Layout,
     sqlite::{Connections, Failure, Transaction},
@@ -53,25 +53,6 @@ impl StoreReader for SqliteReader {
         let polls = polls::all(&mut tx).await?;
         tx.commit().await?;
         Ok(polls)
-    }
-
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        let mut tx = self.read().await?;
-        let query = sqlx::query_as(
-            "SELECT o.slug, ifnull(sum(t.n), 0)
-             FROM polls AS p JOIN options AS o USING (poll) LEFT JOIN tally AS t USING (poll, option)
-             WHERE p.slug = ?1 GROUP BY o.option ORDER BY o.option",
-        );
-        let rows: Vec<(String, i64)> = tx.all(query.bind(poll.as_str())).await?;
-        let tally = rows
-            .into_iter()
-            // Only damage can make a sum negative. The audit reports that; a result can't show it.
-            .map(|(option, n)| {
-                Ok((option.parse().map_err(|e| tx.damaged(e))?, u64::try_from(n).unwrap_or(0)))
-            })
-            .collect::<Result<_, Failure>>()?;
-        tx.commit().await?;
-        Ok(tally)
     }
 
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {

@@ -140,7 +140,10 @@ async fn a_store_of_version_1_works_under_the_new_rules() {
     }
     session.commit(&batch.plan(acquired.version, &effective)).await.unwrap();
     assert!(ledger(&store).await.iter().all(|row| row.entry.unaccounted(false) == 0));
-    assert_eq!(store.tally("tea".parse().unwrap()).await.unwrap().iter().map(|(_, n)| n).sum::<u64>(), 1);
+    assert_eq!(
+        accounts(&store).await.tally_of("tea".parse().unwrap()).iter().map(|(_, n)| n).sum::<u64>(),
+        1
+    );
     assert!(session.replays(PARTITION, 9).await.unwrap().is_empty());
 }
 
