@@ -204,7 +204,7 @@ impl Store for BrokenStore {
         match self.fault {
             StoreFault::ReplacesPolls => Ok(RegisteredPoll::from(poll)),
             StoreFault::FollowsTheFile => {
-                self.inner.set_closes_at(poll.slug, poll.closes_at);
+                self.inner.change_poll(poll.slug, |known| known.closes_at = poll.closes_at);
                 Ok(RegisteredPoll { closes_at: poll.closes_at, ..registered })
             }
             _ => Ok(registered),
@@ -212,7 +212,7 @@ impl Store for BrokenStore {
     }
     async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
         if self.fault == StoreFault::ReopensPolls {
-            self.inner.set_closed(poll, None);
+            self.inner.change_poll(poll, |poll| poll.closed_at = None);
         }
         self.inner.close_poll(poll).await
     }
@@ -238,7 +238,7 @@ impl Store for BrokenStore {
     ) -> Result<Option<RegisteredPoll>, StoreError> {
         match self.inner.reschedule_poll(poll, closes_at, reason).await {
             Err(StoreError::Conflict(_)) if self.fault == StoreFault::ReschedulesClosedPolls => {
-                self.inner.set_closes_at(poll, closes_at);
+                self.inner.change_poll(poll, |poll| poll.closes_at = closes_at);
                 Ok(self.inner.polls().await?.into_iter().find(|known| known.slug == poll))
             }
             other => other,
@@ -294,7 +294,7 @@ impl Store for BrokenStore {
                 self.inner.complete_all(poll);
             }
             StoreFault::FinishesTwice if self.inner.finish_poll(poll).await? => {
-                self.inner.set_final(poll, self.inner.now());
+                self.inner.change_poll(poll, |poll| poll.final_at = Some(self.inner.now()));
             }
             _ => {}
         }
@@ -562,7 +562,7 @@ impl Session for BrokenSession {
         if self.fault == StoreFault::CountsVotesOfFinalPolls {
             let polls = self.store.polls().await?;
             for poll in polls.iter().filter(|poll| poll.final_at.is_some()) {
-                self.store.reopen(poll.slug);
+                self.store.change_poll(poll.slug, |poll| poll.final_at = None);
             }
         }
         self.session().commit(&plan).await
