@@ -107,7 +107,7 @@ impl From<OpenError> for StoreError {
             }
             OpenError::Newer { place, migration } => Self::NewerVersion { place, migration },
             OpenError::Foreign { place, reason } => Self::NotAStore { place, reason },
-            OpenError::Damaged { .. } => Self::Damaged(error.to_string()),
+            OpenError::Damaged { place, reason } => Self::Damaged(format!("{place}: {reason}")),
             OpenError::Failed(reason) => Self::Unavailable(reason.into()),
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     store::{StoreError, withdrawal},
 };
 
-/// Queries of the rows of one partition, or of all if the argument is null.
+// Their argument is the partition; with null they return the rows of all.
 const VERSIONS: &str =
     "SELECT partition, version FROM partitions WHERE $1::smallint IS NULL OR partition = $1";
 const COMPLETIONS: &str =
