@@ -155,8 +155,10 @@ impl StoreAddress {
     /// Opens the store for a worker. A server need not be reachable yet. On Postgres all tables are in `schema`.
     ///
     /// # Errors
-    /// - [`StoreError::NotPrepared`]: a part of the address is wrong, a file holds something else, or this build does
-    ///   not support stores of this kind.
+    /// - [`StoreError::InvalidAddress`], [`StoreError::InvalidSchema`]: a part of the address is wrong, or the schema.
+    /// - [`StoreError::Unsupported`]: this build does not support stores of this kind.
+    /// - [`StoreError::NotAStore`], [`StoreError::NewerVersion`], [`StoreError::Damaged`]: a file holds something else, is
+    ///   of a newer version, or is damaged.
     /// - [`StoreError::Unavailable`]: a file can't be opened now.
     pub async fn open(&self, schema: &str) -> Result<Arc<dyn Store>, StoreError> {
         match &self.0 {
@@ -169,11 +171,13 @@ impl StoreAddress {
     /// Opens the store for reading only.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open); also [`StoreError::NotPrepared`] if a file does not exist yet, and for
-    /// `memory:`, which no other process can read.
+    /// Those of [`open`](Self::open), and
+    ///
+    /// - [`StoreError::NotPrepared`], [`StoreError::OlderVersion`]: no worker of this version has opened the file yet.
+    /// - [`StoreError::InvalidAddress`] also for `memory:`, which no other process can read.
     pub async fn open_read_only(&self, schema: &str) -> Result<Arc<dyn StoreReader>, StoreError> {
         match &self.0 {
-            Kind::Memory => Err(StoreError::NotPrepared(
+            Kind::Memory => Err(StoreError::InvalidAddress(
                 "memory: can't be read from another process; run all services in one, as the example `embedded` does"
                     .to_owned(),
             )),
@@ -185,8 +189,10 @@ impl StoreAddress {
     /// Creates the tables of a server, or migrates them. For files and memory there is nothing to do.
     ///
     /// # Errors
-    /// - [`StoreError::NotPrepared`]: a part of the address is wrong, or this build does not support stores of this
-    ///   kind.
+    /// - [`StoreError::InvalidAddress`], [`StoreError::InvalidSchema`]: a part of the address is wrong, or the schema.
+    /// - [`StoreError::Unsupported`]: this build does not support stores of this kind.
+    /// - [`StoreError::NewerVersion`]: the tables are of a newer version.
+    /// - [`StoreError::NotAStore`]: the schema holds other tables.
     /// - [`StoreError::Unavailable`]: the server is unreachable, or the user may not create tables.
     pub async fn migrate(&self, schema: &str) -> Result<(), StoreError> {
         match &self.0 {

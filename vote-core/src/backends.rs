@@ -36,7 +36,7 @@ pub(crate) fn store_server(url: &str, schema: &str) -> Result<Arc<dyn Store>, St
     #[cfg(not(feature = "postgres"))]
     {
         let _ = (url, schema);
-        Err(StoreError::NotPrepared(missing("stores on Postgres", "postgres")))
+        Err(StoreError::Unsupported { kind: "stores on Postgres", feature: "postgres" })
     }
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn migrate(url: &str, schema: &str) -> Result<(), StoreError> {
     #[cfg(not(feature = "postgres"))]
     {
         let _ = (url, schema);
-        Err(StoreError::NotPrepared(missing("stores on Postgres", "postgres")))
+        Err(StoreError::Unsupported { kind: "stores on Postgres", feature: "postgres" })
     }
 }
 
@@ -60,23 +60,23 @@ pub(crate) async fn store_file(path: &Path) -> Result<Arc<dyn Store>, StoreError
     #[cfg(not(feature = "sqlite"))]
     {
         let _ = path;
-        Err(StoreError::NotPrepared(missing("stores in SQLite files", "sqlite")))
+        Err(StoreError::Unsupported { kind: "stores in SQLite files", feature: "sqlite" })
     }
 }
 
 pub(crate) async fn store_file_read_only(path: &Path) -> Result<Arc<dyn StoreReader>, StoreError> {
     #[cfg(feature = "sqlite")]
     {
-        Ok(Arc::new(crate::store::SqliteStore::open_read_only(path).await?))
+        Ok(Arc::new(crate::store::SqliteReader::open(path).await?))
     }
     #[cfg(not(feature = "sqlite"))]
     {
         let _ = path;
-        Err(StoreError::NotPrepared(missing("stores in SQLite files", "sqlite")))
+        Err(StoreError::Unsupported { kind: "stores in SQLite files", feature: "sqlite" })
     }
 }
 
-#[cfg(not(all(feature = "redis", feature = "postgres", feature = "sqlite")))]
+#[cfg(not(all(feature = "redis", feature = "sqlite")))]
 fn missing(what: &str, feature: &str) -> String {
     format!("this build does not support {what}: enable the cargo feature `{feature}`")
 }

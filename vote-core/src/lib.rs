@@ -113,8 +113,8 @@
 //! session.commit(&batch.plan(acquired.version, &ballots)).await?;
 //! queue.trim(id, partition, upto).await?;
 //!
-//! let votes: Vec<u64> = store.tally(poll.slug).await?.into_iter().map(|(_, votes)| votes).collect();
-//! assert_eq!(votes, [1, 0]); // cats, dogs
+//! let accounts = store.snapshot().await?.accounts(false).await?;
+//! assert_eq!(accounts.tally_of(poll.slug), [("cats".parse()?, 1), ("dogs".parse()?, 0)]);
 //! # Ok(())
 //! # }
 //! ```
@@ -150,6 +150,7 @@ pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod count;
+pub mod durability;
 pub mod frame;
 pub mod partition;
 pub mod poll;
@@ -165,6 +166,7 @@ pub mod writer;
 
 pub use address::{QueueAddress, StoreAddress};
 pub use clock::{Clock, SystemClock, Timestamp};
+pub use durability::DurabilityProblem;
 pub use partition::{Partition, Partitions};
 pub use poll::{Keep, Poll, PollDigest, PollOption, Polls};
 pub use queue::{Position, Queue, QueueId};

@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Partition, PollDigest, PollSlug};
+use crate::{DurabilityProblem, Partition, PollDigest, PollSlug};
 
 mod entry;
 mod error;
@@ -363,15 +363,14 @@ pub trait Queue: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Backlog>, QueueError>;
 
-    /// Returns what keeps the queue from being durable, each as a text that says what to change; empty if an
-    /// acknowledged frame survives a power failure.
+    /// Returns what keeps the queue from being durable; an empty list if an acknowledged frame survives a power failure.
     ///
     /// # Errors
     /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
     ///
     /// # Cost
     /// On Redis nine round trips; ask now and then, not for each vote.
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError>;
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError>;
 
     /// Returns the memory that the queue uses and its limit, or `None` if queues of this kind do not report it.
     ///

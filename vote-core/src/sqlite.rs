@@ -22,10 +22,12 @@ use std::{
 
 use sqlx::{
     ConnectOptions, Connection, SqlSafeStr, SqliteConnection,
-    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
+    migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::Semaphore;
+
+use crate::DurabilityProblem;
 
 pub(crate) use transaction::{Failure, Transaction};
 
@@ -62,15 +64,24 @@ pub(crate) struct Files {
     pub(crate) readers: Connections,
 }
 
-/// Why a file could not be opened. Each text names the file and says what to do.
+/// Why a file could not be opened. A place names the file and what it should be; each text also says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     /// There is nothing to read yet; a worker has to be started first.
-    #[error("{0}")]
-    Missing(String),
-    /// The file holds something else, is damaged, or is of a newer version.
-    #[error("{0}")]
-    Foreign(String),
+    #[error("{place} {lacks}: start the worker, which creates it, with the same path")]
+    Missing { place: String, lacks: &'static str },
+    /// The tables are of an older version; a worker has to be started first.
+    #[error("{place} has the tables of an older version: start a worker of this version first")]
+    Older { place: String },
+    /// The tables are of a newer version, which applied this migration.
+    #[error("{place} is of a newer version (migration {migration}): use the file with that version")]
+    Newer { place: String, migration: i64 },
+    /// The file holds something else.
+    #[error("{place} holds something else ({reason}): give queue and store a file each, or restore the file")]
+    Foreign { place: String, reason: String },
+    /// The file is damaged.
+    #[error("{place} is damaged ({reason}): restore it from a backup")]
+    Damaged { place: String, reason: String },
     /// It failed in a way that may pass.
     #[error("{0}")]
     Failed(String),
@@ -99,7 +110,7 @@ impl Schema {
             // stays in memory between two batches.
             .pragma("cache_size", "-65536");
         let mut connection = connect(&options).await.map_err(|e| self.cannot_open(&path, e))?;
-        self.migrate(&mut connection).await.map_err(|e| self.cannot_migrate(&path, e))?;
+        self.migrate(&path, &mut connection).await?;
         // From the path, not by opening the file: closing it would drop all locks that this process holds on it, also
         // SQLite's.
         let path: Arc<Path> = path.canonicalize().unwrap_or(path).into();
@@ -113,14 +124,10 @@ impl Schema {
     }
 
     /// Opens a file for reading only; another process creates and writes it.
-    pub(crate) async fn open_read_only(&self, path: &Path) -> Result<(Arc<Path>, Connections), OpenError> {
+    pub(crate) async fn open_read_only(&self, path: &Path) -> Result<Connections, OpenError> {
         let path = absolute(path)?;
         if !path.exists() {
-            return Err(OpenError::Missing(format!(
-                "there is no SQLite {} at {} yet: start the worker, which creates it, with the same path",
-                self.of,
-                path.display()
-            )));
+            return Err(OpenError::Missing { place: self.place(&path), lacks: "does not exist yet" });
         }
         let options = options(&path).read_only(true);
         let mut connection = connect(&options).await.map_err(|e| self.cannot_open(&path, e))?;
@@ -128,7 +135,7 @@ impl Schema {
         let path: Arc<Path> = path.canonicalize().unwrap_or(path).into();
         let readers = Connections::new(&path, options, "BEGIN", READERS);
         readers.keep(connection);
-        Ok((path, readers))
+        Ok(readers)
     }
 
     fn migrator(&self) -> Migrator {
@@ -142,59 +149,63 @@ impl Schema {
 
     /// Applies the missing migrations. It does so in one transaction that holds the write lock from its start, since
     /// two processes may open a new file at once and sqlx has no migration lock for SQLite.
-    async fn migrate(&self, connection: &mut SqliteConnection) -> Result<(), MigrateError> {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    async fn migrate(&self, path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+        let failed = |error| self.cannot_migrate(path, error);
+        let begun = connection.begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(|e| self.cannot_open(path, e))?;
+        self.applied(path, &mut transaction).await?;
         // The future of `run` is not Send; sqlx provides `run_direct` for that.
-        self.migrator().run_direct(None, &mut *transaction, false).await?;
-        Ok(transaction.commit().await?)
+        self.migrator().run_direct(None, &mut *transaction, false).await.map_err(failed)?;
+        transaction.commit().await.map_err(|e| self.cannot_open(path, e))
     }
 
     /// Fails unless the file has exactly the tables that this version reads.
     async fn check(&self, path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+        match self.applied(path, connection).await? {
+            0 => Err(OpenError::Missing { place: self.place(path), lacks: "has no tables yet" }),
+            applied if applied < self.migrations.len() => Err(OpenError::Older { place: self.place(path) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns how many of the migrations were applied to the file. Fails if others were.
+    async fn applied(&self, path: &Path, connection: &mut SqliteConnection) -> Result<usize, OpenError> {
         let table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
             .bind(MIGRATIONS_TABLE);
         let found = table.fetch_optional(&mut *connection).await.map_err(|e| self.cannot_open(path, e))?;
-        let applied = match found {
-            None => Vec::new(),
-            Some(_) => connection
-                .list_applied_migrations(MIGRATIONS_TABLE)
-                .await
-                .map_err(|e| self.cannot_migrate(path, e))?,
-        };
-        let migrator = self.migrator();
-        if let Some(newer) = applied.iter().find(|applied| !migrator.version_exists(applied.version)) {
-            return Err(self.cannot_migrate(path, MigrateError::VersionMissing(newer.version)));
+        if found.is_none() {
+            return Ok(0);
         }
+        let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await;
+        let applied = applied.map_err(|e| self.cannot_migrate(path, e))?;
+        let migrator = self.migrator();
+        // Before looking for newer ones, since a queue and a store have different numbers of migrations.
         for migration in migrator.iter() {
-            match applied.iter().find(|applied| applied.version == migration.version) {
-                None => {
-                    return Err(OpenError::Missing(format!(
-                        "the SQLite {} at {} has no tables of version {} yet: start a worker of this version first",
-                        self.of,
-                        path.display(),
-                        migration.version
-                    )));
-                }
-                Some(applied) if applied.checksum != migration.checksum => {
-                    return Err(self.cannot_migrate(path, MigrateError::VersionMismatch(migration.version)));
-                }
-                Some(_) => {}
+            let differs =
+                |of: &AppliedMigration| of.version == migration.version && of.checksum != migration.checksum;
+            if applied.iter().any(differs) {
+                return Err(self.cannot_migrate(path, MigrateError::VersionMismatch(migration.version)));
             }
         }
-        Ok(())
+        match applied.iter().find(|applied| !migrator.version_exists(applied.version)) {
+            Some(newer) => Err(OpenError::Newer { place: self.place(path), migration: newer.version }),
+            None => Ok(applied.len()),
+        }
+    }
+
+    /// Names a file and what it should be.
+    pub(crate) fn place(&self, path: &Path) -> String {
+        format!("the SQLite {} {}", self.of, path.display())
     }
 
     fn cannot_open(&self, path: &Path, error: sqlx::Error) -> OpenError {
-        let path = path.display();
+        let place = self.place(path);
         match result_code(&error) {
-            Some(NOT_A_DATABASE | CORRUPT) => OpenError::Foreign(format!(
-                "{path} is not a SQLite file, or is damaged ({error}): give the {} another path, or restore the file",
-                self.of
-            )),
+            Some(NOT_A_DATABASE) => OpenError::Foreign { place, reason: error.to_string() },
+            Some(CORRUPT) => OpenError::Damaged { place, reason: error.to_string() },
             _ => OpenError::Failed(format!(
-                "can't open the SQLite {} at {path}: {error}; its folder must exist, on a local disk with free space, \
-                 and this user must be able to write in it",
-                self.of
+                "can't open {place}: {error}; its folder must exist, on a local disk with free space, and this user \
+                 must be able to write in it"
             )),
         }
     }
@@ -207,12 +218,7 @@ impl Schema {
             MigrateError::ExecuteMigration(error, _) if result_code(&error) != Some(ERROR) => {
                 self.cannot_open(path, error)
             }
-            error => OpenError::Foreign(format!(
-                "{} is not a {} that this version can use ({error}): give queue and store a file each, and \
-                 use a file of a newer version with that version",
-                path.display(),
-                self.of
-            )),
+            error => OpenError::Foreign { place: self.place(path), reason: error.to_string() },
         }
     }
 }
@@ -325,8 +331,8 @@ impl Connections {
         Ok(Transaction { connection, path: Arc::clone(&self.path), home: None })
     }
 
-    /// Returns what keeps a commit from surviving a power failure, each as a text that says what to change.
-    pub(crate) async fn check(&self) -> Result<Vec<String>, Failure> {
+    /// Returns what keeps a commit from surviving a power failure.
+    pub(crate) async fn check(&self) -> Result<Vec<DurabilityProblem>, Failure> {
         let mut tx = self.begin().await?;
         let pragmas = sqlx::query_as(
             "SELECT m.journal_mode, s.synchronous FROM pragma_journal_mode AS m, pragma_synchronous AS s",
@@ -334,17 +340,19 @@ impl Connections {
         let (journal_mode, synchronous): (String, i64) =
             tx.one(pragmas).await?.ok_or_else(|| tx.damaged("it has no journal mode"))?;
         tx.commit().await?;
-        let path = self.path.display();
         let mut problems = Vec::new();
         if !journal_mode.eq_ignore_ascii_case("wal") {
-            problems.push(format!(
-                "journal_mode of {path} is {journal_mode}, not wal: put the file on a local disk, since WAL needs \
-                 shared memory"
-            ));
+            let path = self.path.to_path_buf();
+            problems.push(DurabilityProblem::NoWriteAheadLog { path, found: journal_mode });
         }
         if synchronous < 2 {
-            problems
-                .push(format!("synchronous of {path} is {synchronous}, less than 2 (FULL): set it to FULL"));
+            problems.push(DurabilityProblem::Setting {
+                of: self.path.display().to_string(),
+                name: "synchronous",
+                found: synchronous.to_string(),
+                wanted: "2 (FULL)",
+                otherwise: "or commits are acknowledged before they are on disk",
+            });
         }
         Ok(problems)
     }

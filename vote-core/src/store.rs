@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
+    DurabilityProblem, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
 };
@@ -34,7 +34,7 @@ pub use postgres::PostgresStore;
 pub use session::{Acquired, Lookup, Session};
 pub use snapshot::Snapshot;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteReader, SqliteStore};
 
 use error::{is_closed, no_option, not_prepared, not_registered, same_layout};
 
@@ -49,8 +49,9 @@ use error::{is_closed, no_option, not_prepared, not_registered, same_layout};
 ///
 /// # Errors
 /// Every method may fail with
-/// - [`StoreError::NotPrepared`] if the store lacks tables or holds a value that this version can't read: an operator
-///   has to act,
+/// - [`StoreError::NotPrepared`] or [`StoreError::OlderVersion`] if no worker of this version has prepared the store
+///   yet: start one,
+/// - [`StoreError::Damaged`] if it holds a value that this version can't read: an operator has to act,
 /// - [`StoreError::Unavailable`] if the store is not reachable, does not answer in time, or fails: try again later.
 #[async_trait]
 pub trait StoreReader: Send + Sync + fmt::Debug {
@@ -59,7 +60,7 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: one row.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn layout(&self) -> Result<Option<Layout>, StoreError>;
 
     /// Returns all registered polls in the order of registration, open, withdrawn, closed and final ones.
@@ -67,26 +68,15 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: grows with the number of polls ever registered and of their options.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError>;
-
-    /// Returns the number of effective ballots of each option of a poll, zeros included, in the order of registration;
-    /// an empty list if the poll is not registered.
-    ///
-    /// A negative sum, which only damage can cause, is returned as 0 or as [`StoreError::NotPrepared`].
-    ///
-    /// Cost: one row for each option and partition, however many votes there are.
-    ///
-    /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError>;
 
     /// Returns the effective ballot of a voter; `None` if the voter has none or the poll is not registered.
     ///
     /// Cost: one row, found by its key.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError>;
 
     /// Returns the position up to which a partition of a queue was read and committed; [`Position::START`] if nothing
@@ -95,7 +85,7 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: one row, found by its key.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError>;
 
     /// Returns the frame at a position if votes of it are quarantined, [rejected](Decision::Reject) ones included;
@@ -106,7 +96,7 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: one row with the bytes of the frame, found by its key.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn quarantined(
         &self,
         queue: QueueId,
@@ -120,7 +110,7 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: one row for each partition.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError>;
 
     /// Returns the [positions](Self::positions) of all queues, as of one moment. Read from a standby of a database,
@@ -129,7 +119,7 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: one row for each queue and partition.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError>;
 
     /// Returns all queues ever reported, in the order of their identities, diverged, retired and
@@ -138,7 +128,7 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: one row for each queue, with its counts by poll and its end in each partition.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError>;
 
     /// Returns up to `limit` frames with votes that are or were quarantined, in the order of their keys: those after
@@ -149,7 +139,7 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: the rows of the page, with the bytes of the frames.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn quarantine(
         &self,
         after: Option<QuarantineKey>,
@@ -161,7 +151,7 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
     /// Cost: on most stores a transaction, on a connection of its own, until the view is dropped.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](StoreReader#errors).
+    /// Those of [all methods](StoreReader#errors).
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
 }
 
@@ -179,8 +169,9 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
 ///
 /// # Errors
 /// Every method may fail with
-/// - [`StoreError::NotPrepared`] if the store lacks tables, holds a value that this version can't read, or was opened
-///   for reading only: an operator has to act,
+/// - [`StoreError::NotPrepared`] or [`StoreError::OlderVersion`] if no worker of this version has prepared the store
+///   yet: start one,
+/// - [`StoreError::Damaged`] if it holds a value that this version can't read: an operator has to act,
 /// - [`StoreError::Unavailable`] if the store is not reachable, does not answer in time, or fails: try again later.
 ///
 /// After any other error nothing was changed.
@@ -192,7 +183,7 @@ pub trait Store: StoreReader {
     ///
     /// # Errors
     /// - [`StoreError::Layout`] if the store has another number of partitions or another pepper: correct the settings.
-    /// - [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// - Those of [all methods](Store#errors).
     async fn prepare(&self, layout: Layout) -> Result<(), StoreError>;
 
     /// Returns what workers act on: polls, queues, seals and workers, read in the order that [`Catalog`] promises.
@@ -201,7 +192,7 @@ pub trait Store: StoreReader {
     /// is closed and not final. Each worker calls it about once a second.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn catalog(&self) -> Result<Catalog, StoreError>;
 
     /// Registers a poll, and returns the poll that the store has under its name then.
@@ -219,7 +210,7 @@ pub trait Store: StoreReader {
     /// # Errors
     /// - [`StoreError::Conflict`] if this definition was withdrawn, and its name is just about to get another one: read
     ///   the polls again.
-    /// - [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// - Those of [all methods](Store#errors).
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError>;
 
     /// Closes a poll now, by the store's clock, and returns the poll as it is then; `None` if there is no such poll.
@@ -227,7 +218,7 @@ pub trait Store: StoreReader {
     /// A poll that is already closed keeps its first time. A withdrawn poll is not closed.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError>;
 
     /// Closes the polls whose closing time is at least `grace` ago by the store's clock, and returns those that this
@@ -240,7 +231,7 @@ pub trait Store: StoreReader {
     /// [`polls`](StoreReader::polls).
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn close_due_polls(&self, grace: Duration, now: Timestamp) -> Result<Vec<PollSlug>, StoreError>;
 
     /// Moves the closing time of a poll, or removes it, and returns the poll as it is then; `None` if there is no such
@@ -251,7 +242,7 @@ pub trait Store: StoreReader {
     ///
     /// # Errors
     /// - [`StoreError::Conflict`] if the poll is closed.
-    /// - [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// - Those of [all methods](Store#errors).
     async fn reschedule_poll(
         &self,
         poll: PollSlug,
@@ -268,7 +259,7 @@ pub trait Store: StoreReader {
     ///
     /// # Errors
     /// - [`StoreError::Conflict`] if the poll is closed, or if votes for it were reported or read.
-    /// - [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// - Those of [all methods](Store#errors).
     async fn withdraw_poll(&self, poll: PollSlug, reason: &str)
     -> Result<Option<RegisteredPoll>, StoreError>;
 
@@ -278,7 +269,7 @@ pub trait Store: StoreReader {
     /// was withdrawn at another time, nothing is changed: so a late call can't undo a newer withdrawal.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError>;
 
     /// Records that a queue no longer accepts votes for a withdrawn poll.
@@ -287,7 +278,7 @@ pub trait Store: StoreReader {
     /// withdrawal of the poll.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn note_given_up(
         &self,
         queue: QueueId,
@@ -304,7 +295,7 @@ pub trait Store: StoreReader {
     /// Cost: one row for each partition.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError>;
 
     /// Makes a closed poll final if every partition is [complete](Session::complete) up to the store's current
@@ -313,7 +304,7 @@ pub trait Store: StoreReader {
     /// Never undone. False if the poll is open, or not registered.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError>;
 
     /// Records what a worker saw of queues.
@@ -325,7 +316,7 @@ pub trait Store: StoreReader {
     /// Cost: one row for each queue. Each queue is reported by one worker, every 2 s.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError>;
 
     /// Records that a worker is alive, at the time of the store's clock. A worker that has not called for
@@ -337,7 +328,7 @@ pub trait Store: StoreReader {
     /// as last seen a minute ago.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError>;
 
     /// Retires a queue for good: an operator accepts that it will not be read any more. Returns false if there is no
@@ -347,7 +338,7 @@ pub trait Store: StoreReader {
     /// - Not checked: whether votes may be lost by it. See [`retirement_obstacle`](crate::count::retirement_obstacle).
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError>;
 
     /// Records what is to become of the quarantined votes of these frames, and returns the number of frames that were
@@ -359,25 +350,24 @@ pub trait Store: StoreReader {
     /// Cost: one row for each frame.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// Those of [all methods](Store#errors).
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError>;
 
-    /// Returns what keeps commits from being durable, each problem as a text that says what to change; an empty list if
-    /// a commit survives a loss of power.
+    /// Returns what keeps commits from being durable; an empty list if a commit survives a loss of power.
     ///
     /// Changes nothing.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Store#errors).
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError>;
+    /// Those of [all methods](Store#errors).
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError>;
 
     /// Opens a new session, which lives until it is dropped.
     ///
     /// Cost: a connection, on a database server.
     ///
     /// # Errors
-    /// - [`StoreError::NotPrepared`] if the store was not [prepared](Self::prepare) yet, if it allows sessions in one
-    ///   process only and another process has some, or as [all methods](Store#errors).
-    /// - [`StoreError::Unavailable`], as [all methods](Store#errors).
+    /// - [`StoreError::NotPrepared`] also if the store was not [prepared](Self::prepare) yet.
+    /// - [`StoreError::InUse`] if the store allows sessions in one process only, and another process has some.
+    /// - Those of [all methods](Store#errors).
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError>;
 }

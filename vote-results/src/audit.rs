@@ -20,7 +20,7 @@ pub async fn audit(store: &dyn StoreReader, only: Option<PollSlug>) -> Result<Au
     if let Some(poll) = only
         && !accounts.polls.iter().any(|known| known.slug == poll)
     {
-        return Err(StoreError::NotPrepared(format!("the store has no poll {poll}")));
+        return Err(StoreError::UnknownPoll(poll));
     }
     Ok(audit::audit(&accounts, only))
 }

@@ -1,9 +1,6 @@
 //! The figures of the public site: every public route is rendered only from them. Pure.
 
-use vote_core::{
-    OptionSlug, Poll, Polls, Timestamp,
-    count::{Accounts, RegisteredPoll},
-};
+use vote_core::{Poll, Polls, Timestamp, count::Accounts};
 
 use crate::{disclosure::registered_as, pipeline::Pipeline, snapshot::Snapshot};
 
@@ -23,7 +20,7 @@ impl PublicFigures {
     pub fn new(polls: &Polls, accounts: &Accounts, now: Timestamp) -> Self {
         let outcome = |poll: &Poll| {
             let registered = registered_as(accounts, poll.slug.as_str());
-            let tally = registered.map(|registered| tally(accounts, registered)).unwrap_or_default();
+            let tally = accounts.tally_of(poll.slug);
             Snapshot::new(poll, registered, &tally, now)
         };
         Self { outcomes: polls.iter().map(outcome).collect(), pipeline: Pipeline::new(polls, accounts) }
@@ -47,20 +44,11 @@ impl PublicFigures {
     }
 }
 
-/// Returns the effective ballots of a poll per option, including zeros, in the order of registration.
-fn tally(accounts: &Accounts, poll: &RegisteredPoll) -> Vec<(OptionSlug, u64)> {
-    let votes = |option| {
-        let rows = accounts.tally.iter().filter(|row| row.poll == poll.slug && row.option == option);
-        u64::try_from(rows.map(|row| row.votes).sum::<i64>()).unwrap_or(0)
-    };
-    poll.options.iter().map(|option| (*option, votes(*option))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use vote_core::{
         Partition, QueueId,
-        count::{LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, QueueState, TallyRow},
+        count::{LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, QueueState, RegisteredPoll, TallyRow},
         poll::ResultsFrom,
     };
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use vote_core::{
-    OptionSlug, Partition, PollSlug, Position, QueueId, StoreAddress, StoreReader, VoterKey,
+    Partition, PollSlug, Position, QueueId, StoreAddress, StoreReader, VoterKey,
     count::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll},
     queue::Layout,
     store::{Snapshot, StoreError},
@@ -41,9 +41,6 @@ impl StoreReader for LazyStore {
     }
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         self.open().await?.polls().await
-    }
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        self.open().await?.tally(poll).await
     }
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
         self.open().await?.ballot(poll, voter).await

@@ -12,6 +12,7 @@ use vote_core::{
     },
     store::{Catalog, StoreError},
 };
+use vote_service::settings::EX_CONFIG;
 
 use crate::config::StoreConfig;
 
@@ -166,12 +167,13 @@ pub fn is_of(name: &str) -> bool {
     matches!(name, "migrate" | "polls" | "queues" | "quarantine")
 }
 
-/// Runs a command. Returns exit code 0, or 1 if it failed.
+/// Runs a command. Returns exit code 0, 78 if a setting is [wrong](StoreError::is_wrong_setting), or 1 if it failed
+/// otherwise.
 #[must_use]
 pub fn run(name: &str, matches: &ArgMatches, config: &StoreConfig) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(e) => return failed(&e),
+        Err(e) => return failed(&e, 1),
     };
     let done = runtime.block_on(async {
         // `migrate` is the only one without a subcommand.
@@ -192,16 +194,23 @@ pub fn run(name: &str, matches: &ArgMatches, config: &StoreConfig) -> ExitCode {
             _ => decide(&*store, matches, &Decision::Reject(text(matches, "reason"))).await,
         }
     });
-    done.map_or_else(|e| failed(&*e), |()| ExitCode::SUCCESS)
+    let code = |error: &Error| match error.downcast_ref::<StoreError>() {
+        Some(e) if e.is_wrong_setting() => EX_CONFIG,
+        _ => 1,
+    };
+    done.map_or_else(|e| failed(&*e, code(&e)), |()| ExitCode::SUCCESS)
 }
 
-fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     eprintln!("vote-worker: {error}");
-    ExitCode::FAILURE
+    ExitCode::from(code)
 }
+
+/// Error of a command.
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Outcome of a command.
-type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Done = Result<(), Error>;
 
 fn text(matches: &ArgMatches, name: &str) -> String {
     matches.get_one::<String>(name).cloned().unwrap_or_default()

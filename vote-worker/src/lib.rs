@@ -178,7 +178,7 @@ async fn prepare(
                 }
                 return Ok(Some(prepared));
             }
-            Err(e @ StoreError::Layout(_)) => return Err(e),
+            Err(e) if e.is_wrong_setting() => return Err(e),
             Err(e) => {
                 if parts.health.set(health::STORE, Err(e.to_string())) {
                     tracing::warn!("the store can't be used yet, trying again: {e}");
@@ -196,7 +196,7 @@ async fn prepare(
 async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, Registry), StoreError> {
     let problems = parts.store.durability_problems().await?;
     if !problems.is_empty() && !options.allow_volatile {
-        return Err(StoreError::NotPrepared(problems.join("; ")));
+        return Err(StoreError::NotDurable(problems));
     }
     let existing = parts.store.layout().await?;
     let partitions = options.partitions.or(existing.map(|layout| layout.partitions)).unwrap_or_default();
@@ -210,8 +210,8 @@ async fn try_prepare(parts: &Parts, options: &Options) -> Result<(Layout, Regist
 /// Opens the witnesses of a configuration. They need not be reachable yet.
 ///
 /// # Errors
-/// Fails if an address is invalid.
-pub async fn open_witnesses(config: &config::Config) -> Result<Vec<Witness>, StoreError> {
+/// [`WorkerError::Store`] if an address is invalid.
+pub async fn open_witnesses(config: &config::Config) -> Result<Vec<Witness>, WorkerError> {
     let mut witnesses = Vec::new();
     for address in &config.witnesses {
         let store = address.open_read_only(&config.store_schema).await?;
@@ -230,12 +230,12 @@ pub async fn open_witnesses(config: &config::Config) -> Result<Vec<Witness>, Sto
 /// the server is down.
 ///
 /// # Errors
-/// Fails if the address is invalid.
+/// [`WorkerError::Store`] if the address is invalid, or leads to something that is not a store.
 pub async fn open_store(
     config: &config::Config,
     health: &Health,
     shutdown: &Shutdown,
-) -> Result<Arc<dyn Store>, StoreError> {
+) -> Result<Arc<dyn Store>, WorkerError> {
     let store = config.store.open(&config.store_schema).await?;
     while config.migrate && !shutdown.is_requested() {
         match config.store.migrate(&config.store_schema).await {

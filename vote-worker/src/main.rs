@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, process::ExitCode, sync::Arc};
 
-use vote_core::{SystemClock, store::StoreError};
+use vote_core::SystemClock;
 use vote_service::{Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
 use vote_worker::{
     Health, Options, Parts, WorkerError, commands,
@@ -54,7 +54,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let wrong_setting = matches!(e.downcast_ref(), Some(WorkerError::Store(StoreError::Layout(_))));
+            let wrong_setting =
+                matches!(e.downcast_ref(), Some(WorkerError::Store(e)) if e.is_wrong_setting());
             fail(&*e, if wrong_setting { EX_CONFIG } else { 1 })
         }
     }

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use vote_core::{
-    Clock, PollSlug, Store,
+    Clock, DurabilityProblem, PollSlug, Store,
     count::audit::{self, Finding},
     store::{MAX_CLOCK_DIFFERENCE, StoreError},
 };
@@ -163,7 +163,7 @@ impl Upkeep {
             return;
         }
         let Ok(problems) = with_timeout(self.store.durability_problems()).await else { return };
-        let state = if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) };
+        let state = if problems.is_empty() { Ok(()) } else { Err(DurabilityProblem::joined(&problems)) };
         let changed = self.health.set(health::STORE, state.clone());
         match state {
             Err(problem) if changed => {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    Partition, QueueId,
+    DurabilityProblem, Partition, QueueId,
     queue::{LayoutMismatch, QueueError},
 };
 
@@ -17,8 +17,8 @@ pub enum ClosedReason {
     /// The queue may lose votes that it has acknowledged: see
     /// [`durability_problems`](crate::Queue::durability_problems).
     Volatile {
-        /// The problems, each a sentence that says what to change.
-        problems: Vec<String>,
+        /// The problems.
+        problems: Vec<DurabilityProblem>,
     },
     /// The queue is not the one that this frontend, or this build, can append to.
     Mismatch(LayoutMismatch),
@@ -79,7 +79,9 @@ impl fmt::Display for ClosedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotInspected => f.write_str("the queue has not been inspected yet"),
-            Self::Volatile { problems } => write!(f, "the queue may lose votes: {}", problems.join("; ")),
+            Self::Volatile { problems } => {
+                write!(f, "the queue may lose votes: {}", DurabilityProblem::joined(problems))
+            }
             Self::Mismatch(mismatch) => {
                 let advice = match mismatch {
                     LayoutMismatch::Version { .. } => {

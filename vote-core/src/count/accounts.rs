@@ -54,6 +54,22 @@ impl Default for Accounts {
     }
 }
 
+impl Accounts {
+    /// Returns the number of effective ballots of each option of a poll by the tally, zeros included, in the order of
+    /// registration; an empty list if the poll is not registered.
+    ///
+    /// A negative sum, which only damage can cause, is returned as 0. The audit reports it.
+    #[must_use]
+    pub fn tally_of(&self, poll: PollSlug) -> Vec<(OptionSlug, u64)> {
+        let Some(registered) = self.polls.iter().find(|known| known.slug == poll) else { return Vec::new() };
+        let votes = |option: &OptionSlug| {
+            let rows = self.tally.iter().filter(|row| row.poll == poll && row.option == *option);
+            u64::try_from(rows.map(|row| row.votes).sum::<i64>()).unwrap_or(0)
+        };
+        registered.options.iter().map(|option| (*option, votes(option))).collect()
+    }
+}
+
 /// Row of the tally: the ballots for one option in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TallyRow {

@@ -8,7 +8,7 @@ use super::{
     AppendError, Appended, Backlog, Frame, Layout, PollRecord, Position, Queue, QueueError, QueueId,
     QueueStatus, Read, Seal, Usage,
 };
-use crate::{Partition, PollDigest, PollSlug};
+use crate::{DurabilityProblem, Partition, PollDigest, PollSlug};
 
 macro_rules! forward {
     ($pointer:ident) => {
@@ -80,7 +80,7 @@ macro_rules! forward {
             ) -> Result<Vec<Backlog>, QueueError> {
                 (**self).backlog(id, after, limit).await
             }
-            async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+            async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
                 (**self).durability_problems().await
             }
             async fn usage(&self) -> Result<Option<Usage>, QueueError> {

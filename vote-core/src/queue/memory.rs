@@ -13,7 +13,7 @@ use super::{
     PollStates, Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, ReplacedQueue, Seal,
     Usage,
 };
-use crate::{Clock, Partition, PollDigest, PollSlug, SystemClock};
+use crate::{Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock};
 
 /// A queue in memory. Wrap it in an `Arc` to share it between a frontend and a worker of the same process.
 #[derive(Default)]
@@ -351,8 +351,8 @@ impl Queue for MemoryQueue {
         Ok(log.partitions.iter().zip(after).map(backlog).collect())
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
-        Ok(vec!["a queue in memory is lost when its process ends: use Redis or a SQLite file".to_owned()])
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
+        Ok(vec![DurabilityProblem::InMemory { what: "queue", instead: "Redis or a SQLite file" }])
     }
 
     async fn usage(&self) -> Result<Option<Usage>, QueueError> {

@@ -20,49 +20,38 @@
 //! id, as two numbers of 8 bytes big-endian; the check of a position is not stored, but computed wherever the entry
 //! is at hand.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{fmt, sync::atomic::AtomicBool};
 
 use async_trait::async_trait;
 use fred::{
-    clients::Client,
-    error::{Error, ErrorKind},
-    interfaces::{ClientLike, LuaInterface},
-    types::{
-        Builder, ConnectHandle, InfoKind, Value,
-        config::{Config, Options, ReconnectPolicy, ServerConfig},
-    },
+    error::Error,
+    interfaces::ClientLike,
+    types::{InfoKind, Value},
 };
-use tokio::sync::OnceCell;
 
 use super::{
     AppendError, Appended, Backlog, Frame, LAYOUT_VERSION, Layout, PollRecord, Position, Queue, QueueError,
     QueueId, QueueStatus, Read, Seal, Usage,
 };
-use crate::{Partition, PollDigest, PollSlug};
+use crate::{DurabilityProblem, Partition, PollDigest, PollSlug};
 
 mod durability;
 mod entry;
+mod error;
 mod reply;
+mod server;
 
-/// Time limit of a command. In the worst case a frontend's voters wait that long.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// Number of consecutive commands without an answer in time after which a connection is dropped.
-const MAX_TIMEOUTS: u32 = 3;
+use error::{append_error, queue_error};
+use server::{Script, Server};
+
 /// Maximum number of entries of one read: 64 MiB of the largest frames.
 const MAX_READ: usize = 1024;
 
 /// A queue on Redis. It connects in the background, and reconnects whenever the connection is lost.
 pub struct RedisQueue {
-    client: Client,
-    connection: ConnectHandle,
-    address: String,
+    server: Server,
     prefix: String,
     scripts: Scripts,
-    timeouts: AtomicU32,
     /// Whether the server's append-only file, when last seen, lacked what came before it was switched on.
     began_late: AtomicBool,
 }
@@ -82,19 +71,12 @@ struct Scripts {
     backlog: Script,
 }
 
-/// Hash of a script, as Redis returned it when the script was loaded.
-#[derive(Default)]
-struct Script(OnceCell<String>);
-
 impl fmt::Debug for RedisQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisQueue").field("address", &self.address).field("prefix", &self.prefix).finish()
-    }
-}
-
-impl Drop for RedisQueue {
-    fn drop(&mut self) {
-        self.connection.abort();
+        f.debug_struct("RedisQueue")
+            .field("address", &self.server.address)
+            .field("prefix", &self.prefix)
+            .finish()
     }
 }
 
@@ -108,48 +90,10 @@ impl RedisQueue {
     /// # Errors
     /// [`QueueError::Incompatible`] if the address can't be parsed, or is one of a cluster or of sentinels.
     pub fn connect(url: &str, prefix: &str) -> Result<Self, QueueError> {
-        let unreadable =
-            |e: Error| QueueError::Incompatible(format!("invalid address of a Redis: {}", e.details()));
-        let mut config = Config::from_url(url).map_err(unreadable)?;
-        // Two databases of one server are two queues.
-        let database = config.database.filter(|number| *number > 0);
-        let database = database.map(|number| format!("/{number}")).unwrap_or_default();
-        let address = match &config.server {
-            ServerConfig::Centralized { server } => {
-                format!("redis://{}:{}{database}", server.host, server.port)
-            }
-            ServerConfig::Unix { path } => {
-                format!("redis+unix://{}{}", path.display(), database.replace('/', "#"))
-            }
-            _ => {
-                return Err(QueueError::Incompatible(
-                    "clusters and sentinels are not supported: give the address of one Redis".to_owned(),
-                ));
-            }
-        };
-        // A failed first connection is retried like any other, so that services can start in any order.
-        config.fail_fast = false;
-        let client = Builder::from_config(config)
-            .with_performance_config(|performance| performance.default_command_timeout = COMMAND_TIMEOUT)
-            .with_connection_config(|connection| {
-                connection.connection_timeout = COMMAND_TIMEOUT;
-                connection.internal_command_timeout = COMMAND_TIMEOUT;
-                // With more attempts fred would repeat a write on its own, and store a frame twice.
-                connection.max_command_attempts = 1;
-                connection.max_command_buffer_len = 4096;
-                connection.tcp.nodelay = Some(true);
-            })
-            .set_policy(ReconnectPolicy::new_exponential(0, 50, 1000, 2))
-            .build()
-            .map_err(unreadable)?;
-        let connection = client.connect();
         Ok(Self {
-            client,
-            connection,
-            address,
+            server: Server::connect(url)?,
             prefix: prefix.to_owned(),
             scripts: Scripts::default(),
-            timeouts: AtomicU32::new(0),
             began_late: AtomicBool::new(false),
         })
     }
@@ -159,43 +103,9 @@ impl RedisQueue {
         format!("{}:id", self.prefix)
     }
 
-    /// Runs a script. Drops a connection that does not answer: if the server vanished without closing it, the kernel
-    /// takes a quarter of an hour to notice.
-    async fn run(&self, script: &Script, source: &'static str, args: Vec<Value>) -> Result<Value, Error> {
-        let result = self.run_once(script, source, args).await;
-        if result.as_ref().is_err_and(|e| *e.kind() == ErrorKind::Timeout) {
-            if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_TIMEOUTS {
-                self.timeouts.store(0, Ordering::Relaxed);
-                tracing::warn!(address = %self.address, "no answer to {MAX_TIMEOUTS} commands in a row, reconnecting");
-                // An error of the reconnect shows in the next command.
-                let _ = tokio::time::timeout(COMMAND_TIMEOUT, self.client.force_reconnection()).await;
-            }
-        } else {
-            self.timeouts.store(0, Ordering::Relaxed);
-        }
-        result
-    }
-
     /// Runs a script, after loading it if the server does not have it.
-    async fn run_once(
-        &self,
-        script: &Script,
-        source: &'static str,
-        args: Vec<Value>,
-    ) -> Result<Value, Error> {
-        let load = || self.client.script_load::<String, _>(source);
-        let hash = script.0.get_or_try_init(load).await?;
-        // A command that can't be sent now is not buffered: its caller would be gone when it is sent.
-        let options = Options { max_attempts: Some(1), fail_fast: true, ..Options::default() };
-        let client = self.client.with_options(&options);
-        match client.evalsha(hash.as_str(), self.current(), args.clone()).await {
-            // The server was restarted. The script did not run, so it may be sent again.
-            Err(e) if e.details().starts_with("NOSCRIPT") => {
-                load().await?;
-                client.evalsha(hash.as_str(), self.current(), args).await
-            }
-            other => other,
-        }
+    async fn run(&self, script: &Script, source: &'static str, args: Vec<Value>) -> Result<Value, Error> {
+        self.server.run(script, source, &self.current(), args).await
     }
 
     /// Runs a script like [`run`](Self::run), for calls where it does not matter whether one that failed took effect.
@@ -212,7 +122,7 @@ impl RedisQueue {
 #[async_trait]
 impl Queue for RedisQueue {
     fn address(&self) -> String {
-        self.address.clone()
+        self.server.address.clone()
     }
 
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
@@ -351,55 +261,15 @@ impl Queue for RedisQueue {
         reply::backlog(reply, after)
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
-        durability::problems(&self.client, &self.prefix, &self.began_late).await.map_err(|e| queue_error(&e))
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
+        durability::problems(&self.server.client, &self.prefix, &self.began_late)
+            .await
+            .map_err(|e| queue_error(&e))
     }
 
     async fn usage(&self) -> Result<Option<Usage>, QueueError> {
-        let info: String = self.client.info(Some(InfoKind::Memory)).await.map_err(|e| queue_error(&e))?;
+        let info: String =
+            self.server.client.info(Some(InfoKind::Memory)).await.map_err(|e| queue_error(&e))?;
         reply::usage(&info).map(Some)
-    }
-}
-
-fn queue_error(error: &Error) -> QueueError {
-    let details = error.details();
-    if details.starts_with("VOTEANOTHERBOX") {
-        QueueError::Replaced
-    } else if let Some(partition) =
-        details.strip_prefix("VOTENOPARTITION ").and_then(|n| n.trim().parse().ok())
-    {
-        QueueError::NoPartition(Partition(partition))
-    } else if matches!(error.kind(), ErrorKind::Parse | ErrorKind::Protocol)
-        || details.starts_with("WRONGTYPE")
-    {
-        QueueError::Incompatible(details.to_owned())
-    } else {
-        QueueError::Unavailable(details.to_owned())
-    }
-}
-
-/// Errors that Redis returns before a script has written anything: before the script runs, or (`OOM`, `MISCONF` and
-/// `READONLY`) also at its first write, but at no later one.
-///
-/// `NOPERM` is not among them: Redis checks each command of a script against the user's rights when the command runs,
-/// so that an entry may be stored before the command that counts it is refused.
-const NOT_EXECUTED: [&str; 8] =
-    ["OOM", "LOADING", "MISCONF", "READONLY", "NOAUTH", "WRONGPASS", "BUSY", "NOSCRIPT"];
-
-fn append_error(error: &Error) -> AppendError {
-    let details = error.details();
-    let code = details.split_whitespace().next().unwrap_or_default();
-    match code {
-        "VOTEANOTHERBOX" => AppendError::Replaced,
-        "VOTENOTREGISTERED" => AppendError::NotActivated,
-        "VOTENOPARTITION" => AppendError::NotStored(details.to_owned()),
-        code if NOT_EXECUTED.contains(&code) => AppendError::NotStored(details.to_owned()),
-        "NOPERM" => AppendError::Unknown(details.to_owned()),
-        _ => match error.kind() {
-            ErrorKind::Config | ErrorKind::Auth | ErrorKind::Backpressure => {
-                AppendError::NotStored(details.to_owned())
-            }
-            _ => AppendError::Unknown(details.to_owned()),
-        },
     }
 }

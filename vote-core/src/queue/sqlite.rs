@@ -9,7 +9,7 @@ use super::{
     Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, Seal, Usage,
 };
 use crate::{
-    Clock, Partition, PollDigest, PollSlug, SystemClock,
+    Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock,
     sqlite::{Failure, Files, OpenError, Schema, signed},
 };
 
@@ -51,8 +51,12 @@ impl SqliteQueue {
     /// - [`QueueError::Unavailable`]: the file can't be opened now; for example its folder can't be written.
     pub async fn open(path: &Path) -> Result<Self, QueueError> {
         let file = SCHEMA.open(path).await.map_err(|e| match e {
-            OpenError::Foreign(reason) => QueueError::Incompatible(reason),
-            OpenError::Missing(reason) | OpenError::Failed(reason) => QueueError::Unavailable(reason),
+            OpenError::Newer { .. } | OpenError::Foreign { .. } | OpenError::Damaged { .. } => {
+                QueueError::Incompatible(e.to_string())
+            }
+            OpenError::Missing { .. } | OpenError::Older { .. } | OpenError::Failed(_) => {
+                QueueError::Unavailable(e.to_string())
+            }
         })?;
         Ok(Self { file })
     }
@@ -299,7 +303,7 @@ impl Queue for SqliteQueue {
         Ok(backlog)
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
         Ok(self.file.writer.check().await?)
     }
 

@@ -1,6 +1,8 @@
 //! Errors of the store.
 
-use crate::{OptionSlug, Partition, PollSlug, queue::Layout};
+use std::path::PathBuf;
+
+use crate::{DurabilityProblem, OptionSlug, Partition, PollSlug, queue::Layout};
 
 /// Error of a call to the store.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +26,88 @@ pub enum StoreError {
     /// correct the settings.
     #[error("{0}")]
     Layout(String),
-    /// The store can't be used as it is: it lacks tables, for example, or holds a value that this version can't read.
-    /// The text says what an operator has to do.
+    /// There is no store yet: a worker, or `vote-worker migrate`, has to create it. Wait, or have an operator do that.
+    #[error("{place} {lacks}: {remedy}")]
+    NotPrepared {
+        /// Where the store should be, without a password.
+        place: String,
+        /// What it lacks, as the end of a sentence.
+        lacks: &'static str,
+        /// What an operator has to do.
+        remedy: &'static str,
+    },
+    /// The store has the tables of an older version. Wait until a worker of this version, or `vote-worker migrate`, has
+    /// brought them up to date.
+    #[error("{place} has the tables of an older version: {remedy}")]
+    OlderVersion {
+        /// Where the store is, without a password.
+        place: String,
+        /// What an operator has to do.
+        remedy: &'static str,
+    },
+    /// The store has the tables of a newer version: use a program of that version.
+    #[error(
+        "{place} has tables of a newer version than this program (migration {migration}): use the version of the \
+         program that made them"
+    )]
+    NewerVersion {
+        /// Where the store is, without a password.
+        place: String,
+        /// Number of a migration that was applied to the tables and that this version does not have.
+        migration: i64,
+    },
+    /// The address leads to something that is not a store: a queue, tables of another program, or a file of another
+    /// kind. An operator has to correct the address, or the schema.
+    #[error(
+        "{place} is not a store that this version can use ({reason}): give the store a file or a schema of its own, or \
+         restore it from a backup"
+    )]
+    NotAStore {
+        /// What the address leads to, without a password.
+        place: String,
+        /// What was found there.
+        reason: String,
+    },
+    /// The store holds a value that this version can't read, named by this text: it is damaged, or a newer version wrote
+    /// it. An operator has to restore a backup, or to run that version.
+    #[error(
+        "the store holds a value that this version can't read ({0}): run the version that wrote it, or restore a backup"
+    )]
+    Damaged(String),
+    /// The address can't be used, for the reason that this text gives without a password. An operator has to correct it.
     #[error("{0}")]
-    NotPrepared(String),
+    InvalidAddress(String),
+    /// This text can't be the name of a schema. An operator has to correct it.
+    #[error("{0:?} can't be the name of the schema: use up to 63 of a-z, 0-9 and _, and no digit first")]
+    InvalidSchema(String),
+    /// This build has no stores of the kind that the address asks for. Use another address, or another build.
+    #[error("this build does not support {kind}: enable the cargo feature `{feature}`")]
+    Unsupported {
+        /// The kind of stores, in the plural.
+        kind: &'static str,
+        /// Cargo feature of `vote-core` that adds them.
+        feature: &'static str,
+    },
+    /// Another process has sessions with a store that allows them in one process only. Try again once that has ended.
+    #[error(
+        "another worker uses this store and holds {}: a SQLite store allows one worker process; stop the other one, or \
+         use Postgres",
+        lock.display()
+    )]
+    InUse {
+        /// File whose lock the other process holds.
+        lock: PathBuf,
+    },
+    /// The store has no such poll.
+    #[error("the store has no poll {0}")]
+    UnknownPoll(PollSlug),
+    /// The store has no such partition: it was made for fewer ones.
+    #[error("the store has no partition {0}")]
+    UnknownPartition(Partition),
+    /// The store may lose commits, for these [reasons](crate::Store::durability_problems), and the caller does not
+    /// accept that. An operator has to remove them.
+    #[error("{}", DurabilityProblem::joined(.0))]
+    NotDurable(Vec<DurabilityProblem>),
     /// The store is not reachable, does not answer in time, or fails. Try again later. A commit may or may not have
     /// been applied: the version that the next [acquire](crate::Session::acquire) returns tells which.
     #[error("the store is not available: {0}")]
@@ -40,11 +120,29 @@ impl StoreError {
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::StaleVersion(_) | Self::Conflict(_) | Self::Unavailable(_))
     }
+
+    /// Returns whether a setting of the program is wrong: its address or schema of the store, its number of partitions
+    /// or its pepper. No retry helps, so a service should end with the exit code for invalid settings.
+    #[must_use]
+    pub const fn is_wrong_setting(&self) -> bool {
+        matches!(
+            self,
+            Self::Layout(_)
+                | Self::NotAStore { .. }
+                | Self::InvalidAddress(_)
+                | Self::InvalidSchema(_)
+                | Self::Unsupported { .. }
+        )
+    }
 }
 
 /// Error of a session with a store that no worker has [prepared](crate::Store::prepare) yet.
-pub(super) fn not_prepared() -> StoreError {
-    StoreError::NotPrepared("the store was not prepared yet: start a worker first".to_owned())
+pub(super) fn not_prepared(place: impl Into<String>) -> StoreError {
+    StoreError::NotPrepared {
+        place: place.into(),
+        lacks: "was not prepared yet",
+        remedy: "start a worker first",
+    }
 }
 
 /// Error of a plan that counts votes of a poll that the store does not have.

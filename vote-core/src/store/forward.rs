@@ -1,62 +1,68 @@
-//! Implements [`Store`] and [`StoreReader`] for `Arc` of a store.
+//! Implements [`Store`] and [`StoreReader`] for `Arc` of a store, and [`StoreReader`] for stores that hold a reader.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{Catalog, Session, Snapshot, Store, StoreError, StoreReader, WorkerRecord};
 use crate::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
+    DurabilityProblem, Partition, Poll, PollSlug, Position, QueueId, Timestamp, VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
 };
 
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl<S: StoreReader + ?Sized> StoreReader for Arc<S> {
-    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
-        (**self).layout().await
-    }
-    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
-        (**self).polls().await
-    }
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        (**self).tally(poll).await
-    }
-    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
-        (**self).ballot(poll, voter).await
-    }
-    async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
-        (**self).position(queue, partition).await
-    }
-    async fn quarantined(
-        &self,
-        queue: QueueId,
-        partition: Partition,
-        position: Position,
-    ) -> Result<Option<QuarantineRow>, StoreError> {
-        (**self).quarantined(queue, partition, position).await
-    }
-    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
-        (**self).positions(queue).await
-    }
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
-        (**self).all_positions().await
-    }
-    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
-        (**self).queues().await
-    }
-    async fn quarantine(
-        &self,
-        after: Option<QuarantineKey>,
-        limit: usize,
-    ) -> Result<Vec<QuarantineRow>, StoreError> {
-        (**self).quarantine(after, limit).await
-    }
-    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        (**self).snapshot().await
-    }
+/// Implements [`StoreReader`] for a type by the reader that one of its methods returns.
+macro_rules! forward_reader {
+    ($type:ty, $target:ident $(, $S:ident)?) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl $(<$S: StoreReader + ?Sized>)? StoreReader for $type {
+            async fn layout(&self) -> Result<Option<Layout>, StoreError> {
+                self.$target().layout().await
+            }
+            async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
+                self.$target().polls().await
+            }
+            async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
+                self.$target().ballot(poll, voter).await
+            }
+            async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
+                self.$target().position(queue, partition).await
+            }
+            async fn quarantined(
+                &self,
+                queue: QueueId,
+                partition: Partition,
+                position: Position,
+            ) -> Result<Option<QuarantineRow>, StoreError> {
+                self.$target().quarantined(queue, partition, position).await
+            }
+            async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+                self.$target().positions(queue).await
+            }
+            async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+                self.$target().all_positions().await
+            }
+            async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+                self.$target().queues().await
+            }
+            async fn quarantine(
+                &self,
+                after: Option<QuarantineKey>,
+                limit: usize,
+            ) -> Result<Vec<QuarantineRow>, StoreError> {
+                self.$target().quarantine(after, limit).await
+            }
+            async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+                self.$target().snapshot().await
+            }
+        }
+    };
 }
+
+forward_reader!(Arc<S>, deref, S);
+#[cfg(feature = "sqlite")]
+forward_reader!(super::SqliteStore, reader);
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
@@ -120,7 +126,7 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
         (**self).decide(frames, decision).await
     }
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
         (**self).durability_problems().await
     }
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {

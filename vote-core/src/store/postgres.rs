@@ -7,22 +7,26 @@ use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    Connection, PgConnection, PgPool, Row, SqlSafeStr,
-    migrate::{Migration, MigrationType, Migrator},
+    Connection, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 
 use super::{Catalog, Session, Store, StoreError, StoreReader, WorkerRecord, same_layout};
 use crate::{
-    Poll, PollSlug, Position, QueueId, Timestamp,
-    count::{Decision, QuarantineKey, QuarantineState, QueueRecord, RegisteredPoll, SealRecord},
+    DurabilityProblem, Poll, PollSlug, Position, QueueId, Timestamp,
+    count::{Decision, QuarantineKey, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
 };
 
 mod accounts;
 mod commit;
 mod copy;
+mod durability;
+mod error;
 mod filter;
+mod lock;
+mod lookup;
+mod migration;
 mod polls;
 mod quarantine;
 mod queues;
@@ -30,8 +34,10 @@ mod reader;
 mod session;
 mod snapshot;
 mod types;
+mod withdrawal;
 mod workers;
 
+use error::{damaged, error_at, place};
 use types::{Moment, Uuid};
 
 /// Time limit of one statement, kept by the server.
@@ -65,17 +71,16 @@ impl PostgresStore {
     /// first call shows whether the server can be reached.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] if the address can't be read, or if the name of the schema has other characters than
-    /// a-z, 0-9 and _, begins with a digit, or is longer than 63.
+    /// - [`StoreError::InvalidAddress`] if the address can't be read.
+    /// - [`StoreError::InvalidSchema`] if the name of the schema has other characters than a-z, 0-9 and _, begins with a
+    ///   digit, or is longer than 63.
     pub fn connect(url: &str, schema: &str) -> Result<Self, StoreError> {
         let plain = schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !plain || schema.is_empty() || schema.len() > 63 || schema.as_bytes()[0].is_ascii_digit() {
-            return Err(StoreError::NotPrepared(format!(
-                "{schema:?} can't be the name of the schema: use up to 63 of a-z, 0-9 and _, and no digit first"
-            )));
+            return Err(StoreError::InvalidSchema(schema.to_owned()));
         }
         let options = PgConnectOptions::from_str(url)
-            .map_err(|e| StoreError::NotPrepared(format!("the address of the store can't be read: {e}")))?
+            .map_err(|e| StoreError::InvalidAddress(format!("the address of the store can't be read: {e}")))?
             .application_name("vote")
             .options([("search_path", schema), ("TimeZone", "UTC")])
             .options([("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis()))]);
@@ -88,41 +93,9 @@ impl PostgresStore {
     }
 
     /// Returns the address of the store for logs, without the password.
-    #[must_use]
-    pub fn address(&self) -> String {
+    fn address(&self) -> String {
         let database = self.options.get_database().unwrap_or_default();
         format!("postgres://{}:{}/{database}", self.options.get_host(), self.options.get_port())
-    }
-
-    /// Creates the schema and its tables, or brings them up to date. Safe to repeat, and to run several times at once.
-    ///
-    /// # Errors
-    /// - [`StoreError::NotPrepared`] if the tables can't be brought up to date, for example since a newer version made
-    ///   them.
-    /// - [`StoreError::Unavailable`] if the server can't be reached, or the user may not create tables.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        let migration = |number, name: &'static str, sql: &'static str| {
-            Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-        };
-        let mut migrator = Migrator::with_migrations(vec![
-            migration(1, "tables", include_str!("postgres/0001_tables.sql")),
-            migration(2, "audit", include_str!("postgres/0002_audit.sql")),
-            migration(3, "results", include_str!("postgres/0003_results.sql")),
-            migration(4, "finality", include_str!("postgres/0004_finality.sql")),
-            migration(5, "quarantine by vote", include_str!("postgres/0005_quarantine_by_vote.sql")),
-            migration(6, "withdrawal", include_str!("postgres/0006_withdrawal.sql")),
-            migration(7, "reason codes", include_str!("postgres/0007_reason_codes.sql")),
-            migration(8, "diverged", include_str!("postgres/0008_diverged.sql")),
-        ]);
-        // The default name would collide with the migrations of an application that shares the database.
-        migrator.dangerous_set_table_name(format!("{}._vote_migrations", self.schema));
-        migrator.create_schema(self.schema.clone());
-        let mut connection = self.connection(&self.options).await?;
-        migrator.run_direct(None, &mut connection, false).await.map_err(|e| match e {
-            sqlx::migrate::MigrateError::Execute(e) => self.error(e),
-            other => StoreError::NotPrepared(format!("the tables can't be brought up to date: {other}")),
-        })?;
-        connection.close().await.map_err(|e| self.error(e))
     }
 
     async fn connection(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
@@ -142,6 +115,11 @@ impl PostgresStore {
                 format!("{}: no answer within {CALL_TIMEOUT:?}", self.address()).into(),
             )),
         }
+    }
+
+    /// Returns where the store is, for errors.
+    fn place(&self) -> String {
+        place(&self.address(), &self.schema)
     }
 
     fn error(&self, error: sqlx::Error) -> StoreError {
@@ -165,31 +143,6 @@ impl PostgresStore {
     }
 }
 
-/// Translates an error of sqlx into what it means for the caller.
-fn error_at(address: &str, schema: &str, error: sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    match code.as_deref() {
-        // undefined_table, invalid_schema_name
-        Some("42P01" | "3F000") => StoreError::NotPrepared(format!(
-            "{address} has no tables of this program in schema {schema}: run `vote-worker migrate`"
-        )),
-        // undefined_column
-        Some("42703") => StoreError::NotPrepared(format!(
-            "the tables at {address}, schema {schema}, are of an older version: run `vote-worker migrate`"
-        )),
-        Some("23505") => StoreError::Conflict(error.to_string()),
-        _ => StoreError::Unavailable(format!("{address}: {error}").into()),
-    }
-}
-
-/// Error of a value in the database that this program did not write.
-fn damaged(what: &str) -> StoreError {
-    StoreError::NotPrepared(format!(
-        "the store holds a value that this version can't read ({what}): run the version that wrote it, or restore a \
-         backup"
-    ))
-}
-
 fn position(bytes: &[u8]) -> Result<Position, StoreError> {
     Position::from_bytes(bytes).ok_or_else(|| damaged("position"))
 }
@@ -209,8 +162,8 @@ impl Store for PostgresStore {
         // its session: so this does, and inserts only rows that are missing, since a conflict would wait for that row.
         self.in_time(async {
             let mut connection = self.pool.acquire().await?;
-            let lock = session::lock_number(&mut connection).await?;
-            session::end_stuck_sessions(&mut connection, lock).await
+            let lock = lock::number(&mut connection).await?;
+            lock::end_stuck_sessions(&mut connection, lock).await
         })
         .await?;
         let insert = sqlx::query(
@@ -283,41 +236,7 @@ impl Store for PostgresStore {
     }
 
     async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
-        // One statement, so that of two calls at once neither overwrites what the other recorded.
-        let rows = self
-            .rows(
-                sqlx::query(
-                    "WITH said AS (
-                         SELECT s.n - 1 AS partition, s.position, s.accepted
-                         FROM unnest($3::bytea[], $4::bigint[]) WITH ORDINALITY AS s (position, accepted, n)
-                     ), raised AS (
-                         UPDATE meta SET revision = revision + 1 WHERE EXISTS (
-                             SELECT FROM seals s JOIN said USING (partition)
-                             WHERE s.queue = $1 AND s.poll = $2 AND said.accepted > s.accepted)
-                     )
-                     INSERT INTO seals (queue, poll, partition, position, accepted)
-                     SELECT $1, $2, partition, position, accepted FROM said
-                     ON CONFLICT (queue, poll, partition) DO UPDATE SET
-                         position = greatest(seals.position, excluded.position),
-                         accepted = greatest(seals.accepted, excluded.accepted)
-                     RETURNING partition, position, accepted",
-                )
-                .bind(Uuid(seal.queue.0))
-                .bind(seal.poll.as_str())
-                .bind(seal.seal.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
-                .bind(seal.seal.accepted.iter().map(|n| *n as i64).collect::<Vec<_>>()),
-            )
-            .await?;
-        let mut recorded = seal.clone();
-        for row in &rows {
-            let place = usize::from(reader::partition(row).0);
-            if let (Some(end), Some(accepted)) =
-                (recorded.seal.ends.get_mut(place), recorded.seal.accepted.get_mut(place))
-            {
-                (*end, *accepted) = (position(row.get("position"))?, reader::count(row, "accepted")?);
-            }
-        }
-        Ok(recorded)
+        self.record_seal(seal).await
     }
 
     async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
@@ -329,77 +248,19 @@ impl Store for PostgresStore {
     }
 
     async fn report(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
-        // One row per statement, so that no two reports wait for each other's locks in turn.
-        for queue in queues {
-            let query = sqlx::query(queues::REPORT)
-                .bind(Uuid(queue.id.0))
-                .bind(queue.original_id.map(|id| Uuid(id.0)))
-                .bind(&queue.address)
-                .bind(Moment(queue.seen_at))
-                .bind(queues::counters(&queue.accepted))
-                .bind(queues::counters(&queue.queued))
-                .bind(queue.queued_complete)
-                .bind(queue.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
-                .bind(i64::try_from(queue.backlog).unwrap_or(i64::MAX))
-                .bind(queue.state.as_str())
-                .bind(&queue.reason);
-            self.execute(query).await?;
-        }
-        Ok(())
+        self.record_queues(queues).await
     }
 
     async fn retire(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
-        // As in QueueRecord::written_off.
-        let update = "UPDATE queues SET state = 'retired',
-                 reason = CASE reason WHEN '' THEN $2 ELSE reason || '; retired: ' || $2 END
-             WHERE queue = $1 AND state <> 'retired'";
-        if self.execute(sqlx::query(update).bind(Uuid(queue.0)).bind(reason)).await? > 0 {
-            return Ok(true);
-        }
-        let known = sqlx::query("SELECT FROM queues WHERE queue = $1").bind(Uuid(queue.0));
-        Ok(!self.rows(known).await?.is_empty())
+        self.retire_queue(queue, reason).await
     }
 
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
-        let (state, rejection) = match decision {
-            Decision::Replay => (QuarantineState::Replay, None),
-            Decision::Reject(reason) => (QuarantineState::Rejected, Some(reason)),
-        };
-        self.execute(
-            sqlx::query(
-                "UPDATE quarantine q SET state = $4, rejection = $5
-                 FROM unnest($1::uuid[], $2::smallint[], $3::bytea[]) AS k (queue, partition, position)
-                 WHERE q.queue = k.queue AND q.partition = k.partition AND q.position = k.position
-                   AND q.state IN ('held', 'replay')",
-            )
-            .bind(frames.iter().map(|key| Uuid(key.queue.0)).collect::<Vec<_>>())
-            .bind(frames.iter().map(|key| key.partition.0 as i16).collect::<Vec<_>>())
-            .bind(frames.iter().map(|key| key.position.as_bytes().to_vec()).collect::<Vec<_>>())
-            .bind(state.as_str())
-            .bind(rejection),
-        )
-        .await
+        self.record_decision(frames, decision).await
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query(
-            "SELECT name, setting FROM pg_settings
-             WHERE (name IN ('fsync', 'synchronous_commit', 'full_page_writes') AND setting = 'off')
-                OR (name = 'server_version_num' AND setting::int < 140000) ORDER BY name",
-        );
-        Ok(self
-            .rows(query)
-            .await?
-            .iter()
-            .map(|row| match row.get::<&str, _>("name") {
-                "server_version_num" => {
-                    format!("Postgres {} is too old: use 14 or newer", row.get::<&str, _>("setting"))
-                }
-                name => format!(
-                    "Postgres has {name} off: set it to on, or committed votes are lost when power fails"
-                ),
-            })
-            .collect())
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
+        self.check().await
     }
 
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {

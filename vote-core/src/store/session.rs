@@ -42,8 +42,10 @@ pub enum Lookup {
 ///
 /// # Errors
 /// Every method may fail with
-/// - [`StoreError::NotPrepared`] if the store lacks tables, holds a value that this version can't read, or has no such
-///   partition: an operator has to act,
+/// - [`StoreError::NotPrepared`] or [`StoreError::OlderVersion`] if no worker of this version has prepared the store
+///   yet: start one,
+/// - [`StoreError::Damaged`] if it holds a value that this version can't read: an operator has to act,
+/// - [`StoreError::UnknownPartition`] if the store has no such partition,
 /// - [`StoreError::Unavailable`] if the store is not reachable, does not answer in time, or fails, or if an earlier
 ///   error ended the session: open another one later.
 #[async_trait]
@@ -56,7 +58,7 @@ pub trait Session: Send + fmt::Debug {
     /// Cost: one row for each partition.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Session#errors).
+    /// Those of [all methods](Session#errors).
     async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError>;
 
     /// Takes a partition, and returns its version and checkpoints; `None` if another session owns it.
@@ -66,13 +68,13 @@ pub trait Session: Send + fmt::Debug {
     /// Cost: one row for each queue, and one for each queue and poll, that were ever read in the partition.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Session#errors).
+    /// Those of [all methods](Session#errors).
     async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError>;
 
     /// Gives up a partition, so that another session can acquire it. Does nothing if this session does not own it.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Session#errors).
+    /// Those of [all methods](Session#errors).
     async fn release(&mut self, partition: Partition) -> Result<(), StoreError>;
 
     /// Returns the effective ballots of those voters that have one, in any order.
@@ -84,7 +86,7 @@ pub trait Session: Send + fmt::Debug {
     /// session has scanned the partition, hardly more than one for each ballot that is found.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Session#errors).
+    /// Those of [all methods](Session#errors).
     async fn lookup(
         &mut self,
         partition: Partition,
@@ -103,7 +105,7 @@ pub trait Session: Send + fmt::Debug {
     /// Cost: the rows returned, with the bytes of the frames.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Session#errors).
+    /// Those of [all methods](Session#errors).
     async fn replays(
         &mut self,
         partition: Partition,
@@ -124,7 +126,7 @@ pub trait Session: Send + fmt::Debug {
     /// - [`StoreError::StaleVersion`] if the partition has another version, or if the plan counts votes of a poll that
     ///   is final: acquire the partition again, and read the polls again.
     /// - [`StoreError::Conflict`] if the plan does not fit the rows of the store: see there.
-    /// - [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Session#errors).
+    /// - Those of [all methods](Session#errors).
     async fn commit(&mut self, plan: &CommitPlan) -> Result<(), StoreError>;
 
     /// Records that a partition holds all votes of a closed poll that can still come, as of the store's current
@@ -141,7 +143,7 @@ pub trait Session: Send + fmt::Debug {
     ///
     /// # Errors
     /// - [`StoreError::StaleVersion`] if the partition has another version: acquire it again.
-    /// - [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Session#errors).
+    /// - Those of [all methods](Session#errors).
     async fn complete(
         &mut self,
         partition: Partition,

@@ -21,8 +21,9 @@ use crate::{
 ///
 /// # Errors
 /// Every method may fail with
-/// - [`StoreError::NotPrepared`] if the store lacks tables or holds a value that this version can't read: an operator
-///   has to act,
+/// - [`StoreError::NotPrepared`] or [`StoreError::OlderVersion`] if no worker of this version has prepared the store
+///   yet: start one,
+/// - [`StoreError::Damaged`] if it holds a value that this version can't read: an operator has to act,
 /// - [`StoreError::Unavailable`] if the store is not reachable, does not answer in time, or fails: try again later.
 #[async_trait]
 pub trait Snapshot: Send + fmt::Debug {
@@ -33,7 +34,7 @@ pub trait Snapshot: Send + fmt::Debug {
     /// every ten million on Postgres, 5 s on SQLite.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Snapshot#errors).
+    /// Those of [all methods](Snapshot#errors).
     async fn accounts(&mut self, recount: bool) -> Result<Accounts, StoreError>;
 
     /// Returns up to `limit` effective ballots of a poll in the order of their voters: those after `after`, or the
@@ -44,7 +45,7 @@ pub trait Snapshot: Send + fmt::Debug {
     /// Cost: the rows of the page.
     ///
     /// # Errors
-    /// [`StoreError::NotPrepared`] and [`StoreError::Unavailable`], as [all methods](Snapshot#errors).
+    /// Those of [all methods](Snapshot#errors).
     async fn ballots(
         &mut self,
         poll: PollSlug,

@@ -1,14 +1,14 @@
 //! A store in a SQLite file: durable, without anything to install, for one worker process.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Catalog, MAX_CLOCK_DIFFERENCE, Session, Snapshot, Store, StoreError, StoreReader, WorkerRecord};
+use super::{Catalog, MAX_CLOCK_DIFFERENCE, Session, Store, StoreError, StoreReader, WorkerRecord};
 use crate::{
-    Clock, OptionSlug, Partition, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId,
-    SystemClock, Timestamp, VoterKey,
-    count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
+    Clock, DurabilityProblem, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, SystemClock,
+    Timestamp,
+    count::{Decision, QuarantineKey, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
     sqlite::{Connections, Failure, OpenError, Schema, Transaction},
 };
@@ -18,11 +18,12 @@ mod commit;
 mod polls;
 mod quarantine;
 mod queues;
+mod reader;
 mod session;
 mod withdrawal;
 mod workers;
 
-use accounts::SqliteSnapshot;
+pub use reader::SqliteReader;
 use session::{Sessions, SqliteSession};
 
 const SCHEMA: Schema = Schema {
@@ -41,7 +42,7 @@ const SCHEMA: Schema = Schema {
 
 /// A store in a SQLite file. Clones are the same store.
 ///
-/// Any number of processes of one machine may read the file, but only one may have sessions: the first
+/// Any number of processes of one machine may [read](SqliteReader) the file, but only one may have sessions: the first
 /// [`open_session`](Store::open_session) takes a lock on a file beside it, `FILE.lock`, which is held until the last
 /// clone and the last session are dropped. The file must be on a local disk, and must not be that of a queue.
 #[derive(Debug, Clone)]
@@ -52,9 +53,8 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Inner {
     path: Arc<Path>,
-    /// The write connection; `None` if the store was opened for reading only.
-    writer: Option<Connections>,
-    readers: Connections,
+    writer: Connections,
+    reader: SqliteReader,
     sessions: Sessions,
 }
 
@@ -62,37 +62,21 @@ impl SqliteStore {
     /// Opens the store in a file, and creates the file, its tables and its folder where they are missing.
     ///
     /// # Errors
-    /// - [`StoreError::NotPrepared`] if the file is not a store, or one of a newer version.
+    /// - [`StoreError::NotAStore`] if the file is not a store.
+    /// - [`StoreError::NewerVersion`] if it is one of a newer version.
+    /// - [`StoreError::Damaged`] if it is damaged.
     /// - [`StoreError::Unavailable`] if the file can't be opened.
     ///
     /// The text names the file and says what to do.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let file = SCHEMA.open(path).await?;
         let sessions = Sessions::of(&file.path);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                path: file.path,
-                writer: Some(file.writer),
-                readers: file.readers,
-                sessions,
-            }),
-        })
+        let reader = SqliteReader::new(file.readers);
+        Ok(Self { inner: Arc::new(Inner { path: file.path, writer: file.writer, reader, sessions }) })
     }
 
-    /// Opens a store that another process writes, for reading its results. Of the methods of [`Store`], only those of
-    /// [`StoreReader`] and [`catalog`](Store::catalog) work; the others fail with [`StoreError::NotPrepared`].
-    ///
-    /// # Errors
-    /// [`StoreError::NotPrepared`] also if the file or its tables do not exist yet; otherwise those of
-    /// [`open`](Self::open).
-    pub async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        let (path, readers) = SCHEMA.open_read_only(path).await?;
-        let sessions = Sessions::of(&path);
-        Ok(Self { inner: Arc::new(Inner { path, writer: None, readers, sessions }) })
-    }
-
-    async fn read(&self) -> Result<Transaction<'_>, StoreError> {
-        self.inner.read().await
+    pub(super) fn reader(&self) -> &SqliteReader {
+        &self.inner.reader
     }
 
     async fn write(&self) -> Result<Transaction<'_>, StoreError> {
@@ -102,27 +86,28 @@ impl SqliteStore {
 
 impl Inner {
     async fn read(&self) -> Result<Transaction<'_>, StoreError> {
-        Ok(self.readers.begin().await?)
+        self.reader.read().await
     }
 
     async fn write(&self) -> Result<Transaction<'_>, StoreError> {
-        Ok(self.writer()?.begin().await?)
-    }
-
-    fn writer(&self) -> Result<&Connections, StoreError> {
-        self.writer.as_ref().ok_or_else(|| {
-            StoreError::NotPrepared(format!(
-                "the store {} was opened for reading only: open it for writing",
-                self.path.display()
-            ))
-        })
+        Ok(self.writer.begin().await?)
     }
 }
 
 impl From<OpenError> for StoreError {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::Missing(reason) | OpenError::Foreign(reason) => Self::NotPrepared(reason),
+            OpenError::Missing { place, lacks } => Self::NotPrepared {
+                place,
+                lacks,
+                remedy: "start the worker, which creates it, with the same path",
+            },
+            OpenError::Older { place } => {
+                Self::OlderVersion { place, remedy: "start a worker of this version first" }
+            }
+            OpenError::Newer { place, migration } => Self::NewerVersion { place, migration },
+            OpenError::Foreign { place, reason } => Self::NotAStore { place, reason },
+            OpenError::Damaged { place, reason } => Self::Damaged(format!("{place}: {reason}")),
             OpenError::Failed(reason) => Self::Unavailable(reason.into()),
         }
     }
@@ -131,7 +116,7 @@ impl From<OpenError> for StoreError {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         if failure.is_damage() {
-            Self::NotPrepared(format!("{failure}: the file is damaged, restore it from a backup"))
+            Self::Damaged(failure.to_string())
         } else {
             Self::Unavailable(Box::new(failure))
         }
@@ -157,128 +142,6 @@ async fn layout(tx: &mut Transaction<'_>) -> Result<Option<Layout>, Failure> {
     let partitions = Partitions::new(partitions).map_err(|e| tx.damaged(e))?;
     let fingerprint = fingerprint.try_into().map_err(|_| tx.damaged("the fingerprint of the pepper"))?;
     Ok(Some(Layout { partitions, fingerprint: PepperFingerprint(fingerprint) }))
-}
-
-#[async_trait]
-impl StoreReader for SqliteStore {
-    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
-        let mut tx = self.read().await?;
-        let layout = layout(&mut tx).await?;
-        tx.commit().await?;
-        Ok(layout)
-    }
-
-    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
-        let mut tx = self.read().await?;
-        let polls = polls::all(&mut tx).await?;
-        tx.commit().await?;
-        Ok(polls)
-    }
-
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        let mut tx = self.read().await?;
-        let query = sqlx::query_as(
-            "SELECT o.slug, ifnull(sum(t.n), 0)
-             FROM polls AS p JOIN options AS o USING (poll) LEFT JOIN tally AS t USING (poll, option)
-             WHERE p.slug = ?1 GROUP BY o.option ORDER BY o.option",
-        );
-        let rows: Vec<(String, i64)> = tx.all(query.bind(poll.as_str())).await?;
-        let tally = rows
-            .into_iter()
-            // Only damage can make a sum negative. The audit reports that; a result can't show it.
-            .map(|(option, n)| {
-                Ok((option.parse().map_err(|e| tx.damaged(e))?, u64::try_from(n).unwrap_or(0)))
-            })
-            .collect::<Result<_, Failure>>()?;
-        tx.commit().await?;
-        Ok(tally)
-    }
-
-    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
-        let mut tx = self.read().await?;
-        let query = sqlx::query_as(
-            "SELECT o.slug, v.cast_at
-             FROM polls AS p JOIN votes AS v USING (poll) JOIN options AS o USING (poll, option)
-             WHERE p.slug = ?1 AND v.voter = ?2",
-        );
-        let row: Option<(String, i64)> = tx.one(query.bind(poll.as_str()).bind(&voter.0[..])).await?;
-        let ballot = match row {
-            None => None,
-            Some((option, cast_at)) => Some(Ballot {
-                voter,
-                option: option.parse().map_err(|e| tx.damaged(e))?,
-                cast_at: timestamp(&tx, cast_at)?,
-            }),
-        };
-        tx.commit().await?;
-        Ok(ballot)
-    }
-
-    async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
-        let mut tx = self.read().await?;
-        let query = sqlx::query_as("SELECT position FROM positions WHERE partition = ?1 AND queue = ?2");
-        let row: Option<(Vec<u8>,)> = tx.one(query.bind(partition.0).bind(&queue.0[..])).await?;
-        let position = row.map(|(bytes,)| position(&tx, &bytes)).transpose()?;
-        tx.commit().await?;
-        Ok(position.unwrap_or_default())
-    }
-
-    async fn quarantined(
-        &self,
-        queue: QueueId,
-        partition: Partition,
-        position: Position,
-    ) -> Result<Option<QuarantineRow>, StoreError> {
-        let mut tx = self.read().await?;
-        let row = quarantine::one(&mut tx, QuarantineKey { queue, partition, position }).await?;
-        tx.commit().await?;
-        Ok(row)
-    }
-
-    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
-        let mut tx = self.read().await?;
-        // CROSS JOIN makes SQLite look up partition after partition, since the key begins with the partition.
-        let query = sqlx::query_as(
-            "SELECT p.partition, q.position FROM partitions AS p
-             CROSS JOIN positions AS q ON q.partition = p.partition AND q.queue = ?1",
-        );
-        let rows: Vec<(u16, Vec<u8>)> = tx.all(query.bind(&queue.0[..])).await?;
-        let positions = rows
-            .into_iter()
-            .map(|(partition, bytes)| Ok((Partition(partition), position(&tx, &bytes)?)))
-            .collect::<Result<_, Failure>>()?;
-        tx.commit().await?;
-        Ok(positions)
-    }
-
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
-        let mut tx = self.read().await?;
-        let positions = accounts::positions(&mut tx, None).await?;
-        tx.commit().await?;
-        Ok(positions)
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
-        let mut tx = self.read().await?;
-        let queues = queues::all(&mut tx).await?;
-        tx.commit().await?;
-        Ok(queues)
-    }
-
-    async fn quarantine(
-        &self,
-        after: Option<QuarantineKey>,
-        limit: usize,
-    ) -> Result<Vec<QuarantineRow>, StoreError> {
-        let mut tx = self.read().await?;
-        let rows = quarantine::page(&mut tx, after, limit).await?;
-        tx.commit().await?;
-        Ok(rows)
-    }
-
-    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(SqliteSnapshot::take(&self.inner.readers).await?))
-    }
 }
 
 #[async_trait]
@@ -314,7 +177,7 @@ impl Store for SqliteStore {
 
     async fn catalog(&self) -> Result<Catalog, StoreError> {
         let taken_at = SystemClock.now();
-        let mut tx = self.read().await?;
+        let mut tx = self.inner.read().await?;
         let queues = queues::all(&mut tx).await?;
         let catalog = Catalog {
             taken_at,
@@ -428,13 +291,13 @@ impl Store for SqliteStore {
         Ok(decided)
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.inner.writer()?.check().await?)
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
+        Ok(self.inner.writer.check().await?)
     }
 
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
-        self.inner.writer()?;
-        self.layout().await?.ok_or_else(super::not_prepared)?;
+        let place = || SCHEMA.place(&self.inner.path);
+        self.layout().await?.ok_or_else(|| super::not_prepared(place()))?;
         Ok(Box::new(SqliteSession::open(&self.inner)?))
     }
 }

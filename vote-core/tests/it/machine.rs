@@ -291,14 +291,13 @@ impl StateMachineTest for System {
             let ballots = snapshot.ballots(poll(), None, usize::MAX).await.unwrap();
             let found: HashMap<_, _> = ballots.iter().map(|ballot| (ballot.voter, *ballot)).collect();
             assert_eq!(found, expected);
-            let tally = system.store.tally(poll()).await.unwrap();
-            for (option, votes) in tally {
+            let accounts = snapshot.accounts(true).await.unwrap();
+            for (option, votes) in accounts.tally_of(poll()) {
                 let count = expected.values().filter(|ballot| ballot.option == option).count() as u64;
                 assert_eq!(votes, count, "{option}");
             }
             // What was read from replaced queues is outside the invariant. Without a queue that diverged, every
             // accepted vote is in the ledger exactly once.
-            let accounts = snapshot.accounts(true).await.unwrap();
             let any_diverged = accounts.queues.iter().any(|queue| queue.state == QueueState::Diverged);
             let counted: u64 = accounts.ledger.iter().map(|row| row.entry.accepted).sum();
             let accepted = model.accepted.len() as u64;

@@ -89,11 +89,17 @@ fn inserts(version: u64, ballots: Vec<Ballot>) -> CommitPlan {
     }
 }
 
+/// Returns the number of effective ballots by the tally.
+async fn counted(store: &dyn StoreReader) -> u64 {
+    let accounts = store.snapshot().await.unwrap().accounts(false).await.unwrap();
+    accounts.tally_of(poll()).iter().map(|(_, n)| n).sum()
+}
+
 #[tokio::test]
 async fn a_database_without_tables_says_what_to_do() {
     let store = PostgresStore::connect(&Postgres::shared().database(), "vote").unwrap();
     let error = store.layout().await.unwrap_err();
-    assert!(matches!(error, StoreError::NotPrepared(_)));
+    assert!(matches!(error, StoreError::NotPrepared { .. }));
     assert!(error.to_string().contains("vote-worker migrate"), "{error}");
 }
 
@@ -112,6 +118,23 @@ async fn concurrent_migrations_run_once() {
 }
 
 #[tokio::test]
+async fn a_store_of_a_newer_version_is_not_migrated() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    Postgres::shared().psql(&url, "UPDATE vote._vote_migrations SET version = 99 WHERE version = 8");
+    let refused = store.migrate().await;
+    assert!(matches!(refused, Err(StoreError::NewerVersion { migration: 99, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn tables_of_another_program_are_not_migrated() {
+    let url = Postgres::shared().database();
+    Postgres::shared().psql(&url, "CREATE SCHEMA vote; CREATE TABLE vote.polls (name text)");
+    let refused = PostgresStore::connect(&url, "vote").unwrap().migrate().await;
+    assert!(matches!(refused, Err(StoreError::NotAStore { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_poll_registered_before_the_store_kept_its_results_setting_gets_the_strict_one() {
     let url = Postgres::shared().database();
     let store = prepared(&url).await;
@@ -119,7 +142,7 @@ async fn a_poll_registered_before_the_store_kept_its_results_setting_gets_the_st
     let psql = |sql| Postgres::shared().psql(&url, sql);
     psql("ALTER TABLE vote.polls DROP COLUMN results; DELETE FROM vote._vote_migrations WHERE version = 3");
     let error = store.polls().await.unwrap_err();
-    assert!(matches!(error, StoreError::NotPrepared(_)), "{error}");
+    assert!(matches!(error, StoreError::OlderVersion { .. }), "{error}");
     assert!(error.to_string().contains("vote-worker migrate"), "{error}");
 
     store.migrate().await.unwrap();
@@ -168,7 +191,8 @@ async fn two_deployments_share_a_database_in_schemas_of_their_own() {
     assert!(session_b.acquire(PARTITION).await.unwrap().is_some(), "locks are not shared either");
     let unowned = (session_a.unowned().await.unwrap().len(), session_b.unowned().await.unwrap().len());
     assert_eq!(unowned, (15, 3));
-    assert!(PostgresStore::connect(&url, "no such; name").is_err());
+    let refused = PostgresStore::connect(&url, "no such; name");
+    assert!(matches!(refused, Err(StoreError::InvalidSchema(_))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -176,7 +200,7 @@ async fn settings_that_may_lose_commits_are_reported() {
     let postgres = Postgres::start();
     let url = postgres.database();
     let store = PostgresStore::connect(&url, "vote").unwrap();
-    assert_eq!(store.durability_problems().await.unwrap(), [] as [String; 0]);
+    assert_eq!(store.durability_problems().await.unwrap(), []);
     postgres.psql("postgres", "ALTER SYSTEM SET synchronous_commit = off");
     postgres.psql("postgres", "ALTER SYSTEM SET fsync = off");
     postgres.psql("postgres", "SELECT pg_reload_conf()");
@@ -189,7 +213,8 @@ async fn settings_that_may_lose_commits_are_reported() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(problems[0].contains("fsync") && problems[1].contains("synchronous_commit"), "{problems:?}");
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert!(texts[0].contains("fsync off") && texts[1].contains("synchronous_commit off"), "{texts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +224,7 @@ async fn a_session_whose_call_was_cancelled_is_broken_and_leaves_nothing_behind(
     let (mut committed, mut version, mut next) = (0, 0, 0);
     for micros in (0..3000).step_by(100) {
         let mut session = acquired(&store, &mut version).await;
-        let counted: u64 = store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum();
+        let counted: u64 = counted(&store).await;
         assert!(counted == committed || counted == committed + 20, "{counted} after {committed}");
         committed = counted;
         let plan = inserts(version, ballots(next..next + 320));
@@ -219,7 +244,7 @@ async fn a_session_whose_call_was_cancelled_is_broken_and_leaves_nothing_behind(
     assert_eq!(Postgres::shared().psql(&url, open).trim(), "0");
     session.commit(&inserts(version, Vec::new())).await.unwrap();
     let rows: u64 = Postgres::shared().psql(&url, "SELECT count(*) FROM vote.votes").trim().parse().unwrap();
-    assert_eq!(rows, store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum::<u64>());
+    assert_eq!(rows, counted(&store).await);
 }
 
 /// Returns a session with the partition as soon as the previous session is gone.

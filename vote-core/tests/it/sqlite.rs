@@ -18,7 +18,7 @@ use vote_core::{
     count::{Accounts, CommitPlan, LedgerEntry, LedgerRow, PollPlan, QueueRecord},
     poll::{Polls, ResultsFrom},
     queue::{Appended, Frame, QueueError, SqliteQueue},
-    store::{Acquired, SqliteStore, StoreError, WorkerId, WorkerRecord},
+    store::{Acquired, SqliteReader, SqliteStore, StoreError, WorkerId, WorkerRecord},
 };
 
 mod migration;
@@ -228,11 +228,11 @@ fn plan(acquired: &Acquired, votes: &[Vote]) -> CommitPlan {
     }
 }
 
-async fn accounts(store: &SqliteStore) -> Accounts {
+async fn accounts(store: &dyn StoreReader) -> Accounts {
     store.snapshot().await.unwrap().accounts(true).await.unwrap()
 }
 
-async fn ledger(store: &SqliteStore) -> Vec<LedgerRow> {
+async fn ledger(store: &dyn StoreReader) -> Vec<LedgerRow> {
     accounts(store).await.ledger
 }
 
@@ -292,7 +292,7 @@ async fn a_dropped_commit_is_applied_or_not_and_the_next_acquire_shows_which() {
         applied = after.version;
     }
     assert!(unsure >= 20 && applied >= 20, "{unsure} were dropped, {applied} applied");
-    let total: u64 = store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum();
+    let total: u64 = accounts(&store).await.tally_of(poll()).iter().map(|(_, n)| n).sum();
     let ledger = ledger(&store).await;
     assert_eq!((total, ledger[0].entry.accepted, ledger[0].entry.new_voters), (applied * 30, total, total));
 }
@@ -311,7 +311,7 @@ async fn a_conflict_in_a_large_batch_changes_nothing_and_the_store_stays_usable(
     let (mut second, again) = session(&store).await;
     assert_eq!(again, acquired, "the failed commit changed nothing");
     second.commit(&plan(&again, &some[1..])).await.unwrap();
-    assert_eq!(store.tally(poll()).await.unwrap().iter().map(|(_, n)| n).sum::<u64>(), 1000);
+    assert_eq!(accounts(&store).await.tally_of(poll()).iter().map(|(_, n)| n).sum::<u64>(), 1000);
 }
 
 #[tokio::test]
@@ -320,9 +320,9 @@ async fn a_second_worker_gets_no_session_until_the_first_is_gone() {
     let first = prepared(&files).await;
     let second = SqliteStore::open(&files.last_path()).await.unwrap();
     let session = first.open_session().await.unwrap();
-    let Err(StoreError::NotPrepared(reason)) = second.open_session().await else {
-        panic!("the second worker got the lock")
-    };
+    let refused = second.open_session().await.unwrap_err();
+    assert!(matches!(refused, StoreError::InUse { .. }), "{refused:?}");
+    let reason = refused.to_string();
     assert!(reason.contains("another worker") && reason.contains(".lock"), "{reason}");
     drop(first);
     assert!(second.open_session().await.is_err(), "a session of the first still exists");
@@ -334,31 +334,28 @@ async fn a_second_worker_gets_no_session_until_the_first_is_gone() {
 async fn a_reader_sees_what_the_writer_commits() {
     let files = Files::new();
     let store = prepared(&files).await;
-    let reader = SqliteStore::open_read_only(&files.last_path()).await.unwrap();
+    let reader = SqliteReader::open(&files.last_path()).await.unwrap();
     for batch in 0..3 {
         let (mut session, acquired) = session(&store).await;
         session.commit(&plan(&acquired, &votes(batch, 10))).await.unwrap();
-        assert_eq!(reader.tally(poll()).await.unwrap(), store.tally(poll()).await.unwrap());
+        assert_eq!(accounts(&reader).await.tally_of(poll()), accounts(&store).await.tally_of(poll()));
         assert_eq!(ledger(&reader).await[0].entry.accepted, (batch + 1) * 10);
     }
     assert_eq!(reader.layout().await.unwrap(), Some(layout()));
-    assert!(matches!(reader.open_session().await, Err(StoreError::NotPrepared(_))), "it only reads");
-    assert!(matches!(reader.prepare(layout()).await, Err(StoreError::NotPrepared(_))), "it only reads");
 }
 
 #[tokio::test]
 async fn a_reader_does_not_create_the_file() {
     let files = Files::new();
     let path = files.folder.path().join("store.db");
-    let Err(StoreError::NotPrepared(reason)) = SqliteStore::open_read_only(&path).await else {
-        panic!("no error")
-    };
-    assert!(reason.contains("store.db"), "{reason}");
+    let refused = SqliteReader::open(&path).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NotPrepared { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("store.db"), "{refused}");
     assert!(!path.exists());
     std::fs::write(&path, b"").unwrap();
-    let result = SqliteStore::open_read_only(&path).await;
+    let result = SqliteReader::open(&path).await;
     assert!(
-        matches!(result, Err(StoreError::NotPrepared(_))),
+        matches!(result, Err(StoreError::NotPrepared { .. })),
         "an empty file is not a store yet: {result:?}"
     );
 }
@@ -368,11 +365,16 @@ async fn a_file_with_other_content_is_refused() {
     let files = Files::new();
     let (queue, _) = open_queue(&files).await;
     let path = files.last_path();
-    for result in [SqliteStore::open(&path).await, SqliteStore::open_read_only(&path).await] {
-        let Err(StoreError::NotPrepared(reason)) = result else { panic!("{result:?}") };
-        assert!(reason.contains("0.db"), "{reason}");
+    for result in [SqliteStore::open(&path).await.map(drop), SqliteReader::open(&path).await.map(drop)] {
+        let Err(StoreError::NotAStore { place, .. }) = result else { panic!("{result:?}") };
+        assert!(place.contains("0.db"), "{place}");
     }
     queue.status().await.unwrap().expect("the queue is as it was");
+    prepared(&files).await;
+    let Err(QueueError::Incompatible(reason)) = SqliteQueue::open(&files.last_path()).await else {
+        panic!("a queue opened the file of a store")
+    };
+    assert!(reason.contains("something else"), "{reason}");
     let text = files.folder.path().join("notes.txt");
     std::fs::write(&text, "no database at all, but long enough to have a header".repeat(100)).unwrap();
     let Err(QueueError::Incompatible(reason)) = SqliteQueue::open(&text).await else { panic!("no error") };
@@ -386,7 +388,7 @@ async fn a_file_is_durable_and_its_address_names_it() {
     assert_eq!(queue.durability_problems().await, Ok(Vec::new()));
     assert_eq!(queue.address(), format!("sqlite:{}", files.last_path().canonicalize().unwrap().display()));
     let store = prepared(&files).await;
-    assert_eq!(store.durability_problems().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.durability_problems().await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore};
 use vote_core::{
-    Partition, Poll, PollDigest, PollSlug, Polls, Position, Queue, QueueId, Timestamp, Vote,
+    DurabilityProblem, Partition, Poll, PollDigest, PollSlug, Polls, Position, Queue, QueueId, Timestamp,
+    Vote,
     admission::{Admission, AdmissionOptions, AdmissionState, ClosedReason, PollAdmission},
     conformance::{activate, digest, layout, poll, record, vote},
     poll::Phase,
@@ -107,7 +108,7 @@ impl Queue for Slow {
     ) -> Result<Vec<Backlog>, QueueError> {
         self.inner.backlog(id, after, limit).await
     }
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
         self.inner.durability_problems().await
     }
     async fn usage(&self) -> Result<Option<Usage>, QueueError> {

@@ -113,8 +113,7 @@ pub async fn certify(
     let mut snapshot = store.snapshot().await?;
     let accounts = snapshot.accounts(true).await?;
     let poll = request.poll;
-    let verdict = verdict::judge(&accounts, poll)
-        .ok_or_else(|| StoreError::NotPrepared(format!("the store has no poll {poll}")))?;
+    let verdict = verdict::judge(&accounts, poll).ok_or(StoreError::UnknownPoll(poll))?;
     // No longer needed, and possibly large.
     drop(accounts);
     if !request.force {

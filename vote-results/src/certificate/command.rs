@@ -29,6 +29,7 @@ impl CertifyError {
         match self {
             Self::Outstanding { .. } => OUTSTANDING,
             Self::Broken { .. } | Self::Contradiction(_) => BROKEN,
+            Self::Store(e) if e.is_wrong_setting() => EX_CONFIG,
             Self::Store(_) => EX_UNAVAILABLE,
             Self::Key(_) => EX_CONFIG,
             Self::Out { .. } => EX_CANTCREAT,

@@ -14,8 +14,8 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 use vote_core::{
-    Clock, OptionSlug, Partition, PollSlug, Polls, Position, Queue, QueueId, Secret, Store, StoreReader,
-    Timestamp, Vote, VoterKey,
+    Clock, Partition, PollSlug, Polls, Position, Queue, QueueId, Secret, Store, StoreReader, Timestamp, Vote,
+    VoterKey,
     conformance::{frames, layout},
     count::{
         Ballot, Batch, CommitPlan, Delivery, QuarantineKey, QuarantineRow, QueueRecord, QueueState,
@@ -269,9 +269,6 @@ impl StoreReader for TestStore {
     }
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         self.up()?.polls().await
-    }
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        self.up()?.tally(poll).await
     }
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
         self.up()?.ballot(poll, voter).await

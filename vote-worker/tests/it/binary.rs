@@ -101,3 +101,15 @@ fn help_names_every_setting_and_command() {
         assert!(text.contains(expected), "{expected} in: {text}");
     }
 }
+
+#[test]
+fn a_schema_that_can_not_be_one_exits_with_78() {
+    let mut environment = good();
+    environment.extend([("VOTE_STORE_SCHEMA", "no such; name"), ("VOTE_ADMIN_LISTEN", "127.0.0.1:0")]);
+    for arguments in [&[][..], &["polls", "list"], &["migrate"]] {
+        let output = run(arguments, &environment);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {text}");
+        assert!(text.contains("no such; name") && !text.contains("secret-word"), "{text}");
+    }
+}

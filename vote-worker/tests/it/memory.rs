@@ -56,7 +56,7 @@ async fn append(queue: &dyn Queue, votes: &[Vote]) {
 }
 
 async fn tally(store: &dyn StoreReader) -> Vec<(OptionSlug, u64)> {
-    store.tally(poll()).await.unwrap_or_default()
+    store.snapshot().await.unwrap().accounts(false).await.unwrap().tally_of(poll())
 }
 
 async fn total(store: &dyn StoreReader) -> u64 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use vote_core::{
-    Partition, PollDigest, PollSlug, Position, Queue, QueueId,
+    DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId,
     queue::{
         AppendError, Appended, Backlog, Frame, Layout, PollRecord, QueueError, QueueStatus, Read, Seal, Usage,
     },
@@ -97,7 +97,7 @@ impl Queue for FaultyQueue {
         self.inner.backlog(id, after, limit).await
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
         self.inner.durability_problems().await
     }
 

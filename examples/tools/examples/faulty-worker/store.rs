@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use vote_core::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
+    DurabilityProblem, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
     VoterKey,
     count::{
         Ballot, CommitPlan, Decision, QuarantineKey, QuarantineRow, QuarantinedFrame, QueueRecord,
@@ -36,9 +36,6 @@ impl StoreReader for FaultyStore {
     }
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         self.inner.polls().await
-    }
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        self.inner.tally(poll).await
     }
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
         self.inner.ballot(poll, voter).await
@@ -141,7 +138,7 @@ impl Store for FaultyStore {
     async fn decide(&self, frames: &[QuarantineKey], decision: &Decision) -> Result<u64, StoreError> {
         self.inner.decide(frames, decision).await
     }
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
         self.inner.durability_problems().await
     }
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {

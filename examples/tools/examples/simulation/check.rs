@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 use vote_core::{
-    OptionSlug, Partition, PollSlug, QueueId, StoreReader,
+    OptionSlug, Partition, PollSlug, QueueId,
     count::{
         Ballot, QueueState, RegisteredPoll,
         audit::{self, Verdict},
@@ -22,7 +22,6 @@ use vote_results::receipts::ReceiptStatus;
 
 use crate::{
     operator,
-    server::at_once,
     truth::Truth,
     voters::{Acknowledged, Journal},
     world::{FRONTENDS, SERVERS, WORKERS, World},
@@ -230,7 +229,7 @@ impl Checks {
     /// Checks that final tallies do not change.
     fn check_finals(&mut self, world: &World, truth: &Truth, moment: &Moment) {
         for poll in moment.accounts.polls.iter().filter(|poll| poll.final_at.is_some()) {
-            let tally = at_once(world.database.store.tally(poll.slug)).unwrap_or_default();
+            let tally = moment.accounts.tally_of(poll.slug);
             match self.finals.get(&poll.slug) {
                 None => {
                     self.finals_under_faults += u64::from(world.start.elapsed() < crate::history::DURATION);

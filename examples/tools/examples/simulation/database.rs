@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 use vote_core::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
+    DurabilityProblem, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
     VoterKey,
     count::{Ballot, Decision, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll, SealRecord},
     queue::Layout,
@@ -257,7 +257,6 @@ macro_rules! reading {
 reading! {
     layout() -> Option<Layout>;
     polls() -> Vec<RegisteredPoll>;
-    tally(poll: PollSlug) -> Vec<(OptionSlug, u64)>;
     ballot(poll: PollSlug, voter: VoterKey) -> Option<Ballot>;
     position(queue: QueueId, partition: Partition) -> Position;
     quarantined(queue: QueueId, partition: Partition, position: Position) -> Option<QuarantineRow>;
@@ -277,7 +276,7 @@ macro_rules! writing {
                 self.call(|store| at_once(store.$name($($argument),*))).await
             })+
 
-            async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+            async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
                 self.call(|_| Ok(Vec::new())).await
             }
 

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use vote_core::{
-    Partition, PollDigest, PollSlug, Position, Queue, QueueId,
+    DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId,
     queue::{
         AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, QueueClock, QueueError,
         QueueStatus, Read, Seal, Usage, memory::MemoryQueueImage,
@@ -288,7 +288,7 @@ impl Queue for Connection {
         self.ask(move |queue| at_once(queue.backlog(id, &after, limit))).await
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
         // A simulated disk loses what it has confirmed only by a fault.
         self.ask(|_| Ok(Vec::new())).await
     }

@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 
 use crate::{
-    Partition, PollDigest, PollSlug, Position, Queue, QueueId,
+    DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId,
     conformance::{QueueHarness, layout},
     queue::{
         AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, PollState, PollStates,
@@ -316,7 +316,7 @@ impl Queue for BrokenQueue {
         Ok(backlog)
     }
 
-    async fn durability_problems(&self) -> Result<Vec<String>, QueueError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
         self.inner.durability_problems().await
     }
 

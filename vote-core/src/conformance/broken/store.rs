@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader, Timestamp,
-    VoterKey,
+    DurabilityProblem, OptionSlug, Partition, Poll, PollSlug, Position, QueueId, Session, Store, StoreReader,
+    Timestamp, VoterKey,
     conformance::{StoreHarness, layout},
     count::{
         Accounts, Ballot, CommitPlan, Decision, LedgerRow, QuarantineKey, QuarantineRow, QuarantineState,
@@ -120,9 +120,6 @@ impl StoreReader for BrokenStore {
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         Ok(self.published(self.inner.polls().await?))
     }
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        self.inner.tally(poll).await
-    }
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
         self.inner.ballot(poll, voter).await
     }
@@ -207,7 +204,7 @@ impl Store for BrokenStore {
         match self.fault {
             StoreFault::ReplacesPolls => Ok(RegisteredPoll::from(poll)),
             StoreFault::FollowsTheFile => {
-                self.inner.set_closes_at(poll.slug, poll.closes_at);
+                self.inner.change_poll(poll.slug, |known| known.closes_at = poll.closes_at);
                 Ok(RegisteredPoll { closes_at: poll.closes_at, ..registered })
             }
             _ => Ok(registered),
@@ -215,7 +212,7 @@ impl Store for BrokenStore {
     }
     async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
         if self.fault == StoreFault::ReopensPolls {
-            self.inner.set_closed(poll, None);
+            self.inner.change_poll(poll, |poll| poll.closed_at = None);
         }
         self.inner.close_poll(poll).await
     }
@@ -241,7 +238,7 @@ impl Store for BrokenStore {
     ) -> Result<Option<RegisteredPoll>, StoreError> {
         match self.inner.reschedule_poll(poll, closes_at, reason).await {
             Err(StoreError::Conflict(_)) if self.fault == StoreFault::ReschedulesClosedPolls => {
-                self.inner.set_closes_at(poll, closes_at);
+                self.inner.change_poll(poll, |poll| poll.closes_at = closes_at);
                 Ok(self.inner.polls().await?.into_iter().find(|known| known.slug == poll))
             }
             other => other,
@@ -297,7 +294,7 @@ impl Store for BrokenStore {
                 self.inner.complete_all(poll);
             }
             StoreFault::FinishesTwice if self.inner.finish_poll(poll).await? => {
-                self.inner.set_final(poll, self.inner.now());
+                self.inner.change_poll(poll, |poll| poll.final_at = Some(self.inner.now()));
             }
             _ => {}
         }
@@ -323,7 +320,7 @@ impl Store for BrokenStore {
         }
         self.inner.report(queues).await
     }
-    async fn durability_problems(&self) -> Result<Vec<String>, StoreError> {
+    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, StoreError> {
         self.inner.durability_problems().await
     }
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
@@ -565,7 +562,7 @@ impl Session for BrokenSession {
         if self.fault == StoreFault::CountsVotesOfFinalPolls {
             let polls = self.store.polls().await?;
             for poll in polls.iter().filter(|poll| poll.final_at.is_some()) {
-                self.store.reopen(poll.slug);
+                self.store.change_poll(poll.slug, |poll| poll.final_at = None);
             }
         }
         self.session().commit(&plan).await

@@ -41,7 +41,7 @@ pub(super) async fn a_lookup_in_an_unregistered_poll_finds_nothing(harness: &dyn
 pub(super) async fn a_session_needs_a_prepared_store(harness: &dyn StoreHarness) {
     let store = harness.fresh().await;
     let result = store.open_session().await;
-    assert!(matches!(result, Err(StoreError::NotPrepared(_))), "{result:?}");
+    assert!(matches!(result, Err(StoreError::NotPrepared { .. })), "{result:?}");
     store.prepare(layout()).await.expect("an empty store accepts any layout");
     store.open_session().await.expect("a session");
 }

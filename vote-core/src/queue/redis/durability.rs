@@ -9,6 +9,8 @@ use fred::{
     types::{ClusterHash, CustomCommand, InfoKind},
 };
 
+use crate::DurabilityProblem;
+
 /// Settings that an operator has to make: name, value, and what happens otherwise.
 const DURABLE: [(&str, &str, &str); 4] = [
     ("appendonly", "yes", "or nothing is written to disk"),
@@ -34,20 +36,21 @@ const REPLAYED: [&[&str]; 4] = [
     &["HSET", "{}:polls", "x", "x"],
 ];
 
-/// Returns what keeps votes from surviving a power failure, each as a text that says what to change. `began_late` is
-/// set as long as the append-only file is known not to hold what came before it was switched on.
+/// Returns what keeps votes from surviving a power failure. `began_late` is set as long as the append-only file is known
+/// not to hold what came before it was switched on.
 pub(super) async fn problems(
     client: &Client,
     prefix: &str,
     began_late: &AtomicBool,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<DurabilityProblem>, Error> {
     let mut problems = Vec::new();
-    for (name, wanted, why) in DURABLE {
+    for (name, wanted, otherwise) in DURABLE {
         let reply: Vec<String> = client.config_get(name).await?;
         let found = reply.get(1).map(String::as_str);
         if found != Some(wanted) {
-            let found = found.unwrap_or("unset");
-            problems.push(format!("Redis has {name} {found}: set it to {wanted}, {why}"));
+            let found = found.unwrap_or("unset").to_owned();
+            let of = "Redis".to_owned();
+            problems.push(DurabilityProblem::Setting { of, name, found, wanted, otherwise });
         }
     }
     let info: String = client.info(Some(InfoKind::Persistence)).await?;
@@ -86,7 +89,7 @@ impl AppendOnlyFile {
 /// files from before, or none. Redis keeps reporting the size of the base from before the file was switched off, so a
 /// base does not prove that the first rewrite is done. A file that has its base loses nothing during a later rewrite,
 /// nor if that one fails.
-fn file_problem(file: &AppendOnlyFile, began_late: &AtomicBool) -> Option<String> {
+fn file_problem(file: &AppendOnlyFile, began_late: &AtomicBool) -> Option<DurabilityProblem> {
     if !file.enabled {
         began_late.store(true, Ordering::Relaxed);
         // The problem reported for the setting `appendonly` is enough.
@@ -96,21 +99,16 @@ fn file_problem(file: &AppendOnlyFile, began_late: &AtomicBool) -> Option<String
         began_late.store(false, Ordering::Relaxed);
     }
     if !file.written {
-        Some("Redis could not write its append-only file: check whether the disk is full".to_owned())
+        Some(DurabilityProblem::FileNotWritten)
     } else if (file.rewriting || !file.rewritten) && (began_late.load(Ordering::Relaxed) || !file.has_base) {
-        let why = if file.rewriting {
-            "it is doing so: wait a moment"
-        } else {
-            "the last attempt failed: check whether the disk is full"
-        };
-        Some(format!("Redis has not yet written all its data into its append-only file ({why})"))
+        Some(DurabilityProblem::FileIncomplete { rewriting: file.rewriting })
     } else {
         None
     }
 }
 
 /// Returns which of the [`REPLAYED`] commands the user `default` may not run, if any.
-async fn not_replayed(client: &Client, prefix: &str) -> Result<Option<String>, Error> {
+async fn not_replayed(client: &Client, prefix: &str) -> Result<Option<DurabilityProblem>, Error> {
     for command in REPLAYED {
         let dry_run = CustomCommand::new_static("ACL", ClusterHash::FirstKey, false);
         let args = ["DRYRUN", "default"].into_iter().chain(command.iter().copied());
@@ -118,19 +116,12 @@ async fn not_replayed(client: &Client, prefix: &str) -> Result<Option<String>, E
         let answer: String = match client.custom(dry_run, args).await {
             Ok(answer) => answer,
             Err(e) if e.details().starts_with("NOPERM") => {
-                return Ok(Some(
-                    "Redis does not say what its user default may do, as which it replays its append-only file at \
-                     start: give this user +acl|dryrun"
-                        .to_owned(),
-                ));
+                return Ok(Some(DurabilityProblem::ReplayUnknown));
             }
             Err(e) => return Err(e),
         };
         if answer != "OK" {
-            return Ok(Some(format!(
-                "Redis replays its append-only file at start as its user default, and skips what that user may not \
-                 do ({answer}): set `user default off ~* &* +@all` in its ACL file"
-            )));
+            return Ok(Some(DurabilityProblem::ReplayRefused { refusal: answer }));
         }
     }
     Ok(None)

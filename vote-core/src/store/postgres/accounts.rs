@@ -4,13 +4,32 @@
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{Moment, Uuid, commit::Failure, damaged, polls, position, quarantine, queues, reader};
+use super::{
+    Moment, PostgresStore, Uuid, commit::Failure, damaged, polls, position, quarantine, queues, reader,
+};
 use crate::{
-    OptionSlug, Partition, Position, QueueId,
+    OptionSlug, Partition, PollSlug, Position, QueueId,
     count::{Accounts, LedgerEntry, LedgerRow, QuarantineTotal, SealRecord, TallyRow},
     queue::Seal,
     store::{StoreError, withdrawal},
 };
+
+// Their argument is the partition; with null they return the rows of all.
+const VERSIONS: &str =
+    "SELECT partition, version FROM partitions WHERE $1::smallint IS NULL OR partition = $1";
+const COMPLETIONS: &str =
+    "SELECT p.slug, c.partition, c.revision FROM completions c JOIN polls p USING (poll)
+     WHERE $1::smallint IS NULL OR partition = $1";
+const POSITIONS: &str =
+    "SELECT queue, partition, position FROM checkpoints WHERE $1::smallint IS NULL OR partition = $1";
+const LEDGER: &str =
+    "SELECT * FROM ledger WHERE $1::smallint IS NULL OR partition = $1 ORDER BY queue, partition, poll";
+const SEALS: &str =
+    "SELECT * FROM seals WHERE $1::smallint IS NULL OR partition = $1 ORDER BY queue, poll, partition";
+const TALLY: &str = "SELECT p.slug, o.slug AS option_slug, t.partition, t.n
+     FROM tally t JOIN polls p USING (poll) JOIN options o USING (poll, option)
+     WHERE t.n <> 0 AND ($1::smallint IS NULL OR partition = $1)
+     ORDER BY t.poll, t.option, t.partition";
 
 /// Reads the accounts of all partitions or of one, without counting ballots row by row.
 pub(super) async fn read(connection: &mut PgConnection, of: Option<Partition>) -> Result<Accounts, Failure> {
@@ -27,60 +46,12 @@ pub(super) async fn read(connection: &mut PgConnection, of: Option<Partition>) -
         revision: revision.unwrap_or_default() as u64,
         queues: rows.all(queues::ALL, queues::record).await?,
         polls: withdrawal::fold(rows.all(polls::ALL, polls::registered).await?),
-        versions: rows
-            .here("SELECT partition, version FROM partitions WHERE $1::smallint IS NULL OR partition = $1", |row| {
-                Ok((reader::partition(row), reader::count(row, "version")?))
-            })
-            .await?
-            .into_iter()
-            .collect(),
-        completions: rows
-            .here(
-                "SELECT p.slug, c.partition, c.revision FROM completions c JOIN polls p USING (poll)
-                 WHERE $1::smallint IS NULL OR partition = $1",
-                |row| {
-                    let place = (quarantine::slug(row, "slug")?, reader::partition(row));
-                    Ok((place, reader::count(row, "revision")?))
-                },
-            )
-            .await?
-            .into_iter()
-            .collect(),
-        positions: rows
-            .here(
-                "SELECT queue, partition, position FROM checkpoints WHERE $1::smallint IS NULL OR partition = $1",
-                |row| {
-                    let queue = QueueId(row.get::<Uuid, _>("queue").0);
-                    Ok(((queue, reader::partition(row)), position(row.get("position"))?))
-                },
-            )
-            .await?
-            .into_iter()
-            .collect(),
-        ledger: rows
-            .here(
-                "SELECT * FROM ledger WHERE $1::smallint IS NULL OR partition = $1
-                 ORDER BY queue, partition, poll",
-                ledger_row,
-            )
-            .await?,
+        versions: rows.here(VERSIONS, version).await?.into_iter().collect(),
+        completions: rows.here(COMPLETIONS, completion).await?.into_iter().collect(),
+        positions: rows.here(POSITIONS, checkpoint).await?.into_iter().collect(),
+        ledger: rows.here(LEDGER, ledger_row).await?,
         seals: seals(&mut rows).await?,
-        tally: rows
-            .here(
-                "SELECT p.slug, o.slug AS option_slug, t.partition, t.n
-                 FROM tally t JOIN polls p USING (poll) JOIN options o USING (poll, option)
-                 WHERE t.n <> 0 AND ($1::smallint IS NULL OR partition = $1)
-                 ORDER BY t.poll, t.option, t.partition",
-                |row| {
-                    Ok(TallyRow {
-                        poll: quarantine::slug(row, "slug")?,
-                        option: option(row)?,
-                        partition: reader::partition(row),
-                        votes: row.get("n"),
-                    })
-                },
-            )
-            .await?,
+        tally: rows.here(TALLY, tally_row).await?,
         rows: None,
         quarantine: rows.here(quarantine::TOTALS, total).await?,
     })
@@ -115,10 +86,8 @@ impl Rows<'_> {
 }
 
 async fn seals(rows: &mut Rows<'_>) -> Result<Vec<SealRecord>, Failure> {
-    let sql =
-        "SELECT * FROM seals WHERE $1::smallint IS NULL OR partition = $1 ORDER BY queue, poll, partition";
     let rows = rows
-        .here(sql, |row| {
+        .here(SEALS, |row| {
             let queue = QueueId(row.get::<Uuid, _>("queue").0);
             let (poll, partition) = (quarantine::slug(row, "poll")?, reader::partition(row));
             Ok((queue, poll, partition, position(row.get("position"))?, reader::count(row, "accepted")?))
@@ -138,6 +107,29 @@ async fn seals(rows: &mut Rows<'_>) -> Result<Vec<SealRecord>, Failure> {
         seal.accepted.push(accepted);
     }
     Ok(seals)
+}
+
+fn version(row: &PgRow) -> Result<(Partition, u64), StoreError> {
+    Ok((reader::partition(row), reader::count(row, "version")?))
+}
+
+fn completion(row: &PgRow) -> Result<((PollSlug, Partition), u64), StoreError> {
+    let place = (quarantine::slug(row, "slug")?, reader::partition(row));
+    Ok((place, reader::count(row, "revision")?))
+}
+
+fn checkpoint(row: &PgRow) -> Result<((QueueId, Partition), Position), StoreError> {
+    let queue = QueueId(row.get::<Uuid, _>("queue").0);
+    Ok(((queue, reader::partition(row)), position(row.get("position"))?))
+}
+
+fn tally_row(row: &PgRow) -> Result<TallyRow, StoreError> {
+    Ok(TallyRow {
+        poll: quarantine::slug(row, "slug")?,
+        option: option(row)?,
+        partition: reader::partition(row),
+        votes: row.get("n"),
+    })
 }
 
 fn ledger_row(row: &PgRow) -> Result<LedgerRow, StoreError> {
@@ -168,4 +160,44 @@ fn total(row: &PgRow) -> Result<QuarantineTotal, StoreError> {
 /// Reads an option from the column `option_slug`.
 pub(super) fn option(row: &PgRow) -> Result<OptionSlug, StoreError> {
     row.get::<&str, _>("option_slug").parse().map_err(|_| damaged("option"))
+}
+
+impl PostgresStore {
+    pub(super) async fn record_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+        // One statement, so that of two calls at once neither overwrites what the other recorded.
+        let rows = self
+            .rows(
+                sqlx::query(
+                    "WITH said AS (
+                         SELECT s.n - 1 AS partition, s.position, s.accepted
+                         FROM unnest($3::bytea[], $4::bigint[]) WITH ORDINALITY AS s (position, accepted, n)
+                     ), raised AS (
+                         UPDATE meta SET revision = revision + 1 WHERE EXISTS (
+                             SELECT FROM seals s JOIN said USING (partition)
+                             WHERE s.queue = $1 AND s.poll = $2 AND said.accepted > s.accepted)
+                     )
+                     INSERT INTO seals (queue, poll, partition, position, accepted)
+                     SELECT $1, $2, partition, position, accepted FROM said
+                     ON CONFLICT (queue, poll, partition) DO UPDATE SET
+                         position = greatest(seals.position, excluded.position),
+                         accepted = greatest(seals.accepted, excluded.accepted)
+                     RETURNING partition, position, accepted",
+                )
+                .bind(Uuid(seal.queue.0))
+                .bind(seal.poll.as_str())
+                .bind(seal.seal.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
+                .bind(seal.seal.accepted.iter().map(|n| *n as i64).collect::<Vec<_>>()),
+            )
+            .await?;
+        let mut recorded = seal.clone();
+        for row in &rows {
+            let place = usize::from(reader::partition(row).0);
+            if let (Some(end), Some(accepted)) =
+                (recorded.seal.ends.get_mut(place), recorded.seal.accepted.get_mut(place))
+            {
+                (*end, *accepted) = (position(row.get("position"))?, reader::count(row, "accepted")?);
+            }
+        }
+        Ok(recorded)
+    }
 }

@@ -1,4 +1,4 @@
-//! Polls in Postgres: registered, rescheduled, closed, withdrawn, final.
+//! Polls in Postgres: registered, rescheduled, closed, final.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -55,7 +55,7 @@ pub(super) fn registered(row: &PgRow) -> Result<(String, RegisteredPoll), StoreE
 }
 
 impl PostgresStore {
-    async fn find(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
+    pub(super) async fn find(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {
         Ok(self.polls().await?.into_iter().find(|registered| registered.slug == poll))
     }
 
@@ -141,72 +141,6 @@ impl PostgresStore {
         }
     }
 
-    pub(super) async fn withdraw(
-        &self,
-        poll: PollSlug,
-        reason: &str,
-    ) -> Result<Option<RegisteredPoll>, StoreError> {
-        let query = sqlx::query(
-            "UPDATE polls SET withdrawn_at = clock_timestamp(), withdrawn_reason = $2
-             WHERE slug = $1 AND closed_at IS NULL AND withdrawn_at IS NULL
-               AND NOT EXISTS (SELECT FROM ledger WHERE poll = $1)
-               AND NOT EXISTS (SELECT FROM queues WHERE (accepted ->> $1)::bigint > 0)",
-        );
-        self.execute(query.bind(poll.as_str()).bind(reason)).await?;
-        match self.find(poll).await? {
-            Some(found) if found.withdrawal.is_none() => Err(withdrawal::refused(&found)),
-            found => Ok(found),
-        }
-    }
-
-    pub(super) async fn keep(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
-        let query = sqlx::query(
-            "UPDATE polls SET withdrawn_at = NULL, withdrawn_reason = NULL WHERE slug = $1 AND withdrawn_at = $2",
-        );
-        self.execute(query.bind(poll.as_str()).bind(Moment(withdrawn_at))).await.map(drop)
-    }
-
-    pub(super) async fn record_given_up(
-        &self,
-        queue: QueueId,
-        poll: PollSlug,
-        withdrawn_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let query = sqlx::query(
-            "INSERT INTO given_up SELECT $1, poll, withdrawn_at FROM polls WHERE slug = $2 AND withdrawn_at = $3
-             ON CONFLICT DO NOTHING",
-        );
-        self.execute(query.bind(Uuid(queue.0)).bind(poll.as_str()).bind(Moment(withdrawn_at))).await.map(drop)
-    }
-
-    /// Returns each queue that has given up a withdrawn poll, and that poll.
-    pub(super) async fn given_up(&self) -> Result<BTreeSet<(QueueId, PollSlug)>, StoreError> {
-        let query = sqlx::query(
-            "SELECT g.queue, p.slug AS poll FROM polls p JOIN given_up g USING (poll, withdrawn_at)
-             WHERE position('#' in p.slug) = 0",
-        );
-        self.rows(query).await?.iter().map(queue_and_poll).collect()
-    }
-
-    /// Frees the name of a withdrawn poll if every queue has given it up, and raises the versions of all partitions.
-    async fn make_way(&self, poll: PollSlug) -> Result<(), StoreError> {
-        // The partitions in one order, so that two of these statements can't wait for each other.
-        let query = sqlx::query(
-            "WITH freed AS (
-                 UPDATE polls p SET slug = slug || '#' || poll
-                 WHERE slug = $1 AND withdrawn_at IS NOT NULL
-                   AND NOT EXISTS (SELECT FROM ledger WHERE poll = $1)
-                   AND NOT EXISTS (SELECT FROM queues WHERE (accepted ->> $1)::bigint > 0) AND NOT EXISTS (
-                     SELECT FROM queues q WHERE state <> 'retired' AND remains_of IS NULL AND NOT EXISTS (
-                         SELECT FROM given_up g
-                         WHERE g.queue = q.queue AND g.poll = p.poll AND g.withdrawn_at = p.withdrawn_at))
-                 RETURNING poll)
-             UPDATE partitions SET version = version + 1 WHERE partition IN (
-                 SELECT partition FROM partitions WHERE EXISTS (SELECT FROM freed) ORDER BY partition FOR UPDATE)",
-        );
-        self.execute(query.bind(poll.as_str())).await.map(drop)
-    }
-
     pub(super) async fn finish(&self, poll: PollSlug) -> Result<bool, StoreError> {
         // The lock makes a queue that is recorded at the same time wait: it is recorded either after the poll is final,
         // or before, and then it has raised the revision.
@@ -232,6 +166,6 @@ impl PostgresStore {
     }
 }
 
-fn queue_and_poll(row: &PgRow) -> Result<(QueueId, PollSlug), StoreError> {
+pub(super) fn queue_and_poll(row: &PgRow) -> Result<(QueueId, PollSlug), StoreError> {
     Ok((QueueId(row.get::<Uuid, _>("queue").0), quarantine::slug(row, "poll")?))
 }

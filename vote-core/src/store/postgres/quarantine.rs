@@ -6,12 +6,12 @@ use sqlx::{
     query::Query,
 };
 
-use super::{Moment, Uuid, damaged, position, reader};
+use super::{Moment, PostgresStore, Uuid, damaged, position, reader};
 use crate::{
     PollSlug, QueueId,
     count::{
-        QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes, ReasonCode,
-        StoredReason,
+        Decision, QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes,
+        ReasonCode, StoredReason,
     },
     store::StoreError,
 };
@@ -35,6 +35,33 @@ pub(super) const REPLAYS: &str = "SELECT * FROM quarantine q
        AND (state = 'replay' OR awaits_poll
             AND EXISTS (SELECT FROM polls p WHERE p.slug = q.poll AND p.final_at IS NULL))
      ORDER BY queue, position LIMIT $2";
+
+impl PostgresStore {
+    pub(super) async fn record_decision(
+        &self,
+        frames: &[QuarantineKey],
+        decision: &Decision,
+    ) -> Result<u64, StoreError> {
+        let (state, rejection) = match decision {
+            Decision::Replay => (QuarantineState::Replay, None),
+            Decision::Reject(reason) => (QuarantineState::Rejected, Some(reason)),
+        };
+        self.execute(
+            sqlx::query(
+                "UPDATE quarantine q SET state = $4, rejection = $5
+                 FROM unnest($1::uuid[], $2::smallint[], $3::bytea[]) AS k (queue, partition, position)
+                 WHERE q.queue = k.queue AND q.partition = k.partition AND q.position = k.position
+                   AND q.state IN ('held', 'replay')",
+            )
+            .bind(frames.iter().map(|key| Uuid(key.queue.0)).collect::<Vec<_>>())
+            .bind(frames.iter().map(|key| key.partition.0 as i16).collect::<Vec<_>>())
+            .bind(frames.iter().map(|key| key.position.as_bytes().to_vec()).collect::<Vec<_>>())
+            .bind(state.as_str())
+            .bind(rejection),
+        )
+        .await
+    }
+}
 
 /// Returns the value of the column `indices`, in Postgres' notation of arrays: an array of arrays of different lengths
 /// can't be sent.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use sqlx::{Row, postgres::PgRow};
 
-use super::{Moment, Uuid, damaged, position};
+use super::{Moment, PostgresStore, Uuid, damaged, position};
 use crate::{
-    QueueId,
+    Position, QueueId,
     count::{QueueRecord, QueueState},
     queue::Counters,
     store::StoreError,
@@ -19,7 +19,7 @@ pub(super) const ALL: &str = "SELECT queue, remains_of, address, seen_at, accept
 /// Statement that records a report of a queue: [`QueueRecord::merged`] in SQL, so that reports of several workers can't
 /// overwrite each other. The later report tells what was seen, where a report from the future does not count as later;
 /// a state is never taken back. A queue that is new or diverges raises the revision in the same statement.
-pub(super) const REPORT: &str = "WITH raised AS (
+const REPORT: &str = "WITH raised AS (
          UPDATE meta SET revision = revision + 1
          WHERE NOT EXISTS (SELECT FROM queues WHERE queue = $1 AND (state <> 'active' OR $10 = 'active')))
      INSERT INTO queues (queue, remains_of, address, seen_at, accepted, queued,
@@ -36,7 +36,42 @@ pub(super) const REPORT: &str = "WITH raised AS (
                  UNION ALL SELECT queues.state, queues.reason, 0) AS both_states
              ORDER BY array_position(ARRAY['active', 'diverged', 'retired'], state) DESC, reported LIMIT 1)";
 
-pub(super) fn counters(counters: &Counters) -> String {
+impl PostgresStore {
+    pub(super) async fn record_queues(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
+        // One row per statement, so that no two reports wait for each other's locks in turn.
+        for queue in queues {
+            let query = sqlx::query(REPORT)
+                .bind(Uuid(queue.id.0))
+                .bind(queue.original_id.map(|id| Uuid(id.0)))
+                .bind(&queue.address)
+                .bind(Moment(queue.seen_at))
+                .bind(counters(&queue.accepted))
+                .bind(counters(&queue.queued))
+                .bind(queue.queued_complete)
+                .bind(queue.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
+                .bind(i64::try_from(queue.backlog).unwrap_or(i64::MAX))
+                .bind(queue.state.as_str())
+                .bind(&queue.reason);
+            self.execute(query).await?;
+        }
+        Ok(())
+    }
+
+    /// Retires a queue; returns whether there is one.
+    pub(super) async fn retire_queue(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
+        // As in QueueRecord::written_off.
+        let update = "UPDATE queues SET state = 'retired',
+                 reason = CASE reason WHEN '' THEN $2 ELSE reason || '; retired: ' || $2 END
+             WHERE queue = $1 AND state <> 'retired'";
+        if self.execute(sqlx::query(update).bind(Uuid(queue.0)).bind(reason)).await? > 0 {
+            return Ok(true);
+        }
+        let known = sqlx::query("SELECT FROM queues WHERE queue = $1").bind(Uuid(queue.0));
+        Ok(!self.rows(known).await?.is_empty())
+    }
+}
+
+fn counters(counters: &Counters) -> String {
     serde_json::to_string(counters).unwrap_or_else(|e| unreachable!("texts and numbers are JSON: {e}"))
 }
 

@@ -9,7 +9,7 @@ use super::{
     Moment, PostgresStore, Uuid, damaged, polls, position, quarantine, queues, snapshot::PostgresSnapshot,
 };
 use crate::{
-    OptionSlug, Partition, Partitions, PepperFingerprint, PollSlug, Position, QueueId, VoterKey,
+    Partition, Partitions, PepperFingerprint, PollSlug, Position, QueueId, VoterKey,
     count::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll},
     queue::Layout,
     store::{Snapshot, StoreError, StoreReader, withdrawal},
@@ -44,25 +44,6 @@ impl StoreReader for PostgresStore {
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         let rows = self.rows(sqlx::query(polls::ALL)).await?;
         Ok(withdrawal::fold(rows.iter().map(polls::registered).collect::<Result<_, _>>()?))
-    }
-
-    async fn tally(&self, poll: PollSlug) -> Result<Vec<(OptionSlug, u64)>, StoreError> {
-        let rows = self
-            .rows(
-                sqlx::query(
-                    "SELECT o.slug, coalesce(sum(t.n), 0)::bigint AS n
-                     FROM polls p JOIN options o USING (poll) LEFT JOIN tally t USING (poll, option)
-                     WHERE p.slug = $1 GROUP BY o.option, o.slug ORDER BY o.option",
-                )
-                .bind(poll.as_str()),
-            )
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let option = row.get::<String, _>("slug").parse().map_err(|_| damaged("option"))?;
-                Ok((option, u64::try_from(row.get::<i64, _>("n")).map_err(|_| damaged("tally"))?))
-            })
-            .collect()
     }
 
     async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {

@@ -66,10 +66,7 @@ impl Sessions {
             File::options().create(true).truncate(false).write(true).open(&self.path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(StoreError::NotPrepared(format!(
-                "another worker uses this store and holds {path}: a SQLite store allows one worker process; stop the \
-                 other one, or use Postgres"
-            ))),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { lock: self.path.clone() }),
             Err(TryLockError::Error(e)) => Err(failed(e)),
         }
     }
@@ -121,7 +118,7 @@ impl Session for SqliteSession {
         let version = sqlx::query_as("SELECT version FROM partitions WHERE partition = ?1").bind(partition.0);
         let Some((version,)) = tx.one(version).await? else {
             self.give_up(partition);
-            return Err(StoreError::NotPrepared(format!("the store has no partition {partition}")));
+            return Err(StoreError::UnknownPartition(partition));
         };
         let checkpoints = checkpoints(&mut tx, partition).await?;
         tx.commit().await?;

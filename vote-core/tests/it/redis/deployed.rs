@@ -81,7 +81,7 @@ async fn accepts_votes(arguments: &[String], places: &[&str]) {
     let redis = Deployed::start(arguments, places);
     let (frontend, worker) = (redis.connect("frontend"), redis.connect("worker"));
     let id = eventually(async || frontend.create(layout(), None).await).await;
-    assert_eq!(frontend.durability_problems().await.unwrap(), [] as [String; 0]);
+    assert_eq!(frontend.durability_problems().await.unwrap(), []);
     let Some(Usage { limit: Some(limit), .. }) = frontend.usage().await.unwrap() else {
         panic!("it has no limit")
     };

@@ -140,7 +140,10 @@ async fn a_store_of_version_1_works_under_the_new_rules() {
     }
     session.commit(&batch.plan(acquired.version, &effective)).await.unwrap();
     assert!(ledger(&store).await.iter().all(|row| row.entry.unaccounted(false) == 0));
-    assert_eq!(store.tally("tea".parse().unwrap()).await.unwrap().iter().map(|(_, n)| n).sum::<u64>(), 1);
+    assert_eq!(
+        accounts(&store).await.tally_of("tea".parse().unwrap()).iter().map(|(_, n)| n).sum::<u64>(),
+        1
+    );
     assert!(session.replays(PARTITION, 9).await.unwrap().is_empty());
 }
 
@@ -199,12 +202,11 @@ async fn a_reader_refuses_a_store_of_version_1_until_a_worker_migrates_it() {
     let files = Files::new();
     let path = files.new_path();
     old_store(&path).await;
-    let Err(StoreError::NotPrepared(reason)) = SqliteStore::open_read_only(&path).await else {
-        panic!("it lacks tables")
-    };
-    assert!(reason.contains("start a worker"), "{reason}");
+    let refused = SqliteReader::open(&path).await.unwrap_err();
+    assert!(matches!(refused, StoreError::OlderVersion { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("start a worker"), "{refused}");
     SqliteStore::open(&path).await.unwrap();
-    SqliteStore::open_read_only(&path).await.unwrap();
+    SqliteReader::open(&path).await.unwrap();
 }
 
 #[tokio::test]
@@ -243,4 +245,20 @@ async fn entries_of_earlier_queues_in_a_file_of_version_1_become_replaced_queues
     queue.append(queue_id(3), &frames(&[vote(1, 0, 1)])).await.unwrap();
     let again = SqliteQueue::open(&path).await.unwrap().status().await.unwrap().unwrap();
     assert_eq!(again.replaced, status.replaced, "the id stays the same");
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_refused() {
+    let files = Files::new();
+    drop(prepared(&files).await);
+    let path = files.last_path();
+    let mut connection = raw(&path).await;
+    let newer =
+        "INSERT INTO _vote_migrations SELECT 99, description, installed_on, success, checksum, execution_time
+                 FROM _vote_migrations WHERE version = 1";
+    sqlx::query(newer).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    for result in [SqliteStore::open(&path).await.map(drop), SqliteReader::open(&path).await.map(drop)] {
+        assert!(matches!(result, Err(StoreError::NewerVersion { migration: 99, .. })), "{result:?}");
+    }
 }

@@ -13,9 +13,9 @@ async fn commit(store: &SqliteStore, batch: u64) {
 async fn a_snapshot_does_not_see_later_commits() {
     let files = Files::new();
     let store = prepared(&files).await;
-    let reader = SqliteStore::open_read_only(&files.last_path()).await.unwrap();
+    let reader = SqliteReader::open(&files.last_path()).await.unwrap();
     commit(&store, 0).await;
-    for store_or_reader in [&store, &reader] {
+    for store_or_reader in [&store as &dyn StoreReader, &reader] {
         let before = accounts(store_or_reader).await;
         let mut snapshot = store_or_reader.snapshot().await.unwrap();
         commit(&store, before.versions[&PARTITION]).await;
