@@ -12,6 +12,7 @@ use vote_core::{
     },
     store::{Catalog, StoreError},
 };
+use vote_service::{ConfigError, Settings};
 
 use crate::config::StoreConfig;
 
@@ -160,39 +161,38 @@ fn queue_id(text: &str) -> Result<QueueId, String> {
     text.parse().map_err(|e| format!("expected 32 hexadecimal digits, as shown by `queues list`: {e}"))
 }
 
-/// Returns whether [`run`] knows the command.
-#[must_use]
-pub fn is_of(name: &str) -> bool {
-    matches!(name, "migrate" | "polls" | "queues" | "quarantine")
-}
-
 /// Runs a command. Returns exit code 0, or 1 if it failed.
-#[must_use]
-pub fn run(name: &str, matches: &ArgMatches, config: &StoreConfig) -> ExitCode {
+///
+/// # Errors
+/// Fails if the settings that name the store are missing or invalid.
+pub fn run(name: &str, matches: &ArgMatches, settings: Settings) -> Result<ExitCode, ConfigError> {
+    let config = StoreConfig::from_settings(settings)?;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(e) => return failed(&e),
+        Err(e) => return Ok(failed(&e)),
     };
-    let done = runtime.block_on(async {
-        // `migrate` is the only one without a subcommand.
-        let Some((what, matches)) = matches.subcommand() else {
-            return Ok(config.store.migrate(&config.store_schema).await?);
-        };
-        let store = config.store.open(&config.store_schema).await?;
-        match (name, what) {
-            ("polls", "list") => list_polls(&*store).await,
-            ("polls", "withdraw") => withdraw(&*store, matches).await,
-            ("polls", "reschedule") => reschedule(&*store, matches).await,
-            ("polls", _) => close_poll(&*store, matches).await,
-            ("queues", "list") => list_queues(&*store).await,
-            ("queues", _) => retire(&*store, matches).await,
-            (_, "list") => list_quarantine(&*store, matches.get_flag("pending")).await,
-            (_, "show") => show_frames(&*store, matches).await,
-            (_, "replay") => decide(&*store, matches, &Decision::Replay).await,
-            _ => decide(&*store, matches, &Decision::Reject(text(matches, "reason"))).await,
-        }
-    });
-    done.map_or_else(|e| failed(&*e), |()| ExitCode::SUCCESS)
+    let done = runtime.block_on(execute(name, matches, &config));
+    Ok(done.map_or_else(|e| failed(&*e), |()| ExitCode::SUCCESS))
+}
+
+async fn execute(name: &str, matches: &ArgMatches, config: &StoreConfig) -> Done {
+    // `migrate` is the only one without a subcommand.
+    let Some((what, matches)) = matches.subcommand() else {
+        return Ok(config.store.migrate(&config.store_schema).await?);
+    };
+    let store = config.store.open(&config.store_schema).await?;
+    match (name, what) {
+        ("polls", "list") => list_polls(&*store).await,
+        ("polls", "withdraw") => withdraw(&*store, matches).await,
+        ("polls", "reschedule") => reschedule(&*store, matches).await,
+        ("polls", _) => close_poll(&*store, matches).await,
+        ("queues", "list") => list_queues(&*store).await,
+        ("queues", _) => retire(&*store, matches).await,
+        (_, "list") => list_quarantine(&*store, matches.get_flag("pending")).await,
+        (_, "show") => show_frames(&*store, matches).await,
+        (_, "replay") => decide(&*store, matches, &Decision::Replay).await,
+        _ => decide(&*store, matches, &Decision::Reject(text(matches, "reason"))).await,
+    }
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {

@@ -8,11 +8,7 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser, parser::ValueSource};
 
-use crate::{
-    LogFormat,
-    settings::{self, Setting, Settings, values::Declared},
-    telemetry,
-};
+use crate::settings::{self, Setting, Settings, values::Declared};
 
 /// Exit code for an invalid command line (`EX_USAGE` of sysexits.h).
 pub const EX_USAGE: u8 = 64;
@@ -56,8 +52,6 @@ pub struct CliExit {
     pub code: u8,
     /// The help or version requested, or what is wrong.
     pub text: String,
-    /// Format of an error: plain text, or a log line as JSON.
-    pub format: LogFormat,
 }
 
 impl CliExit {
@@ -67,10 +61,6 @@ impl CliExit {
         // A write fails if the reader has closed the pipe: it does not want the rest.
         let _ = match self.code {
             0 => io::stdout().write_all(self.text.as_bytes()),
-            _ if self.format == LogFormat::Json => {
-                telemetry::log_fatal(module_path!(), self.format, &self.text.trim_end());
-                Ok(())
-            }
             _ => io::stderr().write_all(self.text.as_bytes()),
         };
         ExitCode::from(self.code)
@@ -130,7 +120,6 @@ impl Cli {
         let matches = self.command.args(arguments).try_get_matches_from(args).map_err(|e| CliExit {
             code: if e.use_stderr() { EX_USAGE } else { 0 },
             text: e.render().to_string(),
-            format: LogFormat::Text,
         })?;
         let flags: Vec<(String, String)> = names
             .into_iter()

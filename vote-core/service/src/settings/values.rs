@@ -44,6 +44,15 @@ pub struct ConfigError {
     problems: Vec<String>,
 }
 
+impl ConfigError {
+    /// Creates the error of a service that finds only after its start that a setting does not fit. `problem` should
+    /// name the setting, and must not contain a secret.
+    #[must_use]
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self { problems: vec![problem.into()] }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.problems.join("\n"))
@@ -186,6 +195,11 @@ impl Settings {
         self.report(setting.name, &text.to_string());
     }
 
+    /// Records what is wrong with an argument of a command, like a [problem](Self::problem) with a setting.
+    pub fn problem_with_argument(&mut self, flag: &str, text: impl fmt::Display) {
+        self.report(flag, &text.to_string());
+    }
+
     /// Ends reading; succeeds if no problem was recorded.
     ///
     /// # Errors
@@ -201,7 +215,7 @@ impl Settings {
     /// Fails with all problems recorded.
     pub fn finish_with<T>(self, built: Option<T>) -> Result<T, ConfigError> {
         self.finish()?;
-        built.ok_or_else(|| ConfigError { problems: vec!["a required setting is missing".to_owned()] })
+        built.ok_or_else(|| ConfigError::new("a required setting is missing"))
     }
 
     fn report(&mut self, name: &str, text: &str) {
