@@ -181,7 +181,7 @@ impl VerifyConfig {
 
 /// Returns the definitions of all commands.
 #[must_use]
-pub fn commands() -> [Command; 3] {
+pub fn definitions() -> [Command; 3] {
     [audit_command(), certify_command(), verify_command()]
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn cli() -> Cli {
     let cli = Cli::new("vote-results", about, SETTINGS)
         .default_value(&settings::LISTEN, "127.0.0.1:8081")
         .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9083");
-    commands::commands().into_iter().fold(cli, Cli::command)
+    commands::definitions().into_iter().fold(cli, Cli::command)
 }
 
 pub(crate) fn store(settings: &mut Settings) -> Option<StoreAddress> {

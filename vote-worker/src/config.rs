@@ -163,17 +163,14 @@ fn witnesses(text: &str) -> Result<Vec<StoreAddress>, String> {
 /// # Errors
 /// Returns what to print and the exit code for `--help`, `--version` and invalid arguments.
 pub fn parse() -> Result<Parsed, CliExit> {
-    Cli::new(
+    let cli = Cli::new(
         "vote-worker",
         "Reads all queues, deduplicates the votes, and commits each to the store exactly once.",
         SETTINGS,
     )
-    .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082")
-    .command(clap::Command::new("migrate").about("Creates the tables in the store, or updates them"))
-    .command(commands::polls())
-    .command(commands::queues())
-    .command(commands::quarantine())
-    .parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
+    .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082");
+    let cli = commands::definitions().into_iter().fold(cli, Cli::command);
+    cli.parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
 }
 
 /// The configuration of a command that works on the store only.
