@@ -86,7 +86,7 @@ fn url(text: &str) -> Result<String, String> {
 pub fn parse() -> Result<Parsed, CliExit> {
     Cli::new(
         "vote-frontend",
-        "Accepts votes over HTTP, appends them to a queue, and acknowledges each once it is on disk.",
+        "Accept votes over HTTP, append them to a queue, and acknowledge each once it is on disk",
         SETTINGS,
     )
     .default_value(&settings::LISTEN, "127.0.0.1:8080")

@@ -192,15 +192,15 @@ fn certify_command() -> Command {
              written, 1 the audit is broken, 2 votes are outstanding, 69 the store can't be read, 73 the folder can't \
              be written, 78 no usable key",
         )
-        .arg(poll_argument().required(true).help("The poll to certify"))
+        .arg(poll_argument().required(true).help("Poll to certify"))
         .arg(
             path_argument("out", "DIR")
                 .long("out")
                 .required(true)
-                .help("The folder to create; it may exist if it is empty"),
+                .help("Folder to create; it may exist if it is empty"),
         )
         .arg(path_argument("key", "FILE").long("key").help(format!(
-            "The Ed25519 private key to sign with, as unencrypted PKCS#8 PEM; create one with `{}`",
+            "Ed25519 private key to sign with, as unencrypted PKCS#8 PEM; create one with `{}`",
             key::HOW_TO_MAKE
         )))
         .arg(Arg::new("force").long("force").action(ArgAction::SetTrue).help(
@@ -214,9 +214,9 @@ fn verify_command() -> Command {
             "Recount the ballots of a certificate and check its sums and its signature, without a store. Exit codes: 0 \
              valid and final, 1 invalid, 2 valid but forced while votes were outstanding, 78 no usable key",
         )
-        .arg(path_argument("dir", "DIR").required(true).help("The folder of the certificate"))
+        .arg(path_argument("dir", "DIR").required(true).help("Folder of the certificate"))
         .arg(path_argument("public-key", "FILE").long("public-key").required(true).help(format!(
-            "The Ed25519 public key, from a source you trust and not from the folder; the holder of the private key \
+            "Ed25519 public key, from a source you trust and not from the folder; the holder of the private key \
              exports it with `{}`",
             key::HOW_TO_PUBLISH
         )))
@@ -233,7 +233,7 @@ fn audit_command() -> Command {
              accounting errors or lost votes, 2 votes are outstanding or a queue was not heard of, 69 the store can't \
              be read",
         )
-        .arg(poll_argument().help("Audit only this poll"))
+        .arg(poll_argument().help("Poll to audit [default: all polls]"))
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))
 }
 

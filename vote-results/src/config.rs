@@ -55,7 +55,7 @@ pub fn parse() -> Result<Parsed, CliExit> {
 }
 
 pub(crate) fn cli() -> Cli {
-    let about = "Shows poll results, the status of receipts, and the state of the count.";
+    let about = "Show poll results, the status of receipts, and the state of the count";
     let cli = Cli::new("vote-results", about, SETTINGS)
         .default_value(&settings::LISTEN, "127.0.0.1:8081")
         .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9083");

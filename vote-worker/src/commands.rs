@@ -19,7 +19,7 @@ const QUEUES: &str = "queues";
 /// Returns the definitions of all commands.
 #[must_use]
 pub fn definitions() -> [Command; 4] {
-    let migrate = Command::new(MIGRATE).about("Creates the tables in the store, or updates them");
+    let migrate = Command::new(MIGRATE).about("Create the tables in the store, or update them");
     [migrate, polls::definition(), queues::definition(), quarantine::definition()]
 }
 

@@ -165,7 +165,7 @@ fn witnesses(text: &str) -> Result<Vec<StoreAddress>, String> {
 pub fn parse() -> Result<Parsed, CliExit> {
     let cli = Cli::new(
         "vote-worker",
-        "Reads all queues, deduplicates the votes, and commits each to the store exactly once.",
+        "Read all queues, deduplicate the votes, and commit each to the store exactly once",
         SETTINGS,
     )
     .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082");

@@ -22,7 +22,7 @@ pub const HEALTHCHECK: &str = "healthcheck";
 /// ```
 /// use vote_service::{Cli, cli, settings};
 ///
-/// let cli = Cli::new("vote-demo", "Shows how.", &[&settings::LISTEN, &settings::PEPPER])
+/// let cli = Cli::new("vote-demo", "Show how", &[&settings::LISTEN, &settings::PEPPER])
 ///     .command(clap::Command::new("seal").about("Seals something"));
 /// let parsed = cli
 ///     .parse(["vote-demo", "check-config", "--listen", "[::]:80"].map(Into::into), [])
@@ -68,7 +68,8 @@ impl CliExit {
 }
 
 impl Cli {
-    /// Defines the command line of the service `name`, with a flag for each of its settings.
+    /// Defines the command line of the service `name`, with a flag for each of its settings. `about` and the help of
+    /// commands are in the imperative, as is usual on command lines; that of a value is a noun phrase.
     #[must_use]
     pub fn new(name: &'static str, about: &'static str, settings: &[&'static Setting]) -> Self {
         let command = Command::new(name)
@@ -192,7 +193,7 @@ mod tests {
     use crate::settings::{ADMIN_LISTEN, COOKIE_KEYS, LISTEN, PEPPER, STORE, TLS};
 
     fn cli() -> Cli {
-        Cli::new("vote-test", "Tests.", &[&LISTEN, &ADMIN_LISTEN, &PEPPER, &COOKIE_KEYS, &STORE, &TLS])
+        Cli::new("vote-test", "Test", &[&LISTEN, &ADMIN_LISTEN, &PEPPER, &COOKIE_KEYS, &STORE, &TLS])
             .default_value(&ADMIN_LISTEN, "127.0.0.1:9999")
             .command(Command::new("audit").arg(Arg::new("poll").long("poll")))
     }
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn clap_accepts_the_whole_table() {
-        let all = Cli::new("vote-test", "Tests.", settings::ALL);
+        let all = Cli::new("vote-test", "Test", settings::ALL);
         all.command.args(all.declared.iter().flat_map(arguments)).debug_assert();
     }
 

@@ -12,22 +12,22 @@ use super::{Done, reason, text};
 /// Returns the definition of `vote-worker polls …`.
 pub(super) fn definition() -> Command {
     Command::new(super::POLLS)
-        .about("Lists polls; reschedules, closes or withdraws a poll")
+        .about("List polls; reschedule, close or withdraw a poll")
         .subcommand_required(true)
         .subcommand(
-            Command::new("list").about("Lists the polls in the store, and what keeps closed ones from being final"),
+            Command::new("list").about("List the polls in the store, and what keeps closed ones from being final"),
         )
         .subcommand(
             Command::new("close")
                 .about(
-                    "Closes a poll for good: it accepts no more votes, and becomes final when all are counted",
+                    "Close a poll for good: it accepts no more votes, and becomes final when all are counted",
                 )
                 .arg(poll()),
         )
         .subcommand(
             Command::new("reschedule")
                 .about(
-                    "Moves the closing time of a poll that is not closed; audit and certificate show the move. A file \
+                    "Move the closing time of a poll that is not closed; audit and certificate show the move. A file \
                      of polls with another time has no effect",
                 )
                 .arg(poll())
@@ -37,14 +37,14 @@ pub(super) fn definition() -> Command {
                         .value_name("TIME")
                         .required(true)
                         .value_parser(closing_time)
-                        .help("The new time, such as 2027-02-15T06:00:00Z, or `by-hand` to close it by hand"),
+                        .help("New time, such as 2027-02-15T06:00:00Z, or `by-hand` to close it by hand"),
                 )
                 .arg(reason("Why the poll is rescheduled; shown in audit and certificate")),
         )
         .subcommand(
             Command::new("withdraw")
                 .about(
-                    "Withdraws a poll without votes, so that its slug can get another definition: put that into the \
+                    "Withdraw a poll without votes, so that its slug can get another definition: put that into the \
                      files of the workers first, and then of the frontends",
                 )
                 .arg(poll())

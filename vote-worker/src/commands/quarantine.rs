@@ -30,33 +30,41 @@ pub(super) fn definition() -> Command {
                     .long("poll")
                     .value_name("NAME")
                     .conflicts_with_all(["frame", "all"])
-                    .help("All frames of a poll with undecided votes"),
+                    .help("Poll of which to take all frames with undecided votes"),
             )
             .arg(
                 Arg::new("all")
                     .long("all")
                     .action(ArgAction::SetTrue)
-                    .help("All frames with undecided votes"),
+                    .help("Take all frames with undecided votes"),
             )
     };
     Command::new("quarantine")
-        .about("Lists, shows, replays or rejects votes that could not be counted, by the frame in which they came")
+        .about(
+            "List, show, replay or reject votes that could not be counted, by the frame in which they came",
+        )
         .subcommand_required(true)
-        .subcommand(Command::new("list").about("Lists frames with quarantined votes").arg(
-            Arg::new("pending").long("pending").action(ArgAction::SetTrue).help("Only frames that are still undecided"),
-        ))
+        .subcommand(
+            Command::new("list").about("List frames with quarantined votes").arg(
+                Arg::new("pending")
+                    .long("pending")
+                    .action(ArgAction::SetTrue)
+                    .help("List only frames that are still undecided"),
+            ),
+        )
         .subcommand(
             Command::new("show")
-                .about("Shows a frame: the reason, which of its votes are quarantined, and its bytes")
+                .about("Show a frame: the reason, which of its votes are quarantined, and its bytes")
                 .arg(frames().required(true)),
         )
         .subcommand(many(
-            Command::new("replay").about("Makes the workers try again to count the quarantined votes of frames"),
+            Command::new("replay")
+                .about("Make the workers try again to count the quarantined votes of frames"),
         ))
         .subcommand(
             many(
                 Command::new("reject")
-                    .about("Decides for good that the quarantined votes of frames are never counted"),
+                    .about("Decide for good that the quarantined votes of frames are never counted"),
             )
             .arg(reason("Why the votes are rejected; stored with them")),
         )

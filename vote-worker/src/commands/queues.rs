@@ -8,13 +8,13 @@ use super::{Done, reason, text};
 /// Returns the definition of `vote-worker queues …`.
 pub(super) fn definition() -> Command {
     Command::new(super::QUEUES)
-        .about("Lists queues, or retires one")
+        .about("List queues, or retire one")
         .subcommand_required(true)
-        .subcommand(Command::new("list").about("Lists all queues that were ever reported"))
+        .subcommand(Command::new("list").about("List all queues that were ever reported"))
         .subcommand(
             Command::new("retire")
                 .about(
-                    "Retires a queue for good: votes in it that are not counted yet never will be. Audit and \
+                    "Retire a queue for good: votes in it that are not counted yet never will be. Audit and \
                      certificate show it",
                 )
                 .arg(Arg::new("queue")

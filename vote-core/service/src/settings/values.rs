@@ -17,7 +17,7 @@ pub const EX_CONFIG: u8 = 78;
 ///
 /// ```
 /// # use vote_service::{Cli, ConfigError, settings};
-/// # let cli = Cli::new("demo", "A demo.", &[&settings::LISTEN, &settings::PARTITIONS]);
+/// # let cli = Cli::new("demo", "Show how", &[&settings::LISTEN, &settings::PARTITIONS]);
 /// # let mut settings = cli.parse(["demo".into()], []).unwrap().settings;
 /// let listen = settings.required(&settings::LISTEN, str::parse::<std::net::SocketAddr>);
 /// let partitions = settings.required(&settings::PARTITIONS, settings::partitions);

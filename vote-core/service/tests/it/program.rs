@@ -22,7 +22,7 @@ const SETTINGS: &[&Setting] = &[
 ];
 
 fn parse(args: &[&str]) -> Result<Parsed, CliExit> {
-    Cli::new("demo", "A demo.", SETTINGS).parse(["demo"].iter().chain(args).map(Into::into), [])
+    Cli::new("demo", "Show how", SETTINGS).parse(["demo"].iter().chain(args).map(Into::into), [])
 }
 
 fn ready() -> Result<(), String> {
