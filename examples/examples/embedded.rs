@@ -10,7 +10,7 @@ use vote_core::Polls;
 use vote_examples::pipeline::Pipeline;
 use vote_service::{BoxError, LogFormat, shutdown, telemetry};
 
-/// Runs the whole voting pipeline in one process: nothing to install, every acknowledged vote on disk.
+/// Run the whole voting pipeline in one process: nothing to install, every acknowledged vote on disk.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {

@@ -9,7 +9,7 @@ use vote_core::{Polls, QueueAddress, StoreAddress};
 use vote_examples::pipeline::Pipeline;
 use vote_service::{BoxError, LogFormat, shutdown, telemetry};
 
-/// Runs the whole voting pipeline in one process, on your own Redis.
+/// Run the whole voting pipeline in one process, on your own Redis.
 ///
 /// The Redis must write each vote to disk before it answers: `redis-cli CONFIG SET appendonly yes`, and
 /// `redis-cli CONFIG SET appendfsync always`. Until it does, no votes are accepted, and the log says why.
@@ -19,7 +19,7 @@ struct Args {
     /// Address of the Redis; its keys get the prefix `vote`
     #[arg(long, value_name = "URL", default_value = "redis://127.0.0.1:6379")]
     redis: QueueAddress,
-    /// The store: `postgres://USER@HOST/DATABASE` (tables are created in its schema `vote`) [default: a SQLite file]
+    /// Store: `postgres://USER@HOST/DATABASE` (tables are created in its schema `vote`) [default: a SQLite file]
     #[arg(long, value_name = "URL")]
     store: Option<StoreAddress>,
     /// Accept votes even if the Redis may lose them when power fails

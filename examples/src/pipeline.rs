@@ -6,9 +6,9 @@ use tokio::net::TcpListener;
 use vote_core::{
     Partitions, Pepper, Polls, Queue, QueueAddress, Store, StoreAddress, StoreReader, SystemClock,
 };
-use vote_frontend::{Readiness, cookie::CookieKeys};
+use vote_frontend::cookie::CookieKeys;
 use vote_service::{BoxError, Connections, Guards, Limits, Shutdown};
-use vote_worker::{Health, Source, WorkerError};
+use vote_worker::{Source, WorkerError};
 
 use crate::secrets::load_or_make;
 
@@ -63,7 +63,7 @@ impl Pipeline {
                     results_url: Some(results_url.clone()),
                     clock: Arc::new(SystemClock),
                 },
-                readiness: Readiness::of(1),
+                health: vote_frontend::Health::of(1),
             },
             frontend_options(self.allow_volatile),
             shutdown.clone(),
@@ -78,6 +78,7 @@ impl Pipeline {
                 receipt_key,
                 clock: Arc::new(SystemClock),
                 frontend_url: Some(vote_url.clone()),
+                health: vote_results::Health::default(),
             },
             vote_results::Options::default(),
             shutdown.clone(),
@@ -118,7 +119,7 @@ async fn worker(
         sources: vec![Source::Queue(queue)],
         polls: polls.clone(),
         clock: Arc::new(SystemClock),
-        health: Health::default(),
+        health: vote_worker::Health::default(),
     };
     let options = vote_worker::Options {
         lanes: 1,

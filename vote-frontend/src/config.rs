@@ -4,10 +4,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use vote_core::{Partitions, Pepper, Polls, QueueAddress};
 use vote_service::{
-    Cli, CliExit, ConfigError, LogFormat, Parsed, ReceiptKey, Settings, cli,
+    Cli, CliExit, ConfigError, Parsed, ReceiptKey, Settings, cli,
     settings::{self, Setting},
-    telemetry, threads,
-    traces::Collector,
+    threads,
 };
 
 use crate::cookie::CookieKeys;
@@ -35,15 +34,13 @@ const SETTINGS: &[&Setting] = &[
     &settings::OTLP_RATIO,
 ];
 
-/// The configuration of the frontend.
+/// The configuration of the frontend, without the settings of the [program](vote_service::program).
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address of the queue.
     pub queue: QueueAddress,
     /// Address to serve the public routes on.
     pub listen: SocketAddr,
-    /// Address to serve health and metrics on.
-    pub admin_listen: SocketAddr,
     /// The polls to serve.
     pub polls: Arc<Polls>,
     /// Secret that turns voter ids into voter keys.
@@ -66,12 +63,6 @@ pub struct Config {
     pub allow_volatile: bool,
     /// Time that requests in flight have to finish at shutdown.
     pub drain: std::time::Duration,
-    /// Filter of log messages.
-    pub log: String,
-    /// Format of log messages.
-    pub log_format: LogFormat,
-    /// Collector that traces are sent to, if any.
-    pub traces: Option<Collector>,
 }
 
 /// Parses the base URL of a site that pages link to.
@@ -95,7 +86,7 @@ fn url(text: &str) -> Result<String, String> {
 pub fn parse() -> Result<Parsed, CliExit> {
     Cli::new(
         "vote-frontend",
-        "Accepts votes over HTTP, appends them to a queue, and acknowledges each once it is on disk.",
+        "Accept votes over HTTP, append them to a queue, and acknowledge each once it is on disk",
         SETTINGS,
     )
     .default_value(&settings::LISTEN, "127.0.0.1:8080")
@@ -111,7 +102,6 @@ impl Config {
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let queue = settings.required(&settings::QUEUE, str::parse::<QueueAddress>);
         let listen = settings.required(&settings::LISTEN, str::parse);
-        let admin_listen = settings.required(&settings::ADMIN_LISTEN, str::parse);
         let polls = settings.polls();
         let pepper = settings.secret(&settings::PEPPER);
         let cookie_keys = settings.secrets(&settings::COOKIE_KEYS);
@@ -125,9 +115,6 @@ impl Config {
             settings.required(&settings::QUEUE_PREFIX, |text| Ok::<_, String>(text.to_owned()));
         let allow_volatile = settings.flag(&settings::ALLOW_VOLATILE_QUEUE);
         let drain = settings.required(&settings::SHUTDOWN_SECONDS, settings::seconds);
-        let log = settings.required(&settings::LOG, telemetry::valid_filter);
-        let log_format = settings.required(&settings::LOG_FORMAT, str::parse);
-        let traces = settings.collector();
         let config = || {
             let queue = queue?;
             Some(Self {
@@ -135,7 +122,6 @@ impl Config {
                 threads: if queue.is_server() { threads } else { 1 },
                 queue,
                 listen: listen?,
-                admin_listen: admin_listen?,
                 polls: Arc::new(polls?),
                 pepper: pepper?.into(),
                 cookie_keys: CookieKeys::new(&cookie_keys?, tls)?,
@@ -146,9 +132,6 @@ impl Config {
                 queue_prefix: queue_prefix?,
                 allow_volatile,
                 drain: drain?,
-                log: log?,
-                log_format: log_format?,
-                traces,
             })
         };
         settings.finish_with(config())

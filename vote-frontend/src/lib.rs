@@ -11,19 +11,19 @@ use vote_core::{
     queue::Layout,
     writer::Writer,
 };
-use vote_service::{Connections, Guards, Limits, Shutdown, layers::guard, serve::serve};
+use vote_service::{Connections, Guards, Limits, Readiness, Shutdown, layers::guard, serve::serve};
 
 mod app;
 mod ballot;
 pub mod config;
 pub mod cookie;
+mod health;
 pub mod identity;
 pub mod metrics;
 mod pages;
-mod readiness;
 
 pub use app::{Frontend, Site};
-pub use readiness::Readiness;
+pub use health::Health;
 
 /// Interval at which admission checks whether the queue is reachable, durable and active.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -39,8 +39,8 @@ pub struct Parts {
     pub queue: Arc<dyn Queue>,
     /// Polls, keys, links and the clock.
     pub site: Site,
-    /// Readiness of the process, for the admin routes. Frontends of one process share it.
-    pub readiness: Readiness,
+    /// Health of the process, for the admin routes. Frontends of one process share it.
+    pub health: Health,
 }
 
 /// Settings of [`run`].
@@ -59,18 +59,18 @@ pub struct Options {
 }
 
 /// Updates the metrics on admission, on the queue's memory and on the clock, until dropped.
-async fn measure(readiness: &Readiness) -> Infallible {
+async fn measure(health: &Health) -> Infallible {
     loop {
-        metrics::taking_votes(readiness.ready().is_ok());
-        for (poll, unavailable) in readiness.polls() {
+        metrics::taking_votes(health.ready().is_ok());
+        for (poll, unavailable) in health.polls() {
             metrics::poll_unavailable(poll, unavailable);
         }
-        if let Some(usage) = readiness.usage() {
+        if let Some(usage) = health.usage() {
             metrics::usage(usage);
         }
-        if let Some(ahead) = readiness.clock_ahead_by() {
+        if let Some(ahead) = health.clock_ahead_by() {
             metrics::clock_difference(ahead);
-            readiness.warn_of_clock(ahead);
+            health.warn_of_clock(ahead);
         }
         tokio::time::sleep(MEASURE_EVERY).await;
     }
@@ -86,7 +86,8 @@ pub async fn run(
     options: Options,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let Parts { queue, site, readiness } = parts;
+    metrics::describe();
+    let Parts { queue, site, health } = parts;
     let layout = Layout { partitions: options.partitions, fingerprint: site.pepper.fingerprint() };
     let admission = Admission::start(
         Arc::clone(&queue),
@@ -98,12 +99,12 @@ pub async fn run(
         },
     );
     let watched = admission.clone();
-    readiness.add(admission.clone(), Arc::clone(&site.polls), Arc::clone(&site.clock));
+    health.add(admission.clone(), Arc::clone(&site.polls), Arc::clone(&site.clock));
     let (writer, mut flusher) = Writer::start(queue, admission, MAX_WAITING, Arc::new(metrics::flushed));
     let app = guard(Frontend::new(site, writer), &options.guards);
     tokio::select! {
         served = serve(listener, app, options.limits, options.connections, shutdown) => served?,
-        never = measure(&readiness) => match never {},
+        never = measure(&health) => match never {},
         () = watched.ended() => {
             return Err(io::Error::other("the task that watches the queue ended by itself, which is a bug: report it"));
         }

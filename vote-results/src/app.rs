@@ -59,7 +59,7 @@ impl Results {
     #[must_use]
     pub fn new(parts: Parts, latest: Latest) -> Self {
         let live_js = Cached::new(pages::LIVE_JS);
-        let Parts { store, polls, receipt_key, clock, frontend_url } = parts;
+        let Parts { store, polls, receipt_key, clock, frontend_url, health: _ } = parts;
         let lookups = Lookups::new(store, Arc::clone(&polls), receipt_key);
         let shared = Shared { polls, frontend_url, clock, latest, lookups, live_js };
         Self { shared: Arc::new(shared), streams: Arc::new(Streams::new(events::MAX_STREAMS)) }

@@ -8,7 +8,7 @@
 //! use std::sync::Arc;
 //!
 //! use vote_core::{Polls, Secret, SystemClock, store::MemoryStore};
-//! use vote_results::{Parts, Options};
+//! use vote_results::{Health, Options, Parts};
 //! use vote_service::Shutdown;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -19,6 +19,7 @@
 //!     receipt_key: Secret::new(vec![7; 32])?.into(),
 //!     clock: Arc::new(SystemClock),
 //!     frontend_url: None,
+//!     health: Health::default(),
 //! };
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! let shutdown = Shutdown::new();
@@ -37,17 +38,19 @@ use std::{future::pending, io, sync::Arc};
 
 use tokio::net::TcpListener;
 use vote_core::{Clock, Polls, StoreReader};
-use vote_service::{Connections, Guards, Limits, ReceiptKey, Shutdown, admin, layers, serve};
+use vote_service::{Connections, Guards, Limits, ReceiptKey, Shutdown, layers, serve};
 
 pub mod app;
 pub mod audit;
 pub mod caching;
 pub mod certificate;
+pub mod commands;
 pub mod config;
 pub mod csv;
 pub mod disclosure;
 pub mod events;
 pub mod figures;
+mod health;
 pub mod metrics;
 pub mod pages;
 pub mod pipeline;
@@ -61,6 +64,7 @@ mod thousands;
 
 pub use app::Results;
 pub use figures::PublicFigures;
+pub use health::Health;
 pub use poller::{Latest, Poller};
 pub use snapshot::Snapshot;
 pub use state::State;
@@ -78,6 +82,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Address of the voting site, for links, without a trailing `/`.
     pub frontend_url: Option<String>,
+    /// Health of the service, for the admin routes.
+    pub health: Health,
 }
 
 /// Settings of [`run`]: limits on what clients may use.
@@ -118,42 +124,7 @@ pub async fn run(
 ) -> io::Result<()> {
     metrics::describe();
     let poller = Poller::new(&parts);
-    serve_public(listener, poller, parts, options, shutdown).await
-}
-
-/// Does what [`run`] does, and serves the admin routes `/healthz`, `/readyz` and `/metrics` on a second listener until
-/// the last public request is finished.
-///
-/// # Errors
-/// Fails if one of the listeners can't be used.
-pub async fn run_with_admin(
-    listener: TcpListener,
-    admin: TcpListener,
-    parts: Parts,
-    options: Options,
-    shutdown: Shutdown,
-) -> io::Result<()> {
-    vote_service::metrics::exported();
-    metrics::describe();
-    let poller = Poller::new(&parts);
-    let latest = poller.latest();
-    let drained = Shutdown::new();
-    let public = async {
-        let result = serve_public(listener, poller, parts, options, shutdown).await;
-        drained.trigger();
-        result
-    };
-    tokio::try_join!(public, admin::serve_admin(admin, move || latest.ready(), drained.clone()))?;
-    Ok(())
-}
-
-async fn serve_public(
-    listener: TcpListener,
-    poller: Poller,
-    parts: Parts,
-    options: Options,
-    shutdown: Shutdown,
-) -> io::Result<()> {
+    parts.health.watch(poller.latest());
     let results = Results::new(parts, poller.latest()).max_event_streams(options.max_event_streams());
     let app = layers::guard(results, &Guards::default());
     let connections = Connections::new(options.max_connections);

@@ -13,11 +13,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use vote_core::{Clock, Polls, StoreReader, TRACES, Timestamp, count::Accounts, store::StoreError};
-use vote_service::Shutdown;
+use vote_service::{Readiness, Shutdown};
 
 use crate::{
     Parts,
     figures::PublicFigures,
+    health::NOT_READ,
     metrics,
     pipeline::Pipeline,
     state::{Reading, Stale, State},
@@ -193,11 +194,18 @@ impl Latest {
         self.last_read().map(|(_, at)| at)
     }
 
-    /// Checks that current results can be shown: the store was read at most [`MAX_AGE`] ago.
-    ///
-    /// # Errors
-    /// Fails with the reason why the service is not ready.
-    pub fn ready(&self) -> Result<(), String> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<State>> {
+        self.state.clone()
+    }
+
+    fn last_read(&self) -> Option<(Instant, Timestamp)> {
+        *self.read_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Current results can be shown: the store was read at most [`MAX_AGE`] ago.
+impl Readiness for Latest {
+    fn ready(&self) -> Result<(), String> {
         // Independent of the age: a process that is shutting down should get no more requests.
         if self.state.has_changed().is_err() {
             return Err("shutting down".to_owned());
@@ -205,20 +213,12 @@ impl Latest {
         let state = self.state();
         let reason = state.stale.as_ref().map_or("the store does not answer", |stale| stale.reason.as_str());
         match self.last_read() {
-            None if state.stale.is_none() => Err("the store has not been read yet".to_owned()),
-            None => Err(format!("the store has not been read yet: {reason}")),
+            None if state.stale.is_none() => Err(NOT_READ.to_owned()),
+            None => Err(format!("{NOT_READ}: {reason}")),
             Some((read, _)) if read.elapsed() > MAX_AGE => {
                 Err(format!("the store was last read {} s ago: {reason}", read.elapsed().as_secs()))
             }
             Some(_) => Ok(()),
         }
-    }
-
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<State>> {
-        self.state.clone()
-    }
-
-    fn last_read(&self) -> Option<(Instant, Timestamp)> {
-        *self.read_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,10 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use vote_core::{Partitions, Pepper, Polls, QueueAddress, StoreAddress, queue::QueueError};
 use vote_service::{
-    Cli, CliExit, ConfigError, LogFormat, Parsed, Settings, cli,
+    Cli, CliExit, ConfigError, Parsed, Settings, cli,
     settings::{self, Setting},
-    telemetry,
-    traces::Collector,
 };
 
 use crate::{Source, commands};
@@ -34,7 +32,7 @@ const SETTINGS: &[&Setting] = &[
     &settings::OTLP_RATIO,
 ];
 
-/// The configuration of the worker.
+/// The configuration of the worker, without the settings of the [program](vote_service::program).
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the queues are.
@@ -51,8 +49,6 @@ pub struct Config {
     pub partitions: Option<Partitions>,
     /// Number of lanes.
     pub lanes: usize,
-    /// Address to serve health and metrics on.
-    pub admin_listen: SocketAddr,
     /// Prefix of all keys in Redis.
     pub queue_prefix: String,
     /// Schema of the tables in Postgres.
@@ -65,12 +61,6 @@ pub struct Config {
     pub migrate: bool,
     /// Commit to a store that may lose commits.
     pub allow_volatile: bool,
-    /// Filter of log messages.
-    pub log: String,
-    /// Format of log messages.
-    pub log_format: LogFormat,
-    /// Collector that traces are sent to, if any.
-    pub traces: Option<Collector>,
 }
 
 /// Address of a queue, or name of many.
@@ -173,17 +163,14 @@ fn witnesses(text: &str) -> Result<Vec<StoreAddress>, String> {
 /// # Errors
 /// Returns what to print and the exit code for `--help`, `--version` and invalid arguments.
 pub fn parse() -> Result<Parsed, CliExit> {
-    Cli::new(
+    let cli = Cli::new(
         "vote-worker",
-        "Reads all queues, deduplicates the votes, and commits each to the store exactly once.",
+        "Read all queues, deduplicate the votes, and commit each to the store exactly once",
         SETTINGS,
     )
-    .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082")
-    .command(clap::Command::new("migrate").about("Creates the tables in the store, or updates them"))
-    .command(commands::polls())
-    .command(commands::queues())
-    .command(commands::quarantine())
-    .parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
+    .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082");
+    let cli = commands::definitions().into_iter().fold(cli, Cli::command);
+    cli.parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
 }
 
 /// The configuration of a command that works on the store only.
@@ -225,7 +212,6 @@ impl Config {
         let partitions = settings.get(&settings::PARTITIONS, settings::partitions);
         let partitions = partitions.filter(|_| settings.is_set(&settings::PARTITIONS));
         let lanes = settings.required(&settings::LANES, settings::count);
-        let admin_listen = settings.required(&settings::ADMIN_LISTEN, str::parse);
         let queue_prefix =
             settings.required(&settings::QUEUE_PREFIX, |text| Ok::<_, String>(text.to_owned()));
         let store_schema =
@@ -234,9 +220,6 @@ impl Config {
         let close_grace = settings.required(&settings::CLOSE_GRACE, settings::seconds);
         let migrate = settings.flag(&settings::MIGRATE);
         let allow_volatile = settings.flag(&settings::ALLOW_VOLATILE_QUEUE);
-        let log = settings.required(&settings::LOG, telemetry::valid_filter);
-        let log_format = settings.required(&settings::LOG_FORMAT, str::parse);
-        let traces = settings.collector();
         let config = || {
             Some(Self {
                 queues: queues?,
@@ -246,16 +229,12 @@ impl Config {
                 pepper: pepper?.into(),
                 partitions,
                 lanes: lanes?,
-                admin_listen: admin_listen?,
                 queue_prefix: queue_prefix?,
                 store_schema: store_schema?,
                 trim_delay: trim_delay?,
                 close_grace: close_grace?,
                 migrate,
                 allow_volatile,
-                log: log?,
-                log_format: log_format?,
-                traces,
             })
         };
         settings.finish_with(config())

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use vote_service::Readiness;
+
 /// Key of the store's problems.
 pub(crate) const STORE: &str = "store";
 /// Key of a clock that differs from the store's.
@@ -12,7 +14,7 @@ pub(crate) const CLOCK: &str = "clock";
 /// Key of queues that other workers reach and this one does not.
 pub(crate) const QUEUES: &str = "queues";
 
-/// The current problems by key. Clones share them.
+/// The current problems by key. The worker is ready if there are none. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     problems: Arc<Mutex<BTreeMap<String, String>>>,
@@ -32,12 +34,10 @@ impl Health {
     pub(crate) fn is_well(&self, what: &str) -> bool {
         !self.problems.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what)
     }
+}
 
-    /// Succeeds if there is no problem.
-    ///
-    /// # Errors
-    /// Lists all problems in one line.
-    pub fn ready(&self) -> Result<(), String> {
+impl Readiness for Health {
+    fn ready(&self) -> Result<(), String> {
         let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.is_empty() {
             return Ok(());

@@ -83,6 +83,19 @@ pub struct Options {
     pub allow_volatile: bool,
 }
 
+impl From<&config::Config> for Options {
+    fn from(config: &config::Config) -> Self {
+        Self {
+            lanes: config.lanes,
+            partitions: config.partitions,
+            fingerprint: config.pepper.fingerprint(),
+            trim_delay: config.trim_delay,
+            close_grace: config.close_grace,
+            allow_volatile: config.allow_volatile,
+        }
+    }
+}
+
 /// Runs the worker until shutdown. Retries while the store or a queue is unavailable.
 ///
 /// # Errors
@@ -91,6 +104,7 @@ pub struct Options {
 /// - [`WorkerError::Ended`] if one of the worker's tasks ended by itself, which is a bug. End the process, so that it
 ///   is restarted: the other tasks would go on as if nothing was missing.
 pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(), WorkerError> {
+    metrics::describe();
     let Some((layout, registry)) = prepare(&parts, &options, &shutdown).await? else { return Ok(()) };
     metrics::partitions(layout.partitions.count());
     let (tasks, mut ended) = Tasks::new();

@@ -1,100 +1,62 @@
-//! `vote-worker`: runs the worker on Redis and Postgres, and the commands for operators.
+//! `vote-worker`: the worker on the queues and the store of its settings, and the commands for operators.
 
-use std::{fmt::Display, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
+use clap::ArgMatches;
 use vote_core::SystemClock;
-use vote_service::{Shutdown, admin, settings::EX_CONFIG, shutdown, telemetry};
+use vote_service::{BoxError, CliExit, ConfigError, Parsed, Program, Settings, Shutdown, program};
 use vote_worker::{
     Health, Options, Parts, WorkerError, commands,
-    config::{self, Config, StoreConfig},
+    config::{self, Config},
 };
 
 fn main() -> ExitCode {
-    let parsed = match config::parse() {
-        Ok(parsed) => parsed,
-        Err(exit) => return exit.exit(),
-    };
-    let format = parsed.settings.log_format();
-    let fail = |error: &dyn Display, code: u8| {
-        telemetry::log_fatal("vote-worker", format, error);
-        ExitCode::from(code)
-    };
-    let command = match parsed.command {
-        Some((name, matches)) if commands::is_of(&name) => {
-            return match StoreConfig::from_settings(parsed.settings) {
-                Ok(config) => commands::run(&name, &matches, &config),
-                Err(e) => fail(&e, EX_CONFIG),
-            };
-        }
-        other => other.map(|(name, _)| name),
-    };
-    let config = match Config::from_settings(parsed.settings) {
-        Ok(config) => config,
-        Err(e) => return fail(&e, EX_CONFIG),
-    };
-    let traces = config.traces.as_ref();
-    let _sending = match telemetry::init_with_traces(&config.log, config.log_format, "vote-worker", traces) {
-        Ok(sending) => sending,
-        Err(e) => return fail(&e, EX_CONFIG),
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(&e, 1),
-    };
-    let result = match command.as_deref() {
-        Some("check-config") => {
-            println!("configuration ok");
-            return ExitCode::SUCCESS;
-        }
-        Some("healthcheck") => admin::healthcheck(config.admin_listen).map_err(Into::into),
-        _ => shutdown::on_signals()
-            .map_err(Into::into)
-            .and_then(|shutdown| runtime.block_on(run(config, shutdown))),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            let wrong_setting =
-                matches!(e.downcast_ref(), Some(WorkerError::Store(e)) if e.is_wrong_setting());
-            fail(&*e, if wrong_setting { EX_CONFIG } else { 1 })
-        }
+    program::main::<Worker>()
+}
+
+struct Worker;
+
+impl Program for Worker {
+    const NAME: &'static str = "vote-worker";
+    type Config = Config;
+    type Health = Health;
+
+    fn parse() -> Result<Parsed, CliExit> {
+        config::parse()
+    }
+
+    fn command(name: &str, matches: &ArgMatches, settings: Settings) -> Result<ExitCode, ConfigError> {
+        commands::run(name, matches, settings)
+    }
+
+    fn config(settings: Settings) -> Result<Config, ConfigError> {
+        Config::from_settings(settings)
+    }
+
+    fn health(_: &Config) -> Health {
+        Health::default()
+    }
+
+    async fn serve(config: Config, health: Health, shutdown: Shutdown) -> Result<(), BoxError> {
+        work(config, health, shutdown).await.map_err(|e| match e.downcast_ref() {
+            Some(WorkerError::Store(error)) if error.is_wrong_setting() => {
+                ConfigError::new(e.to_string()).into()
+            }
+            _ => e,
+        })
     }
 }
 
-async fn run(config: Config, shutdown: Shutdown) -> Result<(), vote_service::BoxError> {
-    vote_service::metrics::exported();
-    vote_worker::metrics::describe();
+async fn work(config: Config, health: Health, shutdown: Shutdown) -> Result<(), BoxError> {
     let mut sources = Vec::new();
     for queues in &config.queues {
         sources.push(queues.open(&config.queue_prefix).await?);
     }
-    tracing::info!(
-        "starting {} lane(s) on {}, admin routes on {}",
-        config.lanes,
-        config.store,
-        config.admin_listen
-    );
-    let health = Health::default();
-    let admin = tokio::net::TcpListener::from_std(vote_service::listen::listen(config.admin_listen, false)?)?;
-    let (ready, stopping) = (health.clone(), shutdown.clone());
-    let ready = move || if stopping.is_requested() { Err("shutting down".to_owned()) } else { ready.ready() };
-    // The admin routes keep answering until the lanes have ended.
-    let ended = Shutdown::new();
-    let admin = tokio::spawn(admin::serve_admin(admin, ready, ended.clone()));
+    tracing::info!("starting {} lane(s) on {}", config.lanes, config.store);
     let witnesses = vote_worker::open_witnesses(&config).await?;
     let store = vote_worker::open_store(&config, &health, &shutdown).await?;
-    let options = Options {
-        lanes: config.lanes,
-        partitions: config.partitions,
-        fingerprint: config.pepper.fingerprint(),
-        trim_delay: config.trim_delay,
-        close_grace: config.close_grace,
-        allow_volatile: config.allow_volatile,
-    };
+    let options = Options::from(&config);
     let parts =
         Parts { store, witnesses, sources, polls: config.polls, clock: Arc::new(SystemClock), health };
-    let result = vote_worker::run(parts, options, shutdown.clone()).await;
-    ended.trigger();
-    admin.await??;
-    Ok(result?)
+    Ok(vote_worker::run(parts, options, shutdown).await?)
 }

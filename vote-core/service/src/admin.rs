@@ -25,6 +25,7 @@ use crate::{
     Shutdown,
     body::Body,
     metrics::{self, Exported, READY},
+    readiness::Readiness,
     respond,
     serve::{Connections, Limits, serve},
 };
@@ -36,14 +37,10 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Time limit of [`healthcheck`], well under the usual interval of health checks.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-type ReadyCheck = dyn Fn() -> Result<(), String> + Send + Sync;
-type Remarks = dyn Fn() -> Option<String> + Send + Sync;
-
 /// HTTP service of the admin port.
 #[derive(Clone)]
 pub struct Admin {
-    ready: Arc<ReadyCheck>,
-    remarks: Arc<Remarks>,
+    readiness: Arc<dyn Readiness>,
     metrics: Exported,
 }
 
@@ -54,17 +51,9 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Creates the service. `ready` tells whether the service can do its work now, or why not. It is called for each
-    /// request to `/readyz` and `/metrics`, so it should look at known state rather than ask other systems.
-    pub fn new(ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self { ready: Arc::new(ready), remarks: Arc::new(|| None), metrics: metrics::exported() }
-    }
-
-    /// Adds remarks about what does not work although the service is ready, shown to readers of `/readyz`. `remarks` is
-    /// called for each request, like the check.
-    #[must_use]
-    pub fn with_remarks(self, remarks: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { remarks: Arc::new(remarks), ..self }
+    /// Creates the service, which asks `readiness` for each request to `/readyz` and `/metrics`.
+    pub fn new(readiness: impl Readiness) -> Self {
+        Self { readiness: Arc::new(readiness), metrics: metrics::exported() }
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
@@ -75,8 +64,8 @@ impl Admin {
         }
         match request.uri().path() {
             "/healthz" => respond::text(StatusCode::OK, "ok\n"),
-            "/readyz" => match (self.ready)() {
-                Ok(()) => match (self.remarks)() {
+            "/readyz" => match self.readiness.ready() {
+                Ok(()) => match self.readiness.remarks() {
                     None => respond::text(StatusCode::OK, "ready\n"),
                     Some(remarks) => respond::text(StatusCode::OK, format!("ready, but {remarks}\n")),
                 },
@@ -85,7 +74,7 @@ impl Admin {
                 }
             },
             "/metrics" => {
-                ::metrics::gauge!(READY.name).set(f64::from(u8::from((self.ready)().is_ok())));
+                ::metrics::gauge!(READY.name).set(f64::from(u8::from(self.readiness.ready().is_ok())));
                 let mut response = respond::text(StatusCode::OK, self.metrics.render());
                 response.headers_mut().insert(header::CONTENT_TYPE, PROMETHEUS_TEXT);
                 response
@@ -118,17 +107,10 @@ impl<B> Service<Request<B>> for Admin {
 /// Fails if the listener is unusable.
 pub async fn serve_admin(
     listener: TcpListener,
-    ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    readiness: impl Readiness,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    serve_as(listener, Admin::new(ready), shutdown).await
-}
-
-/// Serves the admin port like [`serve_admin`], with an [`Admin`] created by the caller.
-///
-/// # Errors
-/// Fails if the listener is unusable.
-pub async fn serve_as(listener: TcpListener, admin: Admin, shutdown: Shutdown) -> io::Result<()> {
+    let admin = Admin::new(readiness);
     let metrics = admin.metrics.clone();
     let limits = Limits { drain: Duration::from_secs(1), ..Limits::default() };
     let upkeep = async {

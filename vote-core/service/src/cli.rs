@@ -8,11 +8,7 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser, parser::ValueSource};
 
-use crate::{
-    LogFormat,
-    settings::{self, Setting, Settings, values::Declared},
-    telemetry,
-};
+use crate::settings::{self, Setting, Settings, values::Declared};
 
 /// Exit code for an invalid command line (`EX_USAGE` of sysexits.h).
 pub const EX_USAGE: u8 = 64;
@@ -26,7 +22,7 @@ pub const HEALTHCHECK: &str = "healthcheck";
 /// ```
 /// use vote_service::{Cli, cli, settings};
 ///
-/// let cli = Cli::new("vote-demo", "Shows how.", &[&settings::LISTEN, &settings::PEPPER])
+/// let cli = Cli::new("vote-demo", "Show how", &[&settings::LISTEN, &settings::PEPPER])
 ///     .command(clap::Command::new("seal").about("Seals something"));
 /// let parsed = cli
 ///     .parse(["vote-demo", "check-config", "--listen", "[::]:80"].map(Into::into), [])
@@ -56,8 +52,6 @@ pub struct CliExit {
     pub code: u8,
     /// The help or version requested, or what is wrong.
     pub text: String,
-    /// Format of an error: plain text, or a log line as JSON.
-    pub format: LogFormat,
 }
 
 impl CliExit {
@@ -67,10 +61,6 @@ impl CliExit {
         // A write fails if the reader has closed the pipe: it does not want the rest.
         let _ = match self.code {
             0 => io::stdout().write_all(self.text.as_bytes()),
-            _ if self.format == LogFormat::Json => {
-                telemetry::log_fatal(module_path!(), self.format, &self.text.trim_end());
-                Ok(())
-            }
             _ => io::stderr().write_all(self.text.as_bytes()),
         };
         ExitCode::from(self.code)
@@ -78,7 +68,8 @@ impl CliExit {
 }
 
 impl Cli {
-    /// Defines the command line of the service `name`, with a flag for each of its settings.
+    /// Defines the command line of the service `name`, with a flag for each of its settings. `about` and the help of
+    /// commands are in the imperative, as is usual on command lines; that of a value is a noun phrase.
     #[must_use]
     pub fn new(name: &'static str, about: &'static str, settings: &[&'static Setting]) -> Self {
         let command = Command::new(name)
@@ -130,7 +121,6 @@ impl Cli {
         let matches = self.command.args(arguments).try_get_matches_from(args).map_err(|e| CliExit {
             code: if e.use_stderr() { EX_USAGE } else { 0 },
             text: e.render().to_string(),
-            format: LogFormat::Text,
         })?;
         let flags: Vec<(String, String)> = names
             .into_iter()
@@ -203,7 +193,7 @@ mod tests {
     use crate::settings::{ADMIN_LISTEN, COOKIE_KEYS, LISTEN, PEPPER, STORE, TLS};
 
     fn cli() -> Cli {
-        Cli::new("vote-test", "Tests.", &[&LISTEN, &ADMIN_LISTEN, &PEPPER, &COOKIE_KEYS, &STORE, &TLS])
+        Cli::new("vote-test", "Test", &[&LISTEN, &ADMIN_LISTEN, &PEPPER, &COOKIE_KEYS, &STORE, &TLS])
             .default_value(&ADMIN_LISTEN, "127.0.0.1:9999")
             .command(Command::new("audit").arg(Arg::new("poll").long("poll")))
     }
@@ -224,7 +214,7 @@ mod tests {
 
     #[test]
     fn clap_accepts_the_whole_table() {
-        let all = Cli::new("vote-test", "Tests.", settings::ALL);
+        let all = Cli::new("vote-test", "Test", settings::ALL);
         all.command.args(all.declared.iter().flat_map(arguments)).debug_assert();
     }
 

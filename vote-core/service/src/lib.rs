@@ -29,9 +29,11 @@
 //! # }
 //! ```
 //!
-//! The modules in the order in which a service uses them: [`cli`] and [`settings`] → [`telemetry`] → [`shutdown`] →
-//! [`listen`] and [`threads`] → [`serve`] → [`layers`] → [`body`], [`respond`] and [`receipt`]. [`metrics`], [`traces`]
-//! and [`admin`] accompany all of them.
+//! As a program, a service is a [`Program`], which [`program::main`] starts and ends.
+//!
+//! The modules in the order in which a service uses them: [`program`] → [`cli`] and [`settings`] → [`telemetry`] →
+//! [`shutdown`] → [`listen`] and [`threads`] → [`serve`] → [`layers`] → [`body`], [`respond`] and [`receipt`].
+//! [`metrics`], [`traces`], [`admin`] and [`readiness`] accompany all of them.
 
 pub mod admin;
 pub mod body;
@@ -39,6 +41,8 @@ pub mod cli;
 pub mod layers;
 pub mod listen;
 pub mod metrics;
+pub mod program;
+pub mod readiness;
 pub mod receipt;
 pub mod respond;
 pub mod serve;
@@ -51,6 +55,8 @@ pub mod traces;
 pub use body::{Body, BoxError};
 pub use cli::{Cli, CliExit, Parsed};
 pub use layers::Guards;
+pub use program::Program;
+pub use readiness::Readiness;
 pub use receipt::{Receipt, ReceiptKey};
 pub use respond::Problem;
 pub use serve::{Connections, Limits};

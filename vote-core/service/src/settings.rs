@@ -18,7 +18,7 @@ pub struct Setting {
     pub name: &'static str,
     /// Placeholder for the value in the help, such as `ADDR`.
     pub value: &'static str,
-    /// What the setting does: a phrase for the help and for docs/settings.md.
+    /// What the value is: a noun phrase for the help and for docs/settings.md.
     pub help: &'static str,
     /// Value used when the setting is not given.
     pub default: Option<&'static str>,
@@ -90,7 +90,7 @@ settings! {
     STORE "URL" "store of votes and results: postgres://, sqlite: or memory:", file;
     STORE_WITNESS "URLS" "standbys of the store, postgres://, separated by commas: queues keep committed votes until every standby has them", file;
     STORE_SCHEMA "NAME" "schema in Postgres" = "vote";
-    MIGRATE "BOOL" "create or update the store's tables at startup" = "false";
+    MIGRATE "BOOL" "whether to create or update the store's tables at startup" = "false";
     PEPPER "HEX" "secret that turns voter ids into voter keys: 32 bytes or more, the same for all frontends and workers and for the life of the polls", secret;
     COOKIE_KEYS "HEX,…" "keys that sign the voters' cookies: the first signs, all verify, so that keys can be rotated", secret;
     RECEIPT_KEY "HEX" "key that encrypts receipts: the same for all frontends and results services", secret;
@@ -103,7 +103,7 @@ settings! {
     TLS "BOOL" "whether TLS is terminated in front of this service: cookies are then sent over https only" = "false";
     RESULTS_URL "URL" "public URL of the results service, for links";
     FRONTEND_URL "URL" "public URL of the frontend, for links";
-    ALLOW_VOLATILE_QUEUE "BOOL" "frontend: accept votes although the queue may lose them in a crash; worker: commit although the store may lose commits; never use it in production" = "false";
+    ALLOW_VOLATILE_QUEUE "BOOL" "whether a frontend accepts votes although the queue may lose them in a crash, and a worker commits although the store may lose commits; never use it in production" = "false";
     SHUTDOWN_SECONDS "SECONDS" "how long requests may take to finish after SIGTERM" = "10";
     LOG "FILTER" "what to log: error, warn, info, debug or trace, or levels by module, such as info,vote_worker=debug" = "info";
     LOG_FORMAT "FORMAT" "format of the log: text or json" = "text";

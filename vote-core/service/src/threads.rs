@@ -1,8 +1,8 @@
 //! One runtime per core: each thread serves its own connections, so that nothing moves between cores.
 
-use std::{any::Any, fmt::Display, io, num::NonZero, panic, sync::mpsc, thread};
+use std::{any::Any, fmt::Display, io, num::NonZero, panic, thread};
 
-use tokio::runtime;
+use tokio::{runtime, sync::mpsc};
 
 use crate::Shutdown;
 
@@ -42,51 +42,62 @@ pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Runs the futures `make(0)` to `make(threads - 1)`, each on a thread of its own with a single-threaded tokio runtime,
-/// and waits for all of them. If one fails, triggers `shutdown`, so that the others finish their work in progress.
+/// Runs `serve` for each item, on a thread of its own with a single-threaded tokio runtime, and waits for all threads.
+/// If one fails, triggers `shutdown`, so that the others finish their work in progress.
 ///
-/// Blocks; must not be called within a runtime.
+/// The threads run on if the returned future is dropped.
 ///
 /// # Errors
 /// Fails with the first error that occurred; all errors are logged.
-pub fn run_per_core<F, Fut, E>(threads: usize, shutdown: &Shutdown, make: F) -> Result<(), ThreadError>
+pub async fn run_on_threads<T, F, Fut, E>(
+    items: Vec<T>,
+    shutdown: &Shutdown,
+    serve: F,
+) -> Result<(), ThreadError>
 where
-    F: Fn(usize) -> Fut + Send + Sync + Clone + 'static,
+    T: Send + 'static,
+    F: FnOnce(T) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<(), E>>,
     E: Display,
 {
-    let (done, results) = mpsc::channel();
+    let mut results = start(items, serve);
     let mut first = Ok(());
-    let mut fail = |error: ThreadError| {
-        tracing::error!("{error}");
-        shutdown.trigger();
-        if first.is_ok() {
-            first = Err(error);
-        }
-    };
-    for number in 0..threads {
-        let name = format!("vote-{number}");
-        let (make, done, thread_name) = (make.clone(), done.clone(), name.clone());
-        let started = thread::Builder::new().name(name.clone()).spawn(move || {
-            let ended = panic::catch_unwind(panic::AssertUnwindSafe(|| run(&thread_name, || make(number))));
-            let result = ended.unwrap_or_else(|panic| {
-                Err(ThreadError::Panicked { name: thread_name, message: panic_message(&*panic) })
-            });
-            // The receiver waits for all threads that were started.
-            let _ = done.send(result);
-        });
-        if let Err(source) = started {
-            fail(ThreadError::Start { name, source });
-            break;
-        }
-    }
-    drop(done);
-    for result in results {
-        if let Err(e) = result {
-            fail(e);
+    while let Some(result) = results.recv().await {
+        if let Err(error) = result {
+            tracing::error!("{error}");
+            shutdown.trigger();
+            first = first.and(Err(error));
         }
     }
     first
+}
+
+/// Starts the threads, and returns the receiver of their results, which ends with the last of them.
+fn start<T, F, Fut, E>(items: Vec<T>, serve: F) -> mpsc::UnboundedReceiver<Result<(), ThreadError>>
+where
+    T: Send + 'static,
+    F: FnOnce(T) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<(), E>>,
+    E: Display,
+{
+    let (done, results) = mpsc::unbounded_channel();
+    for (number, item) in items.into_iter().enumerate() {
+        let name = format!("vote-{number}");
+        let (serve, ended, thread_name) = (serve.clone(), done.clone(), name.clone());
+        let started = thread::Builder::new().name(name.clone()).spawn(move || {
+            let result = panic::catch_unwind(panic::AssertUnwindSafe(|| run(&thread_name, || serve(item))));
+            let result = result.unwrap_or_else(|panic| {
+                Err(ThreadError::Panicked { name: thread_name, message: panic_message(&*panic) })
+            });
+            // Without a receiver, nothing waits for the threads any more.
+            let _ = ended.send(result);
+        });
+        if let Err(source) = started {
+            let _ = done.send(Err(ThreadError::Start { name, source }));
+            break;
+        }
+    }
+    results
 }
 
 fn run<Fut, E>(name: &str, make: impl FnOnce() -> Fut) -> Result<(), ThreadError>
@@ -121,47 +132,41 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn each_thread_has_a_number_and_all_are_awaited() {
+    #[tokio::test]
+    async fn each_item_gets_a_thread_and_all_are_awaited() {
         let sum = Arc::new(AtomicUsize::new(0));
         let shared = Arc::clone(&sum);
-        run_per_core(3, &Shutdown::new(), move |number| {
-            let sum = Arc::clone(&shared);
-            async move {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                sum.fetch_add(number, Ordering::Relaxed);
-                Ok::<(), String>(())
-            }
+        run_on_threads(vec![1, 2, 4], &Shutdown::new(), async move |item| {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            shared.fetch_add(item, Ordering::Relaxed);
+            Ok::<(), String>(())
         })
+        .await
         .unwrap();
-        assert_eq!(sum.load(Ordering::Relaxed), 3);
+        assert_eq!(sum.load(Ordering::Relaxed), 7);
     }
 
-    #[test]
-    fn a_failure_stops_the_others_and_is_returned() {
+    #[tokio::test]
+    async fn a_failure_stops_the_others_and_is_returned() {
         let shutdown = Shutdown::new();
         let others = shutdown.clone();
-        let result = run_per_core(2, &shutdown, move |number| {
-            let others = others.clone();
-            async move {
-                match number {
-                    0 => Err("no disk"),
-                    _ => {
-                        others.requested().await;
-                        Ok(())
-                    }
-                }
+        let result = run_on_threads(vec![true, false], &shutdown, async move |fails| {
+            if fails {
+                return Err("no disk");
             }
+            others.requested().await;
+            Ok(())
         });
-        assert_eq!(result.unwrap_err().to_string(), "thread vote-0: no disk");
+        assert_eq!(result.await.unwrap_err().to_string(), "thread vote-0: no disk");
     }
 
-    #[test]
-    fn a_panic_is_an_error_that_names_the_thread() {
-        let result = run_per_core(1, &Shutdown::new(), |_| async {
+    #[tokio::test]
+    async fn a_panic_is_an_error_that_names_the_thread() {
+        let shutdown = Shutdown::new();
+        let result = run_on_threads(vec![()], &shutdown, async |()| {
             assert!(std::env::args().count() == 0, "broken");
             Ok::<(), String>(())
         });
-        assert_eq!(result.unwrap_err().to_string(), "thread vote-0 panicked: broken");
+        assert_eq!(result.await.unwrap_err().to_string(), "thread vote-0 panicked: broken");
     }
 }

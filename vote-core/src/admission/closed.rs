@@ -127,7 +127,9 @@ mod tests {
         let reasons = [
             (ClosedReason::NotInspected, "the queue has not been inspected yet"),
             (
-                ClosedReason::Volatile { problems: vec!["a".to_owned(), "b".to_owned()] },
+                ClosedReason::Volatile {
+                    problems: ["a", "b"].map(|problem| DurabilityProblem::Other(problem.to_owned())).into(),
+                },
                 "may lose votes: a; b",
             ),
             (

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::EX_UNAVAILABLE,
-    config::{CertifyConfig, VerifyConfig},
+    commands::{CertifyConfig, VerifyConfig},
     thousands::grouped,
 };
 

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 use vote_core::{Clock, StoreReader};
-use vote_results::{Options, Parts};
+use vote_results::{Health, Options, Parts};
 use vote_service::Shutdown;
 
 use crate::world::{World, next, vote};
@@ -81,6 +81,7 @@ async fn run(world: &World) -> (SocketAddr, Shutdown, JoinHandle<std::io::Result
         receipt_key: world.key.clone(),
         clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
         frontend_url: None,
+        health: Health::default(),
     };
     let shutdown = Shutdown::new();
     let service = tokio::spawn(vote_results::run(listener, parts, Options::default(), shutdown.clone()));

@@ -5,14 +5,13 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 use tower::ServiceExt;
 use vote_results::poller::MAX_AGE;
-use vote_service::admin::Admin;
+use vote_service::{Readiness, admin::Admin};
 
 use crate::world::{World, vote};
 
 /// Returns the status of `/readyz`.
 async fn ready(world: &World) -> StatusCode {
-    let latest = world.poller.latest();
-    let admin = Admin::new(move || latest.ready());
+    let admin = Admin::new(world.poller.latest());
     let request = Request::builder().uri("/readyz").body(()).unwrap();
     admin.oneshot(request).await.unwrap().status()
 }

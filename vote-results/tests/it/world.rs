@@ -24,7 +24,7 @@ use vote_core::{
     queue::{Appended, Frame, Layout, MemoryQueue, PollRecord},
     store::{Lookup, MemoryStore, Snapshot, StoreError},
 };
-use vote_results::{Parts, Poller, Results};
+use vote_results::{Health, Parts, Poller, Results};
 use vote_service::{Body, Receipt, ReceiptKey};
 
 pub(crate) use vote_core::conformance::vote;
@@ -108,6 +108,7 @@ impl World {
             receipt_key: key.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             frontend_url: Some("https://vote.example".to_owned()),
+            health: Health::default(),
         };
         let polls = Arc::clone(&parts.polls);
         let poller = Poller::new(&parts);

@@ -1,7 +1,9 @@
 //! Exporter of spans by OTLP over HTTP, in the JSON encoding, which every collector accepts as well as the binary one.
 //!
-//! The exporter is our own because the usual one reads addresses and headers from the environment. So does the SDK, but
-//! everything that it reads there is overridden here.
+//! The exporter is our own because `opentelemetry-otlp` 0.33 adds the headers in `OTEL_EXPORTER_OTLP_HEADERS` to its
+//! requests even where all else is configured, and no service reads the environment outside its `config.rs`. It would
+//! also need a client of ours that works without a runtime, so for seven more packages it would save only the encoding
+//! of spans. The SDK reads the environment, too, but what it reads there is overridden here or not used.
 
 use std::{
     fmt, io,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{net::TcpListener, task::spawn_blocking};
-use vote_service::{Limits, Shutdown, admin};
+use vote_service::{Limits, Readiness, Shutdown, admin};
 
 use crate::support::{Server, ms, status};
 
@@ -33,13 +33,24 @@ async fn readiness_follows_the_check_and_health_does_not() {
     assert_eq!(status(&server.ask(&get("/readyz")).await), 200);
 }
 
+/// Readiness with a remark while the flag is set.
+struct Remarking(Arc<AtomicBool>);
+
+impl Readiness for Remarking {
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn remarks(&self) -> Option<String> {
+        self.0.load(Ordering::Relaxed).then(|| "one of two is down".to_owned())
+    }
+}
+
 #[tokio::test]
 async fn a_ready_service_may_remark_on_what_does_not_work() {
     let remark = Arc::new(AtomicBool::new(true));
     let remarks = Arc::clone(&remark);
-    let admin = admin::Admin::new(|| Ok(()))
-        .with_remarks(move || remarks.load(Ordering::Relaxed).then(|| "one of two is down".to_owned()));
-    let server = Server::start(admin, Limits::default()).await;
+    let server = Server::start(admin::Admin::new(Remarking(remarks)), Limits::default()).await;
     let answer = server.ask(&get("/readyz")).await;
     assert!(status(&answer) == 200 && answer.ends_with("ready, but one of two is down\n"), "{answer}");
     remark.store(false, Ordering::Relaxed);

@@ -7,5 +7,6 @@ mod deployment;
 mod drain;
 mod guard;
 mod limits;
+mod program;
 mod signals;
 mod support;

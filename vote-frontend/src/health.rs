@@ -1,4 +1,4 @@
-//! Readiness of a process: whether its frontends accept votes, and for which polls they do not.
+//! Health of a process: whether its frontends accept votes, and for which polls they do not.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +16,14 @@ use vote_core::{
     poll::Phase,
     queue::Usage,
 };
+use vote_service::Readiness;
 
-/// Readiness of all frontends of a process, for the admin routes. Clones share it.
+/// Health of all frontends of a process, for the admin routes. Clones share it.
+///
+/// The process is ready if all frontends accept votes, even if not for every poll. It remarks on polls for which they do
+/// not, and on a clock that differs from the store's by more than 2 s.
 #[derive(Debug, Clone)]
-pub struct Readiness {
+pub struct Health {
     expected: usize,
     frontends: Arc<Mutex<Vec<Watched>>>,
     /// Whether the last log message on the clock said that it is wrong.
@@ -37,8 +41,8 @@ struct Watched {
     clock: Arc<dyn Clock>,
 }
 
-impl Readiness {
-    /// Creates the readiness of a process with this number of frontends, one per thread.
+impl Health {
+    /// Creates the health of a process with this number of frontends, one per thread.
     #[must_use]
     pub fn of(frontends: usize) -> Self {
         Self { expected: frontends, frontends: Arc::default(), warned: Arc::default() }
@@ -46,37 +50,6 @@ impl Readiness {
 
     pub(crate) fn add(&self, admission: Admission, polls: Arc<Polls>, clock: Arc<dyn Clock>) {
         self.lock().push(Watched { admission, polls, clock });
-    }
-
-    /// Succeeds if all frontends accept votes, even if not for every poll: see [`remarks`](Self::remarks).
-    ///
-    /// # Errors
-    /// Returns the reason why a frontend accepts no votes at all, or none for any of the polls that are open now.
-    pub fn ready(&self) -> Result<(), String> {
-        let frontends = self.lock();
-        if frontends.len() < self.expected {
-            return Err("starting".to_owned());
-        }
-        for frontend in &*frontends {
-            if let AdmissionState::Closed(reason) = frontend.admission.state() {
-                return Err(reason.to_string());
-            }
-        }
-        match frontends.iter().find_map(Watched::accepts_none) {
-            Some(refused) => Err(format!("no votes are accepted for any open poll: {refused}")),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns what is wrong although votes are accepted: polls for which they are not, and a clock that differs from
-    /// the store's by more than 2 s. `None` if nothing is wrong.
-    #[must_use]
-    pub fn remarks(&self) -> Option<String> {
-        let refused: BTreeMap<_, _> = self.lock().iter().flat_map(Watched::refused).collect();
-        let polls = (!refused.is_empty()).then(|| format!("no votes are accepted for {}", Refused(&refused)));
-        let clock = self.clock_ahead_by().filter(is_wrong).map(clock_text);
-        let remarks: Vec<_> = polls.into_iter().chain(clock).collect();
-        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 
     /// Returns for each poll whether a frontend refuses votes for it because the queue does not have it as the file
@@ -114,6 +87,32 @@ impl Readiness {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Watched>> {
         self.frontends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Readiness for Health {
+    fn ready(&self) -> Result<(), String> {
+        let frontends = self.lock();
+        if frontends.len() < self.expected {
+            return Err("starting".to_owned());
+        }
+        for frontend in &*frontends {
+            if let AdmissionState::Closed(reason) = frontend.admission.state() {
+                return Err(reason.to_string());
+            }
+        }
+        match frontends.iter().find_map(Watched::accepts_none) {
+            Some(refused) => Err(format!("no votes are accepted for any open poll: {refused}")),
+            None => Ok(()),
+        }
+    }
+
+    fn remarks(&self) -> Option<String> {
+        let refused: BTreeMap<_, _> = self.lock().iter().flat_map(Watched::refused).collect();
+        let polls = (!refused.is_empty()).then(|| format!("no votes are accepted for {}", Refused(&refused)));
+        let clock = self.clock_ahead_by().filter(is_wrong).map(clock_text);
+        let remarks: Vec<_> = polls.into_iter().chain(clock).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 }
 
