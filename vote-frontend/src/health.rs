@@ -1,7 +1,7 @@
 //! Health of a process: whether its frontends accept votes, and for which polls they do not.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -50,6 +50,15 @@ impl Health {
 
     pub(crate) fn add(&self, admission: Admission, polls: Arc<Polls>, clock: Arc<dyn Clock>) {
         self.lock().push(Watched { admission, polls, clock });
+    }
+
+    /// Returns the codes of the reasons why frontends accept no votes.
+    pub(crate) fn closed(&self) -> BTreeSet<&'static str> {
+        let code = |frontend: &Watched| match frontend.admission.state() {
+            AdmissionState::Open(_) => None,
+            AdmissionState::Closed(reason) => Some(reason.code()),
+        };
+        self.lock().iter().filter_map(code).collect()
     }
 
     /// Returns for each poll whether a frontend refuses votes for it because the queue does not have it as the file

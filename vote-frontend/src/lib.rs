@@ -62,6 +62,7 @@ pub struct Options {
 async fn measure(health: &Health) -> Infallible {
     loop {
         metrics::taking_votes(health.ready().is_ok());
+        metrics::admission_closed(&health.closed());
         for (poll, unavailable) in health.polls() {
             metrics::poll_unavailable(poll, unavailable);
         }

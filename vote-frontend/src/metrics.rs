@@ -1,7 +1,9 @@
 //! The frontend's metrics: names, units and help texts in one table.
 
+use std::collections::BTreeSet;
+
 use metrics::{counter, gauge, histogram};
-use vote_core::{PollSlug, queue::Usage, writer::Flush};
+use vote_core::{PollSlug, admission::ClosedReason, queue::Usage, writer::Flush};
 use vote_service::metrics::Metric;
 
 /// Reasons for refused votes: the codes of the problems in the responses to voters.
@@ -33,6 +35,10 @@ const TAKING_VOTES: Metric = Metric::gauge(
     "1 if votes are accepted: the queue is reachable, durable and active, and knows at least one of the open polls, if \
      there are any; else 0",
 );
+const ADMISSION_CLOSED: Metric = Metric::gauge(
+    "vote_frontend_admission_closed",
+    "1 if no votes are accepted for the reason that the label names, on one thread or more; else 0",
+);
 const POLL_UNAVAILABLE: Metric = Metric::gauge(
     "vote_frontend_poll_unavailable",
     "1 if votes for the poll are refused because the queue does not know it or has another definition of it; else 0",
@@ -58,6 +64,7 @@ const TABLE: &[Metric] = &[
     ACCEPTED,
     REFUSED,
     TAKING_VOTES,
+    ADMISSION_CLOSED,
     POLL_UNAVAILABLE,
     CLOCK_DIFFERENCE,
     QUEUE_USED,
@@ -85,6 +92,12 @@ pub(crate) fn refused(reason: &'static str) {
 
 pub(crate) fn taking_votes(taking: bool) {
     gauge!(TAKING_VOTES.name).set(f64::from(u8::from(taking)));
+}
+
+pub(crate) fn admission_closed(reasons: &BTreeSet<&'static str>) {
+    for reason in ClosedReason::CODES {
+        gauge!(ADMISSION_CLOSED.name, "reason" => reason).set(f64::from(u8::from(reasons.contains(reason))));
+    }
 }
 
 pub(crate) fn poll_unavailable(poll: PollSlug, unavailable: bool) {

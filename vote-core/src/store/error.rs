@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{DurabilityProblem, OptionSlug, Partition, PollSlug, queue::Layout};
+use crate::{
+    DurabilityProblem, OptionSlug, Partition, PollSlug,
+    queue::{Layout, LayoutMismatch},
+};
 
 /// Error of a call to the store.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +27,8 @@ pub enum StoreError {
     Conflict(String),
     /// The store was made for another number of partitions, or with another deployment's pepper. An operator has to
     /// correct the settings.
-    #[error("{0}")]
-    Layout(String),
+    #[error("the store {mismatch}: {remedy}", mismatch = .0, remedy = layout_remedy(.0))]
+    Layout(LayoutMismatch),
     /// There is no store yet: a worker, or `vote-worker migrate`, has to create it. Wait, or have an operator do that.
     #[error("{place} {lacks}: {remedy}")]
     NotPrepared {
@@ -160,20 +163,18 @@ pub(super) fn is_closed(poll: PollSlug) -> StoreError {
     StoreError::Conflict(format!("poll {poll} is closed: its closing time can't be changed any more"))
 }
 
+/// Returns what an operator has to do about a layout that is not the one on record in the store.
+fn layout_remedy(mismatch: &LayoutMismatch) -> String {
+    match mismatch {
+        LayoutMismatch::Partitions { found, .. } => {
+            format!("the number can't be changed, set VOTE_PARTITIONS to {found}")
+        }
+        _ => "with a new VOTE_PEPPER every voter could vote again, use the old one, or a new database for new polls"
+            .to_owned(),
+    }
+}
+
 /// Fails with [`StoreError::Layout`] unless the layout that a caller asks for is the one on record.
 pub(super) fn same_layout(recorded: Layout, asked: Layout) -> Result<(), StoreError> {
-    if recorded.partitions != asked.partitions {
-        return Err(StoreError::Layout(format!(
-            "the store has {} partitions, but VOTE_PARTITIONS is {}: the number can't be changed, set it to {}",
-            recorded.partitions, asked.partitions, recorded.partitions
-        )));
-    }
-    if recorded.fingerprint != asked.fingerprint {
-        return Err(StoreError::Layout(format!(
-            "the store was filled with another pepper (fingerprint {}, VOTE_PEPPER has {}): with a new one every voter \
-             could vote again; use the old one, or a new database for new polls",
-            recorded.fingerprint, asked.fingerprint
-        )));
-    }
-    Ok(())
+    recorded.mismatch(asked).map_or(Ok(()), |mismatch| Err(StoreError::Layout(mismatch)))
 }
