@@ -32,7 +32,7 @@ use crate::{Partition, Partitions, PepperFingerprint, PollDigest, PollSlug};
 
 mod entry;
 mod error;
-mod forward;
+mod layer;
 pub mod memory;
 mod polls;
 mod position;
@@ -44,6 +44,7 @@ mod status;
 
 pub use entry::{Appended, Entry, Frame, Read, Seal};
 pub use error::{AppendError, QueueError};
+pub use layer::QueueLayer;
 pub use memory::MemoryQueue;
 pub use polls::{PollRecord, PollState, PollStates};
 pub use position::Position;
