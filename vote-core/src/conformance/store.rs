@@ -1,7 +1,7 @@
 //! The conformance suite of [`Store`]: what every implementation must do.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)] // A failed clause is a panic.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -135,6 +135,18 @@ async fn acquire(session: &mut dyn Session) -> Acquired {
     session.acquire(PARTITION).await.expect("an answer").expect("a free partition can be acquired")
 }
 
+/// Acquires [`PARTITION`], whose owner was dropped.
+async fn acquire_once_free(session: &mut dyn Session) -> Acquired {
+    for _ in 0..100 {
+        if let Some(acquired) = session.acquire(PARTITION).await.expect("an answer") {
+            return acquired;
+        }
+        // A server may need a moment to notice that a connection is gone.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("10 s after its session was dropped, the partition is still not free");
+}
+
 fn at(position: u8) -> Position {
     Position::from_bytes(&[position]).expect("one byte fits")
 }
@@ -256,12 +268,7 @@ async fn a_lookup_finds_every_effective_ballot(harness: &dyn StoreHarness) {
     // A session that did not commit the ballots itself, and so knows only what it reads from the store.
     drop(session);
     let mut session = store.open_session().await.expect("a session");
-    for _ in 0..100 {
-        if session.acquire(PARTITION).await.expect("an answer").is_some() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    acquire_once_free(&mut *session).await;
     let mut asked: Vec<_> = voters().take(10).map(|voter| vote(voter, 0, 0).voter).collect();
     asked.sort_unstable();
     let mut expected: Vec<_> = votes.iter().map(ballot).collect();
@@ -284,14 +291,8 @@ async fn a_restart_loses_nothing(harness: &dyn StoreHarness) {
     assert_eq!(everything(&*store, &votes).await, before);
     assert_eq!(store.polls().await.expect("polls"), [registered_poll()]);
     let mut session = store.open_session().await.expect("a session");
-    for _ in 0..100 {
-        if let Some(acquired) = session.acquire(PARTITION).await.expect("an answer") {
-            assert_eq!((acquired.version, acquired.checkpoints[&queue_id(1)].position), (1, at(1)));
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("the partition was not freed");
+    let acquired = acquire_once_free(&mut *session).await;
+    assert_eq!((acquired.version, acquired.checkpoints[&queue_id(1)].position), (1, at(1)));
 }
 
 /// Returns a report of queue 1, in which everything depends on the time of the report in seconds. After 100 s the queue
