@@ -80,6 +80,19 @@ impl Log {
     }
 }
 
+/// What one attempt to cast a vote led to.
+enum Attempt {
+    /// The voter got a cookie, with which to vote.
+    Introduced,
+    /// The outcome of the vote is known.
+    Decided(Try),
+    /// The outcome of the vote is not known; `None` if the attempt had no cookie, so that it carried no vote. The target
+    /// may ask for a pause.
+    Open { outcome: Option<Try>, retry_after: Option<Duration> },
+    /// Nothing was sent.
+    NotSent,
+}
+
 /// A connection to every target, and the cookies of the voter that it currently serves.
 #[derive(Debug)]
 pub(crate) struct VirtualVoter {
@@ -136,54 +149,25 @@ impl VirtualVoter {
         let (mut tries, mut at) = (Tries::default(), start);
         let (mut tried, mut passed) = (0, 0);
         loop {
-            // A vote without a cookie is never counted: it only requests a cookie.
-            let introduced = !self.cookies.is_empty();
-            let sent = Instant::now();
-            let mut retry_after = None;
-            let body = self.course.bodies[option].clone();
-            match self.frontends[at].vote(&self.course.path, &mut self.cookies, body).await {
-                Ok(answer) => match (answer.outcome, introduced) {
-                    (Outcome::Acknowledged, true) => {
-                        let now = Instant::now();
-                        self.log.latency.saturating_record((now - sent).as_micros() as u64);
-                        self.log.last_ack = Some(now);
-                        tries.add(Try::Acked);
-                        break;
-                    }
-                    (Outcome::Acknowledged, false) => {
-                        return Err(LoadError::NoCookieNeeded { url: self.course.targets[at].url.clone() });
-                    }
-                    _ if answer.status == StatusCode::UNAUTHORIZED && !introduced && answer.sets_cookie => {
-                        continue;
-                    }
-                    (Outcome::Refused, _) => {
-                        self.note(at, Some(answer.status), "");
-                        tries.add(Try::Refused);
-                        break;
-                    }
-                    (Outcome::NotStored | Outcome::Unknown, introduced) => {
-                        self.note(at, Some(answer.status), "");
-                        if introduced {
-                            tries.add(if answer.sets_cookie { Try::Unknown } else { Try::Stray });
-                        }
-                        retry_after = seconds(&answer.headers);
-                    }
-                },
-                Err(NoAnswer::NotSent(why)) => {
-                    self.note(at, None, &why);
+            let retry_after = match self.attempt(option, at).await? {
+                Attempt::Introduced => continue,
+                Attempt::Decided(outcome) => {
+                    tries.add(outcome);
+                    break;
+                }
+                Attempt::Open { outcome, retry_after } => {
+                    outcome.into_iter().for_each(|outcome| tries.add(outcome));
+                    retry_after
+                }
+                Attempt::NotSent => {
                     passed += 1;
                     at = (at + 1) % self.frontends.len();
                     if passed % self.frontends.len() != 0 {
                         continue;
                     }
+                    None
                 }
-                Err(NoAnswer::Lost(why)) => {
-                    self.note(at, None, &why);
-                    if introduced {
-                        tries.add(Try::Stray);
-                    }
-                }
-            }
+            };
             tried += 1;
             if tried == self.course.attempts {
                 break;
@@ -193,6 +177,49 @@ impl VirtualVoter {
         }
         self.course.progress.count(tries.fate());
         Ok((tries, at))
+    }
+
+    /// Makes one attempt at one target.
+    async fn attempt(&mut self, option: usize, at: usize) -> Result<Attempt, LoadError> {
+        // A vote without a cookie is never counted: it only requests a cookie.
+        let introduced = !self.cookies.is_empty();
+        let sent = Instant::now();
+        let body = self.course.bodies[option].clone();
+        let answer = match self.frontends[at].vote(&self.course.path, &mut self.cookies, body).await {
+            Ok(answer) => answer,
+            Err(NoAnswer::NotSent(why)) => {
+                self.note(at, None, &why);
+                return Ok(Attempt::NotSent);
+            }
+            Err(NoAnswer::Lost(why)) => {
+                self.note(at, None, &why);
+                return Ok(Attempt::Open { outcome: introduced.then_some(Try::Stray), retry_after: None });
+            }
+        };
+        match (answer.outcome, introduced) {
+            (Outcome::Acknowledged, true) => {
+                let now = Instant::now();
+                self.log.latency.saturating_record((now - sent).as_micros() as u64);
+                self.log.last_ack = Some(now);
+                Ok(Attempt::Decided(Try::Acked))
+            }
+            (Outcome::Acknowledged, false) => {
+                Err(LoadError::NoCookieNeeded { url: self.course.targets[at].url.clone() })
+            }
+            _ if answer.status == StatusCode::UNAUTHORIZED && !introduced && answer.sets_cookie => {
+                Ok(Attempt::Introduced)
+            }
+            (Outcome::Refused, _) => {
+                self.note(at, Some(answer.status), "");
+                Ok(Attempt::Decided(Try::Refused))
+            }
+            (Outcome::NotStored | Outcome::Unknown, _) => {
+                self.note(at, Some(answer.status), "");
+                let outcome = if answer.sets_cookie { Try::Unknown } else { Try::Stray };
+                let retry_after = seconds(&answer.headers);
+                Ok(Attempt::Open { outcome: introduced.then_some(outcome), retry_after })
+            }
+        }
     }
 
     /// Reports a problem with a target. Only the first of a run is shown; more would be noise.
