@@ -32,7 +32,7 @@ use crate::{DurabilityProblem, Partition, PollDigest, PollSlug};
 
 mod entry;
 mod error;
-mod forward;
+mod layer;
 mod layout;
 pub mod memory;
 mod polls;
@@ -45,6 +45,7 @@ mod status;
 
 pub use entry::{Appended, Entry, Frame, Read, Seal};
 pub use error::{AppendError, QueueError};
+pub use layer::QueueLayer;
 pub use layout::{LAYOUT_VERSION, Layout, LayoutMismatch};
 pub use memory::MemoryQueue;
 pub use polls::{PollRecord, PollState, PollStates};

@@ -16,7 +16,7 @@ use crate::{
 
 mod catalog;
 mod error;
-mod forward;
+mod layer;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -28,6 +28,7 @@ mod withdrawal;
 
 pub use catalog::{Catalog, MAX_CLOCK_DIFFERENCE, WORKER_LIVES_FOR, WorkerId, WorkerRecord};
 pub use error::StoreError;
+pub use layer::{SessionLayer, StoreLayer, StoreReaderLayer};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;

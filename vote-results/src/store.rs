@@ -1,14 +1,12 @@
 //! Opens the store at a configured address.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use vote_core::{
-    Partition, PollSlug, Position, QueueId, StoreAddress, StoreReader, VoterKey,
-    count::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll},
-    queue::Layout,
-    store::{Snapshot, StoreError},
+    StoreAddress, StoreReader,
+    store::{StoreError, StoreReaderLayer},
 };
 
 /// A store that is opened by the first read. Each read retries until opening succeeds, since a worker creates the
@@ -26,54 +24,15 @@ impl LazyStore {
     pub fn new(address: StoreAddress, schema: impl Into<String>) -> Self {
         Self { address, schema: schema.into(), store: OnceCell::new() }
     }
-
-    async fn open(&self) -> Result<&dyn StoreReader, StoreError> {
-        let open = || self.address.open_read_only(&self.schema);
-        Ok(&**self.store.get_or_try_init(open).await?)
-    }
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl StoreReader for LazyStore {
-    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
-        self.open().await?.layout().await
-    }
-    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
-        self.open().await?.polls().await
-    }
-    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
-        self.open().await?.ballot(poll, voter).await
-    }
-    async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
-        self.open().await?.position(queue, partition).await
-    }
-    async fn quarantined(
-        &self,
-        queue: QueueId,
-        partition: Partition,
-        position: Position,
-    ) -> Result<Option<QuarantineRow>, StoreError> {
-        self.open().await?.quarantined(queue, partition, position).await
-    }
-    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
-        self.open().await?.positions(queue).await
-    }
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
-        self.open().await?.all_positions().await
-    }
-    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
-        self.open().await?.queues().await
-    }
-    async fn quarantine(
-        &self,
-        after: Option<QuarantineKey>,
-        limit: usize,
-    ) -> Result<Vec<QuarantineRow>, StoreError> {
-        self.open().await?.quarantine(after, limit).await
-    }
-    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.open().await?.snapshot().await
+impl StoreReaderLayer for LazyStore {
+    type Inner = dyn StoreReader;
+
+    async fn inner(&self) -> Result<&Self::Inner, StoreError> {
+        let open = || self.address.open_read_only(&self.schema);
+        Ok(&**self.store.get_or_try_init(open).await?)
     }
 }
 

@@ -9,3 +9,23 @@
 //!
 //! Its tests, in `tests/it`, run the binaries and examples of the whole workspace. The tools are a package of their own
 //! so that the examples to read depend on no client and no test tool.
+//!
+//! This library is what the tools have in common: the [`VoterPopulation`], and the [`FrontendClient`] over which the
+//! votes of its voters are sent, with the [`Outcome`] of each. `load` casts as many votes as the frontends can take and
+//! knows only the tally, so it checks whether the outcomes explain it. `faults` also sees every row of the store, so it
+//! checks the vote of each voter; its voters send votes that a browser would not send, such as two at once.
+
+pub mod client;
+pub mod command;
+pub mod cookies;
+pub mod link;
+pub mod outcome;
+pub mod pace;
+pub mod population;
+
+pub use client::{FrontendClient, VoteAnswer};
+pub use cookies::Cookies;
+pub use link::{Link, NoAnswer};
+pub use outcome::Outcome;
+pub use pace::Pace;
+pub use population::VoterPopulation;

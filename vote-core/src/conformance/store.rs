@@ -1,24 +1,20 @@
 //! The conformance suite of [`Store`]: what every implementation must do.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)] // A failed clause is a panic.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{StoreHarness, ballot, frames, layout, poll, queue_id, registered_poll, suite, vote};
+use super::{StoreHarness, ballot, layout, poll, queue_id, registered_poll, suite, vote};
 use crate::{
-    Keep, OptionSlug, Partition, Partitions, PepperFingerprint, Poll, Polls, Position, Queue, QueueId,
-    Session, Store, Timestamp, Vote, VoterKey,
+    Keep, OptionSlug, Partition, Partitions, PepperFingerprint, Poll, Polls, Position, QueueId, Session,
+    Store, Timestamp, Vote, VoterKey,
     count::{
-        self, Accounts, Ballot, Batch, CommitPlan, Delivery, LedgerEntry, LedgerRow, PollPlan,
-        QuarantinedFrame, QuarantinedVotes, QueueRecord, QueueState, ReasonCode, RegisteredPoll,
-        StoredReason,
+        Accounts, Ballot, CommitPlan, LedgerEntry, LedgerRow, PollPlan, QuarantinedFrame, QueueRecord,
+        QueueState, ReasonCode, RegisteredPoll, StoredReason,
     },
     poll::ResultsFrom,
-    queue::{Layout, MemoryQueue},
+    queue::Layout,
     store::{Acquired, Lookup, StoreError},
 };
 
@@ -89,12 +85,18 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
 });
 
 mod closing;
+mod commit;
+mod delivery;
+mod owner;
 mod quarantine;
 mod snapshot;
 mod unknown;
 mod withdrawal;
 
 use closing::*;
+use commit::*;
+use delivery::*;
+use owner::*;
 use quarantine::*;
 use snapshot::*;
 use unknown::*;
@@ -133,6 +135,18 @@ async fn acquire(session: &mut dyn Session) -> Acquired {
     session.acquire(PARTITION).await.expect("an answer").expect("a free partition can be acquired")
 }
 
+/// Acquires [`PARTITION`], whose owner was dropped.
+async fn acquire_once_free(session: &mut dyn Session) -> Acquired {
+    for _ in 0..100 {
+        if let Some(acquired) = session.acquire(PARTITION).await.expect("an answer") {
+            return acquired;
+        }
+        // A server may need a moment to notice that a connection is gone.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("10 s after its session was dropped, the partition is still not free");
+}
+
 fn at(position: u8) -> Position {
     Position::from_bytes(&[position]).expect("one byte fits")
 }
@@ -166,6 +180,10 @@ fn ledger_entry(accepted: u64, new_voters: u64, superseded: u64) -> LedgerEntry 
         superseded,
         quarantined: 0,
     }
+}
+
+fn damaged() -> StoredReason {
+    StoredReason { code: ReasonCode::DamagedFrame, text: "damaged".to_owned() }
 }
 
 async fn accounts(store: &dyn Store) -> Accounts {
@@ -234,48 +252,6 @@ async fn a_registered_poll_keeps_its_results_setting(harness: &dyn StoreHarness)
     assert_eq!(accounts(&*store).await.polls, [expected]);
 }
 
-async fn a_partition_has_one_owner(harness: &dyn StoreHarness) {
-    let store = prepared(harness).await;
-    let (mut one, mut two) =
-        (store.open_session().await.expect("a session"), store.open_session().await.expect("a session"));
-    let acquired = acquire(&mut *one).await;
-    assert_eq!(two.acquire(PARTITION).await.expect("an answer"), None, "another session owns it");
-    assert_eq!(acquire(&mut *one).await, acquired, "the owner may ask again");
-    one.release(PARTITION).await.expect("a release");
-    assert_eq!(acquire(&mut *two).await, acquired);
-}
-
-async fn a_dropped_session_frees_its_partitions(harness: &dyn StoreHarness) {
-    let store = prepared(harness).await;
-    let (mut one, mut two) =
-        (store.open_session().await.expect("a session"), store.open_session().await.expect("a session"));
-    acquire(&mut *one).await;
-    drop(one);
-    for _ in 0..100 {
-        if two.acquire(PARTITION).await.expect("an answer").is_some() {
-            return;
-        }
-        // A server may need a moment to notice that a connection is gone.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("10 s after its session was dropped, the partition is still not free");
-}
-
-async fn partitions_without_an_owner_are_listed(harness: &dyn StoreHarness) {
-    let store = prepared(harness).await;
-    let all: Vec<_> = layout().partitions.iter().collect();
-    let (mut one, mut two) =
-        (store.open_session().await.expect("a session"), store.open_session().await.expect("a session"));
-    assert_eq!(one.unowned().await.expect("an answer"), all, "no session owns any");
-    acquire(&mut *one).await;
-    two.acquire(Partition(3)).await.expect("an answer").expect("a free partition can be acquired");
-    let rest: Vec<_> = all.iter().copied().filter(|p| ![PARTITION, Partition(3)].contains(p)).collect();
-    assert_eq!(one.unowned().await.expect("an answer"), rest);
-    assert_eq!(two.unowned().await.expect("an answer"), rest);
-    one.release(PARTITION).await.expect("a release");
-    assert!(two.unowned().await.expect("an answer").contains(&PARTITION));
-}
-
 /// Returns a store with one commit, a session, and the votes of the commit: three, two of them for cats.
 async fn committed(harness: &dyn StoreHarness) -> (Arc<dyn Store>, Box<dyn Session>, Vec<Vote>) {
     let store = prepared(harness).await;
@@ -287,167 +263,12 @@ async fn committed(harness: &dyn StoreHarness) -> (Arc<dyn Store>, Box<dyn Sessi
     (store, session, votes)
 }
 
-async fn a_commit_stores_the_ballots(harness: &dyn StoreHarness) {
-    let (store, _session, votes) = committed(harness).await;
-    for vote in &votes {
-        let found = store.ballot(poll(), vote.voter).await.expect("an answer");
-        assert_eq!(found, Some(ballot(vote)));
-    }
-    let missing = store.ballot(poll(), VoterKey([0xff; 16])).await.expect("an answer");
-    assert_eq!(missing, None, "this voter has no ballot");
-}
-
-async fn a_commit_updates_the_tally(harness: &dyn StoreHarness) {
-    let (store, _session, _votes) = committed(harness).await;
-    assert_eq!(tally(&*store).await, [(cats(), 2), (dogs(), 1)]);
-}
-
-async fn a_commit_updates_the_ledger(harness: &dyn StoreHarness) {
-    let (store, _session, _votes) = committed(harness).await;
-    let ledger = ledger(&*store).await;
-    assert_eq!(ledger.len(), 1);
-    assert_eq!((ledger[0].partition, &ledger[0].entry), (PARTITION, &ledger_entry(3, 3, 0)));
-}
-
-async fn a_commit_updates_the_positions(harness: &dyn StoreHarness) {
-    let (store, mut session, _votes) = committed(harness).await;
-    assert_eq!(store.position(queue_id(1), PARTITION).await.expect("a position"), at(1));
-    assert_eq!(store.position(queue_id(1), Partition(1)).await.expect("a position"), Position::START);
-    let checkpoints = acquire(&mut *session).await.checkpoints;
-    assert_eq!(checkpoints.len(), 1);
-    assert_eq!(checkpoints[&queue_id(1)].position, at(1));
-    assert_eq!(checkpoints[&queue_id(1)].accepted, BTreeMap::from([(poll().to_string(), 3)]));
-}
-
-async fn all_positions_cover_every_queue_and_partition(harness: &dyn StoreHarness) {
-    let (store, mut session, _votes) = committed(harness).await;
-    let other = Partition(1);
-    let acquired = session.acquire(other).await.expect("an answer").expect("a free partition");
-    let mut plan = CommitPlan { partition: other, ..inserts(acquired.version, 1, &[]) };
-    plan.positions = vec![(queue_id(1), at(2)), (queue_id(2), at(3))];
-    plan.ledger.clear();
-    session.commit(&plan).await.expect("a commit");
-    let expected =
-        [((queue_id(1), PARTITION), at(1)), ((queue_id(1), other), at(2)), ((queue_id(2), other), at(3))];
-    assert_eq!(store.all_positions().await.expect("positions"), BTreeMap::from(expected));
-}
-
-fn damaged() -> StoredReason {
-    StoredReason { code: ReasonCode::DamagedFrame, text: "damaged".to_owned() }
-}
-
-async fn a_commit_stores_quarantined_frames(harness: &dyn StoreHarness) {
-    let store = prepared(harness).await;
-    let mut session = store.open_session().await.expect("a session");
-    let mut plan = inserts(acquire(&mut *session).await.version, 1, &[]);
-    plan.quarantine.push(QuarantinedFrame {
-        queue: queue_id(1),
-        position: at(1),
-        poll: "no slug".to_owned(),
-        accounted: 4,
-        quarantined: QuarantinedVotes::All,
-        reason: damaged(),
-        frame: Bytes::from_static(b"\xff\x00"),
-    });
-    session.commit(&plan).await.expect("a commit");
-    let row = |position| store.quarantined(queue_id(1), PARTITION, at(position));
-    assert_eq!(row(1).await.expect("an answer").expect("a quarantined frame").frame.reason, damaged());
-    assert_eq!(row(2).await.expect("an answer"), None);
-}
-
-async fn a_stale_version_changes_nothing(harness: &dyn StoreHarness) {
-    let (store, mut session, _) = committed(harness).await;
-    let version = acquire(&mut *session).await.version;
-    let late: Vec<_> = voters().skip(3).take(2).map(|voter| vote(voter, 0, 6)).collect();
-    // From another queue, so that only the version shows that the plan is stale.
-    let mut plan = inserts(version - 1, 1, &late);
-    plan.positions = vec![(queue_id(2), at(1))];
-    plan.ledger[0].queue = queue_id(2);
-    let before = everything(&*store, &late).await;
-    let result = session.commit(&plan).await;
-    assert!(matches!(result, Err(StoreError::StaleVersion(PARTITION))), "{result:?}");
-    drop(session);
-    assert_eq!(everything(&*store, &late).await, before);
-}
-
-async fn a_session_that_lost_its_partition_changes_nothing(harness: &dyn StoreHarness) {
-    let store = prepared(harness).await;
-    let (mut one, mut two) =
-        (store.open_session().await.expect("a session"), store.open_session().await.expect("a session"));
-    let old = acquire(&mut *one).await;
-    one.release(PARTITION).await.expect("a release");
-    let new = acquire(&mut *two).await;
-    let votes: Vec<_> = voters().take(2).map(|voter| vote(voter, 0, 6)).collect();
-    two.commit(&inserts(new.version, 1, &votes[..1])).await.expect("the owner commits");
-    let before = everything(&*store, &votes).await;
-    let result = one.commit(&inserts(old.version, 2, &votes[1..])).await;
-    assert!(matches!(result, Err(StoreError::StaleVersion(PARTITION))), "{result:?}");
-    assert_eq!(everything(&*store, &votes).await, before);
-}
-
-async fn a_second_insert_of_a_voter_changes_nothing(harness: &dyn StoreHarness) {
-    let (store, mut session, votes) = committed(harness).await;
-    let version = acquire(&mut *session).await.version;
-    // One voter that has a ballot already, among others that have none.
-    let mut second: Vec<_> = voters().skip(3).take(4).map(|voter| vote(voter, 0, 7)).collect();
-    second.push(Vote { option: dogs(), ..votes[0] });
-    let before = everything(&*store, &second).await;
-    let result = session.commit(&inserts(version, 2, &second)).await;
-    assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
-    drop(session);
-    assert_eq!(everything(&*store, &second).await, before);
-}
-
-/// Returns a plan that replaces one ballot.
-fn replacement(version: u64, old: &Vote, new: &Vote) -> CommitPlan {
-    let mut plan = inserts(version, 2, &[]);
-    plan.polls[0].replacements = vec![(ballot(old), ballot(new))];
-    plan.polls[0].tally = BTreeMap::from([(old.option, -1), (new.option, 1)]);
-    plan.ledger = vec![ledger_entry(4, 0, 1)];
-    plan
-}
-
-async fn a_replacement_of_another_ballot_changes_nothing(harness: &dyn StoreHarness) {
-    let (store, mut session, votes) = committed(harness).await;
-    let version = acquire(&mut *session).await.version;
-    let other = Vote { cast_at: votes[0].cast_at.saturating_add(1), ..votes[0] };
-    let before = everything(&*store, &votes).await;
-    let result = session.commit(&replacement(version, &other, &Vote { option: dogs(), ..votes[0] })).await;
-    assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
-    drop(session);
-    assert_eq!(everything(&*store, &votes).await, before);
-}
-
-async fn a_replacement_updates_ballot_and_tally(harness: &dyn StoreHarness) {
-    let (store, mut session, votes) = committed(harness).await;
-    let version = acquire(&mut *session).await.version;
-    let new = Vote { option: dogs(), cast_at: votes[0].cast_at.saturating_add(1), ..votes[0] };
-    session.commit(&replacement(version, &votes[0], &new)).await.expect("a commit");
-    assert_eq!(store.ballot(poll(), new.voter).await.expect("an answer"), Some(ballot(&new)));
-    assert_eq!(tally(&*store).await, [(cats(), 1), (dogs(), 2)]);
-}
-
-async fn the_accepted_count_is_replaced_and_the_others_are_added(harness: &dyn StoreHarness) {
-    let (store, mut session, votes) = committed(harness).await;
-    let version = acquire(&mut *session).await.version;
-    let new = Vote { option: dogs(), ..votes[0] };
-    session.commit(&replacement(version, &votes[0], &new)).await.expect("a commit");
-    let ledger = ledger(&*store).await;
-    assert_eq!(ledger.len(), 1);
-    assert_eq!(ledger[0].entry, ledger_entry(4, 3, 1));
-}
-
 async fn a_lookup_finds_every_effective_ballot(harness: &dyn StoreHarness) {
     let (store, session, votes) = committed(harness).await;
     // A session that did not commit the ballots itself, and so knows only what it reads from the store.
     drop(session);
     let mut session = store.open_session().await.expect("a session");
-    for _ in 0..100 {
-        if session.acquire(PARTITION).await.expect("an answer").is_some() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    acquire_once_free(&mut *session).await;
     let mut asked: Vec<_> = voters().take(10).map(|voter| vote(voter, 0, 0).voter).collect();
     asked.sort_unstable();
     let mut expected: Vec<_> = votes.iter().map(ballot).collect();
@@ -470,14 +291,8 @@ async fn a_restart_loses_nothing(harness: &dyn StoreHarness) {
     assert_eq!(everything(&*store, &votes).await, before);
     assert_eq!(store.polls().await.expect("polls"), [registered_poll()]);
     let mut session = store.open_session().await.expect("a session");
-    for _ in 0..100 {
-        if let Some(acquired) = session.acquire(PARTITION).await.expect("an answer") {
-            assert_eq!((acquired.version, acquired.checkpoints[&queue_id(1)].position), (1, at(1)));
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("the partition was not freed");
+    let acquired = acquire_once_free(&mut *session).await;
+    assert_eq!((acquired.version, acquired.checkpoints[&queue_id(1)].position), (1, at(1)));
 }
 
 /// Returns a report of queue 1, in which everything depends on the time of the report in seconds. After 100 s the queue
@@ -521,83 +336,4 @@ async fn the_latest_report_of_a_queue_counts(harness: &dyn StoreHarness) {
     store.report(&[record(5, QueueState::Active)]).await.expect("a report");
     let queues = store.queues().await.expect("queues");
     assert_eq!(queues, [record(5, QueueState::Active)], "a report from the future does not count as later");
-}
-
-/// Sends double votes through two queues, reads them in pieces, and acquires the partition again before each piece.
-async fn any_delivery_gives_the_tally_of_the_set_of_votes(harness: &dyn StoreHarness) {
-    for keep in [Keep::First, Keep::Last] {
-        let store = harness.fresh().await;
-        store.prepare(layout()).await.expect("a layout");
-        let registered = store.register_poll(&pets(keep)).await.expect("a poll");
-        let votes: Vec<Vote> =
-            (0..400_u64).map(|n| vote(n % 90, (n * 7 % 3) as u8, 1 + (n * 37 % 11) as i64)).collect();
-        let queues = [filled(&votes[..200]).await, filled(&votes[200..]).await];
-        let mut session = store.open_session().await.expect("a session");
-        for partition in layout().partitions.iter() {
-            drain(&mut *session, partition, &registered, &queues).await;
-        }
-        let mut effective: HashMap<VoterKey, Ballot> = HashMap::new();
-        for vote in &votes {
-            let ballot = ballot(vote);
-            effective.entry(vote.voter).and_modify(|b| *b = count::merge(keep, *b, ballot)).or_insert(ballot);
-        }
-        for expected in effective.values() {
-            let found = store.ballot(poll(), expected.voter).await.expect("an answer");
-            assert_eq!(found, Some(*expected), "{keep:?}");
-        }
-        let count = |option| effective.values().filter(|ballot| ballot.option == option).count() as u64;
-        assert_eq!(tally(&*store).await, [(cats(), count(cats())), (dogs(), count(dogs()))], "{keep:?}");
-        let ledger = ledger(&*store).await;
-        for row in &ledger {
-            assert_eq!(row.entry.unaccounted(false), 0, "{row:?}");
-        }
-        assert_eq!(ledger.iter().map(|row| row.entry.accepted).sum::<u64>(), votes.len() as u64);
-        assert_eq!(ledger.iter().map(|row| row.entry.new_voters).sum::<u64>(), effective.len() as u64);
-    }
-}
-
-/// Returns a queue in memory with these votes.
-async fn filled(votes: &[Vote]) -> (QueueId, MemoryQueue) {
-    let queue = MemoryQueue::new();
-    let id = queue.create(layout(), None).await.expect("a queue");
-    super::activate(&queue, id, &[poll()]).await.expect("a queue");
-    for flush in votes.chunks(16) {
-        queue.append(id, &frames(flush)).await.expect("frames");
-    }
-    (id, queue)
-}
-
-/// Reads a partition of the queues to its end in pieces of up to three entries, each with a commit of its own.
-async fn drain(
-    session: &mut dyn Session,
-    partition: Partition,
-    registered: &RegisteredPoll,
-    queues: &[(QueueId, MemoryQueue)],
-) {
-    for piece in 0.. {
-        // A worker that does not know the outcome of its commit acquires the partition again, too.
-        let acquired = session.acquire(partition).await.expect("an answer").expect("a free partition");
-        let mut deliveries = Vec::new();
-        for (id, queue) in queues {
-            let from = acquired.checkpoints.get(id).cloned().unwrap_or_default();
-            let read = queue.read(*id, partition, from.position, 1 + piece % 3).await.expect("a read");
-            deliveries.push(Delivery::new(*id, &from, read));
-        }
-        if deliveries.iter().all(|delivery| delivery.entries.is_empty()) {
-            return;
-        }
-        let batch = Batch::decode(
-            partition,
-            layout().partitions,
-            std::slice::from_ref(registered),
-            deliveries,
-            Vec::new(),
-        );
-        let mut effective = BTreeMap::new();
-        for (poll, voters) in batch.voters() {
-            let found = session.lookup(partition, poll, &voters, Lookup::Filtered).await.expect("a lookup");
-            effective.insert(poll, found);
-        }
-        session.commit(&batch.plan(acquired.version, &effective)).await.expect("a commit");
-    }
 }

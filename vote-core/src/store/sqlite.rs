@@ -4,7 +4,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Catalog, MAX_CLOCK_DIFFERENCE, Session, Store, StoreError, StoreReader, WorkerRecord};
+use super::{
+    Catalog, MAX_CLOCK_DIFFERENCE, Session, Store, StoreError, StoreReader, StoreReaderLayer, WorkerRecord,
+};
 use crate::{
     Clock, DurabilityProblem, Partitions, PepperFingerprint, Poll, PollSlug, Position, QueueId, SystemClock,
     Timestamp,
@@ -75,10 +77,6 @@ impl SqliteStore {
         Ok(Self { inner: Arc::new(Inner { path: file.path, writer: file.writer, reader, sessions }) })
     }
 
-    pub(super) fn reader(&self) -> &SqliteReader {
-        &self.inner.reader
-    }
-
     async fn write(&self) -> Result<Transaction<'_>, StoreError> {
         self.inner.write().await
     }
@@ -142,6 +140,15 @@ async fn layout(tx: &mut Transaction<'_>) -> Result<Option<Layout>, Failure> {
     let partitions = Partitions::new(partitions).map_err(|e| tx.damaged(e))?;
     let fingerprint = fingerprint.try_into().map_err(|_| tx.damaged("the fingerprint of the pepper"))?;
     Ok(Some(Layout { partitions, fingerprint: PepperFingerprint(fingerprint) }))
+}
+
+#[async_trait]
+impl StoreReaderLayer for SqliteStore {
+    type Inner = SqliteReader;
+
+    async fn inner(&self) -> Result<&SqliteReader, StoreError> {
+        Ok(&self.inner.reader)
+    }
 }
 
 #[async_trait]
@@ -297,7 +304,7 @@ impl Store for SqliteStore {
 
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
         let place = || SCHEMA.place(&self.inner.path);
-        self.layout().await?.ok_or_else(|| super::not_prepared(place()))?;
+        self.inner.reader.layout().await?.ok_or_else(|| super::not_prepared(place()))?;
         Ok(Box::new(SqliteSession::open(&self.inner)?))
     }
 }

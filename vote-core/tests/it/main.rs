@@ -3,6 +3,7 @@
 
 mod broken;
 mod frame;
+mod layer;
 mod machine;
 mod memory;
 mod merge;

@@ -11,15 +11,11 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore};
 use vote_core::{
-    DurabilityProblem, Partition, Poll, PollDigest, PollSlug, Polls, Position, Queue, QueueId, Timestamp,
-    Vote,
+    Poll, PollDigest, PollSlug, Polls, Position, Queue, QueueId, Timestamp, Vote,
     admission::{Admission, AdmissionOptions, AdmissionState, ClosedReason, PollAdmission},
     conformance::{activate, digest, layout, poll, record, vote},
     poll::Phase,
-    queue::{
-        AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, QueueError, QueueStatus,
-        Read, Seal, Usage,
-    },
+    queue::{AppendError, Appended, Frame, MemoryQueue, PollRecord, QueueError, QueueLayer, QueueStatus},
     writer::{CastError, Writer},
 };
 
@@ -38,12 +34,9 @@ struct Slow {
 }
 
 #[async_trait]
-impl Queue for Slow {
-    fn address(&self) -> String {
-        self.inner.address()
-    }
-    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
-        self.inner.create(layout, replacing).await
+impl QueueLayer for Slow {
+    fn inner(&self) -> &dyn Queue {
+        &self.inner
     }
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
         let mut status = self.inner.status().await?;
@@ -56,23 +49,6 @@ impl Queue for Slow {
         self.inspected.notify_waiters();
         Ok(status)
     }
-    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
-        self.inner.activate(id).await
-    }
-    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
-        self.inner.record_polls(id, polls).await
-    }
-    async fn give_up_poll(
-        &self,
-        id: QueueId,
-        poll: PollSlug,
-        digest: PollDigest,
-    ) -> Result<bool, QueueError> {
-        self.inner.give_up_poll(id, poll, digest).await
-    }
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
-        self.inner.note_clock(id, ahead).await
-    }
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         self.permits.acquire().await.unwrap().forget();
         self.appends.fetch_add(1, Ordering::Relaxed);
@@ -84,35 +60,6 @@ impl Queue for Slow {
             return Err(AppendError::Unknown("the reply got lost".to_owned()));
         }
         appended
-    }
-    async fn read(
-        &self,
-        id: QueueId,
-        p: Partition,
-        after: Position,
-        limit: usize,
-    ) -> Result<Read, QueueError> {
-        self.inner.read(id, p, after, limit).await
-    }
-    async fn trim(&self, id: QueueId, p: Partition, upto: Position) -> Result<(), QueueError> {
-        self.inner.trim(id, p, upto).await
-    }
-    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
-        self.inner.seal(id, poll).await
-    }
-    async fn backlog(
-        &self,
-        id: QueueId,
-        after: &[Position],
-        limit: usize,
-    ) -> Result<Vec<Backlog>, QueueError> {
-        self.inner.backlog(id, after, limit).await
-    }
-    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
-        self.inner.durability_problems().await
-    }
-    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
-        self.inner.usage().await
     }
 }
 

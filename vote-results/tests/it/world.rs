@@ -14,15 +14,11 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 use vote_core::{
-    Clock, Partition, PollSlug, Polls, Position, Queue, QueueId, Secret, Store, StoreReader, Timestamp, Vote,
-    VoterKey,
+    Clock, Partition, Polls, Position, Queue, QueueId, Secret, Store, StoreReader, Timestamp, Vote,
     conformance::{frames, layout},
-    count::{
-        Ballot, Batch, CommitPlan, Delivery, QuarantineKey, QuarantineRow, QueueRecord, QueueState,
-        RegisteredPoll,
-    },
-    queue::{Appended, Frame, Layout, MemoryQueue, PollRecord},
-    store::{Lookup, MemoryStore, Snapshot, StoreError},
+    count::{Batch, CommitPlan, Delivery, QueueRecord, QueueState},
+    queue::{Appended, Frame, MemoryQueue, PollRecord},
+    store::{Lookup, MemoryStore, StoreError, StoreReaderLayer},
 };
 use vote_results::{Health, Parts, Poller, Results};
 use vote_service::{Body, Receipt, ReceiptKey};
@@ -254,57 +250,23 @@ impl TestStore {
             session.commit(plan).await.unwrap();
         }
     }
+}
 
-    fn up(&self) -> Result<&dyn Store, StoreError> {
+#[async_trait]
+impl StoreReaderLayer for TestStore {
+    type Inner = dyn Store;
+
+    async fn inner(&self) -> Result<&Self::Inner, StoreError> {
         match &*self.down.lock().unwrap() {
             Some(reason) => Err(StoreError::Unavailable(reason.clone().into())),
             None => Ok(&*self.inner),
         }
     }
-}
 
-#[async_trait]
-impl StoreReader for TestStore {
-    async fn layout(&self) -> Result<Option<Layout>, StoreError> {
-        self.up()?.layout().await
-    }
-    async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
-        self.up()?.polls().await
-    }
-    async fn ballot(&self, poll: PollSlug, voter: VoterKey) -> Result<Option<Ballot>, StoreError> {
-        self.up()?.ballot(poll, voter).await
-    }
     async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
-        let position = self.up()?.position(queue, partition).await?;
+        let position = self.inner().await?.position(queue, partition).await?;
         let plans = std::mem::take(&mut *self.after_position.lock().unwrap());
         self.commit(&plans).await;
         Ok(position)
-    }
-    async fn quarantined(
-        &self,
-        queue: QueueId,
-        partition: Partition,
-        position: Position,
-    ) -> Result<Option<QuarantineRow>, StoreError> {
-        self.up()?.quarantined(queue, partition, position).await
-    }
-    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
-        self.up()?.positions(queue).await
-    }
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
-        self.up()?.all_positions().await
-    }
-    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
-        self.up()?.queues().await
-    }
-    async fn quarantine(
-        &self,
-        after: Option<QuarantineKey>,
-        limit: usize,
-    ) -> Result<Vec<QuarantineRow>, StoreError> {
-        self.up()?.quarantine(after, limit).await
-    }
-    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.up()?.snapshot().await
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use vote_tools::command::rate;
 
 use crate::fault::Kind;
 
@@ -126,13 +127,6 @@ fn span(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|span| !span.is_zero())
         .ok_or_else(|| "give a time above 0".to_owned())
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
-        .ok_or_else(|| "give a number above 0".to_owned())
 }
 
 #[cfg(test)]

@@ -11,17 +11,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::HeaderValue;
 use rand::RngExt;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
+use vote_tools::{FrontendClient, Link, NoAnswer, Outcome, Pace, outcome::error_code};
 
 use crate::{
-    electorate::{Ballots, CLOSING, Visit, Voter, VoterPopulation, pair},
-    journal::{Cast, Journal, Outcome, now},
-    link::{Answer, Link, NoAnswer},
+    electorate::{Ballots, CLOSING, Electorate, Visit, Voter},
+    journal::{Cast, Journal, now},
 };
 
 /// Number of concurrent voters per vote per second: a visit takes about half a second per vote, pauses included.
@@ -34,18 +34,18 @@ const SHUNNED_FOR: i64 = 2_000_000;
 const VOTES_A_VISIT: f64 = 1.7;
 /// Maximum number of attempts of one vote.
 const TRIES: u32 = 4;
+/// How long a voter waits for a connection, and for an answer. A flush may take 2 s and waits for the previous one.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// State that all casters share.
 #[derive(Debug)]
 pub(crate) struct LoadRun {
-    pub(crate) electorate: VoterPopulation,
+    pub(crate) electorate: Electorate,
     pub(crate) journal: Journal,
     frontends: Vec<SocketAddr>,
-    start: Instant,
-    /// Visits per second.
-    rate: f64,
+    /// When the next visit begins.
+    pace: Pace,
     casters: usize,
-    visits: AtomicU64,
     voters: AtomicU64,
     stop: AtomicBool,
     /// Whether the poll that is to be closed during the run is closed.
@@ -64,16 +64,14 @@ pub(crate) struct LoadRun {
 
 impl LoadRun {
     /// Creates the state for a number of votes per second, `rate`.
-    pub(crate) fn new(electorate: VoterPopulation, frontends: Vec<SocketAddr>, rate: f64) -> Self {
+    pub(crate) fn new(electorate: Electorate, frontends: Vec<SocketAddr>, rate: f64) -> Self {
         Self {
             electorate,
             journal: Journal::default(),
             shunned: frontends.iter().map(|_| AtomicI64::new(0)).collect(),
             frontends,
-            start: Instant::now(),
-            rate: rate / VOTES_A_VISIT,
+            pace: Pace::new(Some(rate / VOTES_A_VISIT)),
             casters: (rate * CASTERS_A_RATE).clamp(*CASTERS.start(), *CASTERS.end()) as usize,
-            visits: AtomicU64::new(0),
             voters: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -105,8 +103,9 @@ impl LoadRun {
     pub(crate) async fn run(self: Arc<Self>) -> Result<(), String> {
         let mut casters = JoinSet::new();
         for _ in 0..self.casters {
-            let links = self.frontends.iter().map(|address| Link::new(*address)).collect::<Result<_, _>>()?;
-            casters.spawn(VirtualVoter { course: Arc::clone(&self), links }.run());
+            let frontends =
+                self.frontends.iter().map(|address| client(*address)).collect::<Result<_, _>>()?;
+            casters.spawn(VirtualVoter { course: Arc::clone(&self), frontends }.run());
         }
         while let Some(ended) = casters.join_next().await {
             ended.map_err(|e| e.to_string())??;
@@ -116,13 +115,10 @@ impl LoadRun {
 
     /// Waits until one more visit is due, and returns false if casting was stopped.
     async fn turn(&self) -> bool {
-        let due = self.visits.fetch_add(1, Ordering::Relaxed) as f64 / self.rate;
-        let due = self.start + Duration::from_secs_f64(due);
-        let now = Instant::now();
+        let due = self.pace.due();
         // Visits that are overdue are skipped rather than caught up with in a burst.
-        if due + Duration::from_secs(1) < now {
-            let late = ((now - due).as_secs_f64() * self.rate) as u64;
-            self.visits.fetch_add(late, Ordering::Relaxed);
+        if due + Duration::from_secs(1) < Instant::now() {
+            self.pace.skip_overdue(due);
         }
         while !self.stopped() && Instant::now() < due {
             sleep_until(due.min(Instant::now() + Duration::from_millis(100))).await;
@@ -162,7 +158,7 @@ impl LoadRun {
 /// Task that casts the votes of one voter at a time.
 struct VirtualVoter {
     course: Arc<LoadRun>,
-    links: Vec<Link>,
+    frontends: Vec<FrontendClient>,
 }
 
 impl VirtualVoter {
@@ -203,7 +199,7 @@ impl VirtualVoter {
 
     /// Picks a frontend at random, but rarely one that did not answer a moment ago.
     fn choose(&self, voter: &mut Voter) -> usize {
-        let frontend = voter.rng.random_range(0..self.links.len());
+        let frontend = voter.rng.random_range(0..self.frontends.len());
         let shunned = self.course.shunned[frontend].load(Ordering::Relaxed) > now();
         if shunned && voter.rng.random_ratio(9, 10) { 1 - frontend } else { frontend }
     }
@@ -213,10 +209,10 @@ impl VirtualVoter {
     async fn cast(&mut self, voter: &mut Voter, ballots: &Ballots, option: usize, mut frontend: usize) {
         for attempt in 1..=TRIES {
             let outcome =
-                send(&self.course, &mut self.links[frontend], frontend, voter, ballots, option).await;
+                send(&self.course, &mut self.frontends[frontend], frontend, voter, ballots, option).await;
             let again = match outcome {
                 Some(Outcome::Acknowledged) => voter.rng.random_ratio(1, 20),
-                Some(Outcome::Unknown | Outcome::Refused) => voter.rng.random_ratio(3, 4),
+                Some(_) => voter.rng.random_ratio(3, 4),
                 None => true,
             };
             if !again || self.course.stopped() {
@@ -233,43 +229,50 @@ impl VirtualVoter {
     async fn at_once(&mut self, voter: &mut Voter, ballots: &Ballots, options: [usize; 2]) {
         self.course.at_once.fetch_add(1, Ordering::Relaxed);
         let (mut one, mut two) = (voter.clone(), voter.clone());
-        let [first, second] = &mut self.links[..] else { return };
+        let [first, second] = &mut self.frontends[..] else { return };
         let course = &self.course;
         tokio::join!(
             send(course, first, 0, &mut one, ballots, options[0]),
             send(course, second, 1, &mut two, ballots, options[1]),
         );
-        voter.cookie = two.cookie;
+        voter.cookies = two.cookies;
     }
+}
+
+/// Returns a client of the frontend at this address.
+///
+/// # Errors
+/// Fails if the address is not a valid header value, which can't happen.
+fn client(address: SocketAddr) -> Result<FrontendClient, String> {
+    let host = HeaderValue::from_str(&address.to_string()).map_err(|e| e.to_string())?;
+    Ok(FrontendClient::new(Link::new(host, vec![address], ANSWER_TIMEOUT)))
 }
 
 /// Sends a vote and records its outcome; returns `None` if it was not sent.
 async fn send(
     course: &LoadRun,
-    link: &mut Link,
+    client: &mut FrontendClient,
     frontend: usize,
     voter: &mut Voter,
     ballots: &Ballots,
     option: usize,
 ) -> Option<Outcome> {
-    let path = format!("/polls/{}/votes", ballots.poll);
+    let path = format!("/polls/{}/votes", ballots.poll).parse().ok()?;
     let body = Bytes::from(format!(r#"{{"option": "{}"}}"#, ballots.options[option]));
-    let after = course.electorate.latest(&voter.cookie);
+    let after = course.electorate.latest(&voter.cookies);
     let from = now();
-    let (outcome, until, answer) = match link.vote(&path, &voter.cookie, body).await {
+    let (outcome, until, answer) = match client.vote(&path, &mut voter.cookies, body).await {
         Ok(answer) => {
-            let until = now();
-            if let Some(cookie) = answer.cookie.as_ref().and_then(|set| pair(set).ok()) {
-                voter.cookie = cookie;
-            }
-            let (outcome, code) = outcome(&answer);
-            (outcome, Some(until), format!("{} {code}", answer.status.as_u16()))
+            let (status, outcome) = (answer.status.as_u16(), answer.outcome);
+            let code =
+                if outcome == Outcome::Acknowledged { String::new() } else { error_code(client.body()) };
+            (outcome, Some(now()), format!("{status} {code}"))
         }
         Err(NoAnswer::Lost(why)) => {
             course.shun(frontend);
             (Outcome::Unknown, None, why)
         }
-        Err(NoAnswer::NotSent) => {
+        Err(NoAnswer::NotSent(_)) => {
             course.shun(frontend);
             return None;
         }
@@ -277,46 +280,4 @@ async fn send(
     let cast = Cast { option: ballots.options[option], from, until, after, outcome, frontend, answer };
     course.journal.note((ballots.poll, voter.key), cast);
     Some(outcome)
-}
-
-/// Returns the outcome of the vote that an answer implies, and the error code of the answer. The code tells whether a
-/// vote that was not acknowledged may be stored.
-fn outcome(answer: &Answer) -> (Outcome, String) {
-    if answer.status == StatusCode::ACCEPTED {
-        return (Outcome::Acknowledged, String::new());
-    }
-    let problem: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-    let code = problem.as_ref().and_then(|problem| problem["error"].as_str()).unwrap_or_default();
-    let outcome = match (answer.status.is_client_error(), code) {
-        (true, _)
-        | (_, "not-stored" | "overloaded" | "no-random-numbers" | "poll-differs" | "poll-not-ready") => {
-            Outcome::Refused
-        }
-        _ => Outcome::Unknown,
-    };
-    (outcome, code.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome_of(status: u16, body: &str) -> Outcome {
-        let status = StatusCode::from_u16(status).unwrap();
-        outcome(&Answer { status, cookie: None, body: body.to_owned().into() }).0
-    }
-
-    #[test]
-    fn a_vote_counts_as_refused_only_if_the_answer_says_that_it_is_not_stored() {
-        assert_eq!(outcome_of(202, "{}"), Outcome::Acknowledged);
-        assert_eq!(outcome_of(503, r#"{"error": "not-stored"}"#), Outcome::Refused);
-        assert_eq!(outcome_of(503, r#"{"error": "overloaded"}"#), Outcome::Refused);
-        assert_eq!(outcome_of(403, r#"{"error": "poll-closed"}"#), Outcome::Refused);
-        assert_eq!(outcome_of(503, r#"{"error": "poll-differs"}"#), Outcome::Refused);
-        assert_eq!(outcome_of(503, r#"{"error": "poll-not-ready"}"#), Outcome::Refused);
-        assert_eq!(outcome_of(503, r#"{"error": "unknown-outcome"}"#), Outcome::Unknown);
-        assert_eq!(outcome_of(503, r#"{"error": "timeout"}"#), Outcome::Unknown);
-        assert_eq!(outcome_of(503, ""), Outcome::Unknown);
-        assert_eq!(outcome_of(500, "oops"), Outcome::Unknown);
-    }
 }

@@ -1,11 +1,15 @@
-//! The polls, the secrets, and the voters: the votes of each voter are a function of the seed and the voter's number.
+//! The polls, the secrets, and the voters with their votes.
 
-use http::{HeaderMap, HeaderValue, header::COOKIE};
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use http::{
+    HeaderMap,
+    header::{COOKIE, SET_COOKIE},
+};
+use rand::{RngExt, rngs::Xoshiro256PlusPlus};
 use vote_core::{
     Keep, OptionSlug, Pepper, PollSlug, Polls, Secret, Timestamp, VoterKey, secret::SecretError,
 };
 use vote_frontend::{cookie::CookieKeys, identity::Identity};
+use vote_tools::{Cookies, VoterPopulation};
 
 /// Secret for the pepper, the cookies and the receipts: votes of a test need no protection.
 pub(crate) const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -88,11 +92,11 @@ pub(crate) struct Ballots {
     pub(crate) options: Vec<OptionSlug>,
 }
 
-/// Population of voters.
+/// The voters of a run, and the polls in which they vote.
 #[derive(Debug)]
-pub(crate) struct VoterPopulation {
+pub(crate) struct Electorate {
     pub(crate) polls: Vec<Ballots>,
-    seed: u64,
+    population: VoterPopulation,
     pepper: Pepper,
     keys: CookieKeys,
 }
@@ -100,10 +104,10 @@ pub(crate) struct VoterPopulation {
 /// Voter in one poll.
 #[derive(Debug, Clone)]
 pub(crate) struct Voter {
-    /// Index of the poll in [`VoterPopulation::polls`].
+    /// Index of the poll in [`Electorate::polls`].
     pub(crate) poll: usize,
     pub(crate) key: VoterKey,
-    pub(crate) cookie: HeaderValue,
+    pub(crate) cookies: Cookies,
     pub(crate) rng: Xoshiro256PlusPlus,
 }
 
@@ -116,8 +120,8 @@ pub(crate) enum Visit {
     AtOnce([usize; 2]),
 }
 
-impl VoterPopulation {
-    /// Creates the population for a seed.
+impl Electorate {
+    /// Creates the voters of a seed.
     ///
     /// # Errors
     /// Fails if a constant of this file is invalid.
@@ -131,37 +135,33 @@ impl VoterPopulation {
         });
         let secret = Secret::from_hex(SECRET).map_err(|e: SecretError| e.to_string())?;
         let keys = CookieKeys::new(std::slice::from_ref(&secret), false).ok_or("no key for cookies")?;
-        Ok(Self { polls: polls.collect(), seed, pepper: Pepper::from(secret), keys })
+        Ok(Self {
+            polls: polls.collect(),
+            population: VoterPopulation::new(seed),
+            pepper: Pepper::from(secret),
+            keys,
+        })
     }
 
-    /// Returns the time of the voter's latest vote according to the cookie, in microseconds since 1970.
-    pub(crate) fn latest(&self, cookie: &HeaderValue) -> Option<i64> {
-        let headers = HeaderMap::from_iter([(COOKIE, cookie.clone())]);
+    /// Returns the time of the voter's latest vote according to the cookies, in microseconds since 1970.
+    pub(crate) fn latest(&self, cookies: &Cookies) -> Option<i64> {
+        let headers = HeaderMap::from_iter([(COOKIE, cookies.header()?)]);
         self.keys.read(&headers)?.latest().map(Timestamp::as_micros)
     }
 
-    /// Creates the voter with this number.
+    /// Creates the voter with this number, who has a cookie already.
     ///
     /// # Errors
-    /// Fails if the cookie is not a valid header value, which is a bug.
+    /// Fails if no cookie can be made, which is a bug.
     pub(crate) fn voter(&self, number: u64) -> Result<Voter, String> {
-        let own = self.seed ^ number.wrapping_add(1).wrapping_mul(0x9e6c_63d0_876a_3f6b);
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(own);
+        let mut rng = self.population.voter(number);
         let identity = Identity::known(rng.random(), None);
         let poll = rng.random_range(0..self.polls.len());
         let set = self.keys.set(&identity).ok_or("no cookie")?;
-        Ok(Voter { poll, key: identity.key(&self.pepper, self.polls[poll].poll), cookie: pair(&set)?, rng })
+        let mut cookies = Cookies::default();
+        cookies.take(&HeaderMap::from_iter([(SET_COOKIE, set)]));
+        Ok(Voter { poll, key: identity.key(&self.pepper, self.polls[poll].poll), cookies, rng })
     }
-}
-
-/// Returns the part of a `Set-Cookie` header that a browser sends back.
-///
-/// # Errors
-/// Fails if the header is not text.
-pub(crate) fn pair(set: &HeaderValue) -> Result<HeaderValue, String> {
-    let text = set.to_str().map_err(|e| e.to_string())?;
-    let pair = text.split(';').next().unwrap_or_default();
-    HeaderValue::from_str(pair).map_err(|e| e.to_string())
 }
 
 impl Voter {
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn the_seed_determines_all_votes() {
         let visits = |seed| {
-            let electorate = VoterPopulation::new(seed).unwrap();
+            let electorate = Electorate::new(seed).unwrap();
             let mut voters: Vec<Voter> = (0..50).map(|n| electorate.voter(n).unwrap()).collect();
             voters.iter_mut().map(|voter| (voter.key, voter.visit(3))).collect::<Vec<_>>()
         };
@@ -209,9 +209,9 @@ mod tests {
 
     #[test]
     fn frontends_derive_the_same_voter_key_from_the_cookie() {
-        let electorate = VoterPopulation::new(1).unwrap();
+        let electorate = Electorate::new(1).unwrap();
         let voter = electorate.voter(7).unwrap();
-        let headers = HeaderMap::from_iter([(COOKIE, voter.cookie)]);
+        let headers = HeaderMap::from_iter([(COOKIE, voter.cookies.header().unwrap())]);
         let identity = electorate.keys.read(&headers).unwrap();
         assert_eq!(identity.key(&electorate.pepper, electorate.polls[voter.poll].poll), voter.key);
     }

@@ -57,16 +57,7 @@ impl Active {
             // Less memory than an empty Redis needs.
             Kind::FullRedis => drop(pipeline.redis[target].cli(&["CONFIG", "SET", "maxmemory", "500kb"])?),
             Kind::FullDisk => pipeline.redis[target].restart_with_room(u64::from(amount) * 2048)?,
-            Kind::CutBack => {
-                if everysec {
-                    for worker in &pipeline.from_workers {
-                        worker[target].set(Mode::Part);
-                    }
-                    std::thread::sleep(BACKLOG_FOR);
-                }
-                let cut = pipeline.redis[target].cut_back()?;
-                note = format!("{} of {} bytes were synced", cut.to, cut.from);
-            }
+            Kind::CutBack => note = cut_back(target, pipeline, everysec)?,
             Kind::PromoteReplica => replica = Some(pipeline.replica(target)?),
             Kind::CutFrontendReplies => pipeline.from_frontends[target].set(Mode::Cut),
             Kind::StallFrontendReplies => pipeline.from_frontends[target].set(Mode::Stall),
@@ -179,6 +170,18 @@ impl Active {
         }
         Ok(())
     }
+}
+
+/// Truncates the file of a Redis to what was synced. Returns a note about it.
+fn cut_back(target: usize, pipeline: &mut Pipeline, everysec: bool) -> Result<String, String> {
+    if everysec {
+        for worker in &pipeline.from_workers {
+            worker[target].set(Mode::Part);
+        }
+        std::thread::sleep(BACKLOG_FOR);
+    }
+    let cut = pipeline.redis[target].cut_back()?;
+    Ok(format!("{} of {} bytes were synced", cut.to, cut.from))
 }
 
 /// Returns the clock that a fault affects.

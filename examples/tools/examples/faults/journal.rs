@@ -8,17 +8,7 @@ use std::{
 };
 
 use vote_core::{OptionSlug, PollSlug, VoterKey};
-
-/// Outcome of one request that carried a vote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The answer says that the vote is stored.
-    Acknowledged,
-    /// The answer says that the vote is not stored.
-    Refused,
-    /// The vote may be stored or not.
-    Unknown,
-}
+use vote_tools::Outcome;
 
 /// Request that carried a vote, with its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

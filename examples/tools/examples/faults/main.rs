@@ -23,7 +23,6 @@ mod fault;
 mod fsyncs;
 mod inject;
 mod journal;
-mod link;
 mod operator;
 mod pipeline;
 mod polls;
@@ -46,24 +45,18 @@ use std::{
     },
 };
 
-use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
+use vote_tools::command;
 
 use crate::{args::Args, report::EXAMPLES, run::Ended};
 
-/// Exit code for an invalid command line (`EX_USAGE` of sysexits.h).
-const EX_USAGE: u8 = 64;
 /// Exit code that shells use for a program ended by SIGINT.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match command::parse() {
         Ok(args) => args,
-        Err(e) => {
-            // Printing fails only if the reader has closed the pipe.
-            let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { EX_USAGE } else { 0 });
-        }
+        Err(code) => return code,
     };
     match start(&args) {
         Ok(Some(true)) => ExitCode::SUCCESS,
@@ -78,7 +71,7 @@ fn main() -> ExitCode {
 
 /// Runs it all, and returns whether the run was exact, or `None` if it was interrupted.
 fn start(args: &Args) -> Result<Option<bool>, String> {
-    let seed = args.seed.unwrap_or_else(run::random_seed);
+    let seed = args.seed.unwrap_or_else(command::random_seed);
     let folder = tempfile::Builder::new().prefix("vote-faults-").tempdir();
     let folder = folder.map_err(|e| format!("can't make a folder: {e}"))?;
     // Declared here, so that the processes and proxies end before the runtime.

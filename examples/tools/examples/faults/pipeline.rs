@@ -5,28 +5,31 @@
 //!         └ frontend 1 ─ proxy ─ Redis 1 ─┴─ proxies ─ worker 1 ─ proxy ─┴─ Postgres ─ results, audit
 //! ```
 
+mod services;
+
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use tokio::runtime::Handle;
-use vote_testkit::{Service, free_port};
+use vote_testkit::Service;
 
+use self::services::Setup;
 use crate::{
-    args::{Args, Sabotage},
+    args::Args,
     clocks::Clock,
-    electorate::{File, SECRET, Times},
+    electorate::{File, Times},
     fsyncs,
     journal::now,
     postgres::Postgres,
     process::{Process, save},
     proxy::{Mode, Protocol, Proxy},
     redis::Redis,
-    variant::{TRIM_DELAY, Variant},
+    variant::Variant,
 };
 
 /// How long the services may take to become ready.
@@ -71,6 +74,13 @@ pub(crate) struct Clocks {
     pub(crate) postgres: Clock,
 }
 
+impl Clocks {
+    fn new() -> Self {
+        let two = || [Clock::new(), Clock::new()];
+        Self { frontends: two(), workers: two(), results: Clock::new(), postgres: Clock::new() }
+    }
+}
+
 /// Period in which a frontend had a file that defines a poll differently, in microseconds since 1970.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Differing {
@@ -82,17 +92,8 @@ pub(crate) struct Differing {
     pub(crate) ends: Option<(i64, i64)>,
 }
 
-fn address() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, free_port()).into()
-}
-
 /// Variable that names the file of polls.
 const POLLS: &str = "VOTE_POLLS";
-
-fn environment(pairs: &[(&str, &str)], clock: Option<&Clock>) -> Vec<(String, String)> {
-    let clock = clock.map(|clock| clock.skewed().environment()).into_iter().flatten();
-    pairs.iter().copied().chain(clock).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
 
 fn file(folder: &Path, which: File) -> PathBuf {
     folder.join(match which {
@@ -100,6 +101,15 @@ fn file(folder: &Path, which: File) -> PathBuf {
         File::Yesterday => "polls-of-yesterday.toml",
         File::Otherwise => "other-polls.toml",
     })
+}
+
+/// Writes all files of polls. Returns the path of the right one.
+fn write_polls(folder: &Path, times: Times) -> Result<String, String> {
+    for which in [File::Right, File::Yesterday, File::Otherwise] {
+        let path = file(folder, which);
+        fs::write(&path, which.text(times)).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(file(folder, File::Right).display().to_string())
 }
 
 impl Pipeline {
@@ -116,23 +126,16 @@ impl Pipeline {
     ) -> Result<Self, String> {
         let logs = folder.join("logs");
         fs::create_dir_all(&logs).map_err(|e| format!("{}: {e}", logs.display()))?;
-        for which in [File::Right, File::Yesterday, File::Otherwise] {
-            let path = file(folder, which);
-            fs::write(&path, which.text(times)).map_err(|e| format!("{}: {e}", path.display()))?;
-        }
-        let polls = file(folder, File::Right).display().to_string();
+        let polls = write_polls(folder, times)?;
         let library = fsyncs::compile(folder)?;
-        let two = || [Clock::new(), Clock::new()];
-        let clocks =
-            Clocks { frontends: two(), workers: two(), results: Clock::new(), postgres: Clock::new() };
+        let clocks = Clocks::new();
         let postgres = Postgres::start(clocks.postgres.skewed());
         let redis = (0..2)
             .map(|n| Redis::start(&folder.join(format!("redis-{n}")), &library, args.everysec))
             .collect::<Result<Vec<_>, _>>()?;
         let proxy = |upstream, protocol| {
-            runtime
-                .block_on(Proxy::start(upstream, protocol))
-                .map_err(|e| format!("can't open a port for a proxy: {e}"))
+            let started = runtime.block_on(Proxy::start(upstream, protocol));
+            started.map_err(|e| format!("can't open a port for a proxy: {e}"))
         };
         let to_redis = || {
             redis.iter().map(|redis| proxy(redis.address(), Protocol::Redis)).collect::<Result<Vec<_>, _>>()
@@ -140,66 +143,20 @@ impl Pipeline {
         let (from_frontends, from_workers) = (to_redis()?, vec![to_redis()?, to_redis()?]);
         let to_store =
             (0..2).map(|_| proxy(postgres.address(), Protocol::Postgres)).collect::<Result<Vec<_>, _>>()?;
-        let volatile = args.everysec.to_string();
-        let (mut admin, mut public, mut workers, mut frontends) = (Vec::new(), Vec::new(), vec![], vec![]);
-        let keeps = variant.rolls_back && args.sabotage != Some(Sabotage::TrimAtOnce);
-        let trim_delay = if keeps { TRIM_DELAY } else { "0" };
-        let faulty = args.sabotage.and_then(|sabotage| sabotage.of_workers());
-        for (n, (store, queues)) in to_store.iter().zip(&from_workers).enumerate() {
-            let own = address();
-            let queues: Vec<_> = queues.iter().map(|queue| format!("redis://{}", queue.address)).collect();
-            let pairs = [
-                ("VOTE_STORE", &*Postgres::url(store.address)),
-                ("VOTE_QUEUES", &queues.join(",")),
-                (POLLS, &polls),
-                ("VOTE_PEPPER", SECRET),
-                ("VOTE_LANES", "2"),
-                ("VOTE_MIGRATE", "true"),
-                ("VOTE_TRIM_DELAY", trim_delay),
-                ("VOTE_ADMIN_LISTEN", &own.to_string()),
-            ];
-            let mut environment = environment(&pairs, Some(&clocks.workers[n]));
-            environment.extend(faulty.map(|mode| ("FAULTY_WORKER".to_owned(), mode.to_owned())));
-            let program = match faulty {
-                Some(_) => Service::example("faulty-worker"),
-                None => Service::binary("vote-worker"),
-            };
-            workers.push(Process::start(&format!("worker-{n}"), program, environment, &logs));
-            admin.push(own);
-        }
+        let setup = Setup { args, variant, clocks: &clocks, polls, logs: &logs };
+        let stores_and_queues = to_store.iter().zip(&from_workers).enumerate();
+        let (workers, mut admin): (Vec<_>, Vec<_>) =
+            stores_and_queues.map(|(n, (store, queues))| setup.worker(n, store, queues)).unzip();
+        let (mut frontends, mut public) = (Vec::new(), Vec::new());
         for (n, queue) in from_frontends.iter().enumerate() {
-            let (listen, own) = (address(), address());
-            let pairs = [
-                ("VOTE_QUEUE", &*format!("redis://{}", queue.address)),
-                (POLLS, &polls),
-                ("VOTE_PEPPER", SECRET),
-                ("VOTE_COOKIE_KEYS", SECRET),
-                ("VOTE_RECEIPT_KEY", SECRET),
-                ("VOTE_THREADS", "1"),
-                ("VOTE_ALLOW_VOLATILE_QUEUE", &volatile),
-                ("VOTE_LISTEN", &listen.to_string()),
-                ("VOTE_ADMIN_LISTEN", &own.to_string()),
-            ];
-            let environment = environment(&pairs, Some(&clocks.frontends[n]));
-            let program = Service::binary("vote-frontend");
-            frontends.push(Process::start(&format!("frontend-{n}"), program, environment, &logs));
+            let (frontend, listen, own) = setup.frontend(n, queue);
+            frontends.push(frontend);
             public.push(listen);
             admin.push(own);
         }
-        let own = address();
-        // Without the clock of the results service: the audit must have the right time.
-        let pairs = [
-            ("VOTE_STORE", &*Postgres::url(postgres.address())),
-            (POLLS, &polls),
-            ("VOTE_RECEIPT_KEY", SECRET),
-        ];
-        let mut results_environment = environment(&pairs, None);
         let results_program = Service::binary("vote-results");
-        let listen = address().to_string();
-        let serving = [("VOTE_LISTEN", &*listen), ("VOTE_ADMIN_LISTEN", &own.to_string())];
-        let serving = environment(&serving, Some(&clocks.results));
-        let all = results_environment.iter().cloned().chain(serving).collect();
-        let results = Process::start("results", results_program.clone(), all, &logs);
+        let mut results_environment = setup.reading(postgres.address());
+        let (results, own) = setup.results(&results_program, &results_environment);
         admin.push(own);
         results_environment.push(("VOTE_LOG".to_owned(), "warn".to_owned()));
         let mut pipeline = Self {

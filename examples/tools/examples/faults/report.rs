@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
+use vote_tools::Outcome;
 
 use crate::{
     electorate::DIFFERING,
-    journal::{Cast, Outcome, VoterId},
+    journal::{Cast, VoterId},
     verify::{Circumstances, DIFFERS},
 };
 
@@ -81,7 +82,7 @@ impl Report {
             *match cast.outcome {
                 Outcome::Acknowledged => &mut self.acknowledged,
                 Outcome::Unknown => &mut self.unknown,
-                Outcome::Refused => {
+                Outcome::Refused | Outcome::NotStored => {
                     *self.refusals.entry(cast.answer.clone()).or_default() += 1;
                     &mut self.refused
                 }

@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::RngExt;
 use tokio::runtime::Handle;
 use vote_core::{Clock as _, SystemClock};
+use vote_tools::command::rounded;
 
 use crate::{
     args::{Args, Sabotage},
     audit::{self, Auditor, Audits, Heard, Verdict},
     cast::LoadRun,
     closing::ClosingTime,
-    electorate::{CLOSING, VoterPopulation},
+    electorate::{CLOSING, Electorate},
     fault::Kind,
     inject::Active,
     pipeline::Pipeline,
@@ -94,8 +94,7 @@ impl Run<'_> {
             environment: self.pipeline.results_environment.clone(),
         };
         let args = self.args;
-        let course =
-            Arc::new(LoadRun::new(VoterPopulation::new(seed)?, self.pipeline.public.clone(), args.rate));
+        let course = Arc::new(LoadRun::new(Electorate::new(seed)?, self.pipeline.public.clone(), args.rate));
         let casting = runtime.spawn(Arc::clone(&course).run());
         let audits = Audits::start(auditor.clone(), args.audit_every);
         let plan = schedule::plan(seed, kinds, args.fault_every, args.duration);
@@ -287,13 +286,4 @@ fn conclude(
         examples.push("the pipeline was not drained in time".to_owned());
     }
     examples
-}
-
-/// Returns a random seed below 2^53, so that every JSON reader keeps it exactly.
-pub(crate) fn random_seed() -> u64 {
-    rand::rng().random::<u64>() >> 11
-}
-
-fn rounded(number: f64) -> f64 {
-    (number * 1000.0).round() / 1000.0
 }

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vote_core::{Keep, PollSlug, VoterKey};
+use vote_tools::Outcome;
 
 use crate::{
     clocks::History,
     electorate::{Ballots, DIFFERING},
-    journal::{Cast, Outcome, VoterId},
+    journal::{Cast, VoterId},
     pipeline::Differing,
 };
 
@@ -179,7 +180,7 @@ fn judge(keep: Keep, casts: &[Cast], row: Option<&Row>, clocks: &[History; 2]) -
         let may_be = |(first, last): (i64, i64)| (first..=last).contains(&row.cast_at);
         cast.option.as_str() == row.option && times(cast, clocks).any(may_be)
     };
-    if !casts.iter().filter(|cast| cast.outcome != Outcome::Refused).any(|cast| is_this(&cast)) {
+    if !casts.iter().filter(|cast| cast.outcome.may_be_stored()).any(|cast| is_this(&cast)) {
         return match casts.iter().find(is_this) {
             Some(_) => Verdict::Wrong("the counted vote was refused"),
             None => Verdict::Wrong("the counted vote matches no vote that was sent"),

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use vote_core::{
-    DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId,
-    queue::{
-        AppendError, Appended, Backlog, Frame, Layout, PollRecord, QueueError, QueueStatus, Read, Seal, Usage,
-    },
+    Partition, Position, Queue, QueueId,
+    queue::{QueueError, QueueLayer, Read},
 };
 
 use crate::fault::Fault;
@@ -26,42 +24,9 @@ impl FaultyQueue {
 }
 
 #[async_trait]
-impl Queue for FaultyQueue {
-    fn address(&self) -> String {
-        self.inner.address()
-    }
-
-    async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
-        self.inner.create(layout, replacing).await
-    }
-
-    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
-        self.inner.status().await
-    }
-
-    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
-        self.inner.activate(id).await
-    }
-
-    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
-        self.inner.record_polls(id, polls).await
-    }
-
-    async fn give_up_poll(
-        &self,
-        id: QueueId,
-        poll: PollSlug,
-        digest: PollDigest,
-    ) -> Result<bool, QueueError> {
-        self.inner.give_up_poll(id, poll, digest).await
-    }
-
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
-        self.inner.note_clock(id, ahead).await
-    }
-
-    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
-        self.inner.append(id, frames).await
+impl QueueLayer for FaultyQueue {
+    fn inner(&self) -> &dyn Queue {
+        &self.inner
     }
 
     async fn read(
@@ -78,30 +43,5 @@ impl Queue for FaultyQueue {
             self.inner.trim(id, partition, last.position).await?;
         }
         Ok(read)
-    }
-
-    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
-        self.inner.trim(id, partition, upto).await
-    }
-
-    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
-        self.inner.seal(id, poll).await
-    }
-
-    async fn backlog(
-        &self,
-        id: QueueId,
-        after: &[Position],
-        limit: usize,
-    ) -> Result<Vec<Backlog>, QueueError> {
-        self.inner.backlog(id, after, limit).await
-    }
-
-    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
-        self.inner.durability_problems().await
-    }
-
-    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
-        self.inner.usage().await
     }
 }

@@ -4,9 +4,11 @@ use std::{
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
+    time::Duration,
 };
 
 use http::{HeaderValue, Uri, uri::Authority};
+use vote_tools::{FrontendClient, Link};
 
 use crate::error::LoadError;
 
@@ -37,8 +39,8 @@ impl fmt::Display for Url {
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     pub(crate) url: Url,
-    pub(crate) header: HeaderValue,
-    pub(crate) addresses: Vec<SocketAddr>,
+    header: HeaderValue,
+    addresses: Vec<SocketAddr>,
 }
 
 impl Host {
@@ -62,6 +64,16 @@ impl Host {
             LoadError::Usage(format!("{url}: the host has characters that a Host header can't contain"))
         })?;
         Ok(Self { url: url.clone(), header, addresses })
+    }
+
+    /// Returns a link to the host. `request_timeout` limits connecting, and each answer.
+    pub(crate) fn link(&self, request_timeout: Duration) -> Link {
+        Link::new(self.header.clone(), self.addresses.clone(), request_timeout)
+    }
+
+    /// Returns a client that posts votes to the host. `request_timeout` limits connecting, and each answer.
+    pub(crate) fn client(&self, request_timeout: Duration) -> FrontendClient {
+        FrontendClient::new(self.link(request_timeout))
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use vote_core::{Keep, PollSlug};
+use vote_tools::command::{random_seed, rate};
 
 use crate::address::Url;
 
@@ -78,13 +79,6 @@ fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "give a number from 0 to 100".to_owned())
 }
 
-fn rate(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
-        .ok_or_else(|| "give a number above 0".to_owned())
-}
-
 /// Parameters of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -118,8 +112,7 @@ impl From<Args> for Config {
             voters: args.voters,
             double: args.double_votes / 100.0,
             connections: args.connections,
-            // Below 2^53, so that every JSON reader keeps the seed in the report exactly.
-            seed: args.seed.unwrap_or_else(|| rand::random::<u64>() >> 11),
+            seed: args.seed.unwrap_or_else(random_seed),
             keep: args.keep,
             attempts: args.attempts,
             request_timeout: Duration::from_secs(args.request_timeout_seconds),

@@ -10,24 +10,18 @@ use std::{
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{CONTENT_TYPE, COOKIE, HOST, RETRY_AFTER},
-};
-use http_body_util::Full;
+use http::{HeaderMap, StatusCode, Uri, header::RETRY_AFTER};
 use rand::RngExt;
 use vote_core::Keep;
+use vote_tools::{Cookies, FrontendClient, NoAnswer, Outcome, Pace};
 
 use crate::{
     address::Host,
     ballot::{Ballot, ReceiptStatus, Tries, Try},
     census::Census,
-    cookies::Cookies,
-    electorate::VoterPopulation,
     error::LoadError,
-    link::{Answer, Link, NoAnswer},
-    pace::Pace,
     progress::Progress,
+    votes::PlannedVotes,
 };
 
 /// Longest pause of a voter before another attempt.
@@ -41,7 +35,7 @@ pub(crate) struct LoadRun {
     pub(crate) path: Uri,
     /// Body of a vote, by option.
     pub(crate) bodies: Vec<Bytes>,
-    pub(crate) electorate: VoterPopulation,
+    pub(crate) votes: PlannedVotes,
     pub(crate) voters: u64,
     pub(crate) keep: Keep,
     pub(crate) attempts: u32,
@@ -86,23 +80,33 @@ impl Log {
     }
 }
 
+/// What one attempt to cast a vote led to.
+enum Attempt {
+    /// The voter got a cookie, with which to vote.
+    Introduced,
+    /// The outcome of the vote is known.
+    Decided(Try),
+    /// The outcome of the vote is not known; `None` if the attempt had no cookie, so that it carried no vote. The target
+    /// may ask for a pause.
+    Open { outcome: Option<Try>, retry_after: Option<Duration> },
+    /// Nothing was sent.
+    NotSent,
+}
+
 /// A connection to every target, and the cookies of the voter that it currently serves.
 #[derive(Debug)]
 pub(crate) struct VirtualVoter {
     course: Arc<LoadRun>,
-    links: Vec<Link>,
-    headers: Vec<HeaderMap>,
+    frontends: Vec<FrontendClient>,
     cookies: Cookies,
     log: Log,
 }
 
 impl VirtualVoter {
     pub(crate) fn new(course: Arc<LoadRun>) -> Self {
-        let links =
-            course.targets.iter().map(|host| Link::new(Arc::clone(host), course.request_timeout)).collect();
-        let headers = course.targets.iter().map(|host| headers(host)).collect();
+        let frontends = course.targets.iter().map(|host| host.client(course.request_timeout)).collect();
         let log = Log::new(course.keep, course.bodies.len());
-        Self { course, links, headers, cookies: Cookies::default(), log }
+        Self { course, frontends, cookies: Cookies::default(), log }
     }
 
     /// Serves voters until all have voted or the run is stopped, and returns the observations.
@@ -121,14 +125,14 @@ impl VirtualVoter {
     }
 
     async fn vote(&mut self, number: u64) -> Result<(), LoadError> {
-        let voter = self.course.electorate.voter(number);
+        let voter = self.course.votes.voter(number);
         self.cookies.clear();
-        let home = (number % self.links.len() as u64) as usize;
+        let home = (number % self.frontends.len() as u64) as usize;
         let (first, at) = self.cast(voter.first, home).await?;
         let mut ballot = Ballot { first: (voter.first, first), second: None };
         if let (ReceiptStatus::Acked, Some(option)) = (first.fate(), voter.second) {
             self.log.double_votes += 1;
-            let elsewhere = (at + 1) % self.links.len();
+            let elsewhere = (at + 1) % self.frontends.len();
             let (second, _) = self.cast(option, elsewhere).await?;
             ballot.second = Some((option, second));
         }
@@ -145,55 +149,25 @@ impl VirtualVoter {
         let (mut tries, mut at) = (Tries::default(), start);
         let (mut tried, mut passed) = (0, 0);
         loop {
-            // A vote without a cookie is never counted: it only requests a cookie.
-            let introduced = !self.cookies.is_empty();
-            let sent = Instant::now();
-            let mut retry_after = None;
-            match self.post(option, at).await {
-                Ok(answer) => {
-                    let renewed = self.cookies.take(&answer.headers);
-                    match (answer.status, introduced) {
-                        (StatusCode::ACCEPTED, true) => {
-                            let now = Instant::now();
-                            self.log.latency.saturating_record((now - sent).as_micros() as u64);
-                            self.log.last_ack = Some(now);
-                            tries.add(Try::Acked);
-                            break;
-                        }
-                        (StatusCode::ACCEPTED, false) => {
-                            let url = self.links[at].host().url.clone();
-                            return Err(LoadError::NoCookieNeeded { url });
-                        }
-                        (StatusCode::UNAUTHORIZED, false) if renewed => continue,
-                        (status, _) if status.is_client_error() => {
-                            self.note(at, Some(status), "");
-                            tries.add(Try::Refused);
-                            break;
-                        }
-                        (status, introduced) => {
-                            self.note(at, Some(status), "");
-                            if introduced {
-                                tries.add(if renewed { Try::Unknown } else { Try::Stray });
-                            }
-                            retry_after = seconds(&answer.headers);
-                        }
-                    }
+            let retry_after = match self.attempt(option, at).await? {
+                Attempt::Introduced => continue,
+                Attempt::Decided(outcome) => {
+                    tries.add(outcome);
+                    break;
                 }
-                Err(NoAnswer::NotSent(why)) => {
-                    self.note(at, None, &why);
+                Attempt::Open { outcome, retry_after } => {
+                    outcome.into_iter().for_each(|outcome| tries.add(outcome));
+                    retry_after
+                }
+                Attempt::NotSent => {
                     passed += 1;
-                    at = (at + 1) % self.links.len();
-                    if passed % self.links.len() != 0 {
+                    at = (at + 1) % self.frontends.len();
+                    if passed % self.frontends.len() != 0 {
                         continue;
                     }
+                    None
                 }
-                Err(NoAnswer::Lost(why)) => {
-                    self.note(at, None, &why);
-                    if introduced {
-                        tries.add(Try::Stray);
-                    }
-                }
-            }
+            };
             tried += 1;
             if tried == self.course.attempts {
                 break;
@@ -205,31 +179,57 @@ impl VirtualVoter {
         Ok((tries, at))
     }
 
-    /// Posts a vote with the cookies of the current voter.
-    async fn post(&mut self, option: usize, at: usize) -> Result<Answer, NoAnswer> {
-        let mut request = Request::new(Full::new(self.course.bodies[option].clone()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.course.path.clone();
-        *request.headers_mut() = self.headers[at].clone();
-        if let Some(cookie) = self.cookies.header() {
-            request.headers_mut().insert(COOKIE, cookie);
+    /// Makes one attempt at one target.
+    async fn attempt(&mut self, option: usize, at: usize) -> Result<Attempt, LoadError> {
+        // A vote without a cookie is never counted: it only requests a cookie.
+        let introduced = !self.cookies.is_empty();
+        let sent = Instant::now();
+        let body = self.course.bodies[option].clone();
+        let answer = match self.frontends[at].vote(&self.course.path, &mut self.cookies, body).await {
+            Ok(answer) => answer,
+            Err(NoAnswer::NotSent(why)) => {
+                self.note(at, None, &why);
+                return Ok(Attempt::NotSent);
+            }
+            Err(NoAnswer::Lost(why)) => {
+                self.note(at, None, &why);
+                return Ok(Attempt::Open { outcome: introduced.then_some(Try::Stray), retry_after: None });
+            }
+        };
+        match (answer.outcome, introduced) {
+            (Outcome::Acknowledged, true) => {
+                let now = Instant::now();
+                self.log.latency.saturating_record((now - sent).as_micros() as u64);
+                self.log.last_ack = Some(now);
+                Ok(Attempt::Decided(Try::Acked))
+            }
+            (Outcome::Acknowledged, false) => {
+                Err(LoadError::NoCookieNeeded { url: self.course.targets[at].url.clone() })
+            }
+            _ if answer.status == StatusCode::UNAUTHORIZED && !introduced && answer.sets_cookie => {
+                Ok(Attempt::Introduced)
+            }
+            (Outcome::Refused, _) => {
+                self.note(at, Some(answer.status), "");
+                Ok(Attempt::Decided(Try::Refused))
+            }
+            (Outcome::NotStored | Outcome::Unknown, _) => {
+                self.note(at, Some(answer.status), "");
+                let outcome = if answer.sets_cookie { Try::Unknown } else { Try::Stray };
+                let retry_after = seconds(&answer.headers);
+                Ok(Attempt::Open { outcome: introduced.then_some(outcome), retry_after })
+            }
         }
-        self.links[at].send(request).await
     }
 
     /// Reports a problem with a target. Only the first of a run is shown; more would be noise.
     fn note(&self, at: usize, status: Option<StatusCode>, why: &str) {
-        let link = &self.links[at];
+        let (url, frontend) = (&self.course.targets[at].url, &self.frontends[at]);
         self.course.progress.note(|| match status {
-            Some(status) => format!("{} answered {status}: {}", link.host().url, excerpt(link.body())),
-            None => format!("{}: {why}", link.host().url),
+            Some(status) => format!("{url} answered {status}: {}", excerpt(frontend.body())),
+            None => format!("{url}: {why}"),
         });
     }
-}
-
-fn headers(host: &Host) -> HeaderMap {
-    let json = HeaderValue::from_static("application/json");
-    HeaderMap::from_iter([(HOST, host.header.clone()), (CONTENT_TYPE, json)])
 }
 
 /// Returns the start of a body as one line, for a message.

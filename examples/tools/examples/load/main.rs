@@ -5,9 +5,9 @@
 //!     --poll pets --voters 100000 --double-votes 10
 //! ```
 //!
-//! Read the modules in the order in which a vote passes through them: [`electorate`] (who votes for what), [`cast`]
-//! (casts the votes over a [`link`], with [`cookies`]), [`ballot`] (what is then known about one voter), [`census`]
-//! (about all voters), [`assignment`] (whether the census explains a tally), [`report`]. [`run`] ties them together.
+//! Read the modules in the order in which a vote passes through them: [`votes`] (who votes for what), [`cast`] (casts
+//! the votes), [`ballot`] (what is then known about one voter), [`census`] (about all voters), [`assignment`] (whether
+//! the census explains a tally), [`report`]. [`run`] ties them together.
 
 mod address;
 mod args;
@@ -15,39 +15,29 @@ mod assignment;
 mod ballot;
 mod cast;
 mod census;
-mod cookies;
 mod drain;
-mod electorate;
 mod error;
 #[cfg(test)]
 mod fake;
-mod link;
-mod pace;
 mod progress;
 mod report;
 mod results;
 mod run;
 #[cfg(test)]
 mod tests;
+mod votes;
 
 use std::{io::Write, num::NonZero, process::ExitCode, thread};
 
-use clap::Parser;
 use tokio::runtime;
+use vote_tools::command::{self, EX_USAGE};
 
 use crate::{args::Args, error::LoadError, report::Report};
 
-/// Exit code for an invalid command line (`EX_USAGE` of sysexits.h).
-const EX_USAGE: u8 = 64;
-
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match command::parse() {
         Ok(args) => args,
-        Err(e) => {
-            // Printing fails only if the reader has closed the pipe.
-            let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { EX_USAGE } else { 0 });
-        }
+        Err(code) => return code,
     };
     let ended = start(args);
     match &ended {

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri, header::HOST};
+use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use serde::Deserialize;
 use vote_core::{OptionSlug, PollSlug};
+use vote_tools::Link;
 
-use crate::{address::Host, cast::excerpt, error::LoadError, link::Link};
+use crate::{address::Host, cast::excerpt, error::LoadError};
 
 /// Votes by option, in the order in which the results show them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,7 @@ struct Row {
 /// Reader of the results of one poll.
 #[derive(Debug)]
 pub(crate) struct Results {
+    host: Arc<Host>,
     link: Link,
     path: String,
 }
@@ -58,7 +60,8 @@ pub(crate) struct Results {
 impl Results {
     pub(crate) fn new(host: Arc<Host>, poll: PollSlug, request_timeout: Duration) -> Self {
         Self {
-            link: Link::new(host, request_timeout),
+            link: host.link(request_timeout),
+            host,
             path: format!("/polls/{}/results.json", poll.as_str()),
         }
     }
@@ -71,9 +74,8 @@ impl Results {
         let path = self.path.parse::<Uri>().map_err(|e| self.error(e.to_string()))?;
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.uri_mut() = path;
-        *request.headers_mut() = HeaderMap::from_iter([(HOST, self.link.host().header.clone())]);
         let answer = self.link.send(request).await.map_err(|e| LoadError::Unreachable {
-            url: self.link.host().url.clone(),
+            url: self.host.url.clone(),
             what: "results service",
             why: e.into_why(),
         })?;
@@ -88,7 +90,7 @@ impl Results {
     }
 
     pub(crate) fn host(&self) -> &Host {
-        self.link.host()
+        &self.host
     }
 
     pub(crate) fn error(&self, why: String) -> LoadError {

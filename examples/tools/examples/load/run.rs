@@ -10,19 +10,18 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{task::JoinSet, time::interval};
+use vote_tools::{Pace, command::rounded};
 
 use crate::{
     address::{Host, Url},
     args::Config,
     cast::{LoadRun, Log, VirtualVoter},
     drain,
-    electorate::VoterPopulation,
     error::LoadError,
-    link::Link,
-    pace::Pace,
     progress::Progress,
     report::Report,
     results::{Results, Tally},
+    votes::PlannedVotes,
 };
 
 /// Casts all votes and checks the tally.
@@ -33,7 +32,7 @@ pub(crate) async fn run(config: Config) -> Result<Report, LoadError> {
     let targets = resolve(&config.targets).await?;
     let results_host = Arc::new(Host::resolve(&config.results).await?);
     for host in &targets {
-        let why = match Link::new(Arc::clone(host), config.request_timeout).connect().await {
+        let why = match host.link(config.request_timeout).connect().await {
             Ok(()) => continue,
             Err(why) => why,
         };
@@ -105,7 +104,7 @@ fn course(config: &Config, targets: Vec<Arc<Host>>, start: &Tally) -> Result<Loa
     Ok(LoadRun {
         path: path.parse().map_err(|e: http::uri::InvalidUri| LoadError::Usage(format!("{path}: {e}")))?,
         bodies: bodies.collect(),
-        electorate: VoterPopulation::new(config.seed, start.options.len(), config.voters, config.double),
+        votes: PlannedVotes::new(config.seed, start.options.len(), config.voters, config.double),
         voters: config.voters,
         keep: config.keep,
         attempts: config.attempts,
@@ -163,8 +162,4 @@ fn incomplete(config: &Config, course: &LoadRun) -> Option<String> {
         return None;
     };
     Some(format!("{what}; check that the frontends are ready and the poll is open; first problem: {problem}"))
-}
-
-fn rounded(number: f64) -> f64 {
-    (number * 1000.0).round() / 1000.0
 }

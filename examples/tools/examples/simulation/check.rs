@@ -4,6 +4,7 @@
 //! workers reach are counted. At the end, they check every vote.
 
 mod moment;
+mod progress;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +13,7 @@ use std::{
 
 use tokio::time::Instant;
 use vote_core::{
-    OptionSlug, Partition, PollSlug, QueueId,
+    OptionSlug, PollSlug, QueueId,
     count::{
         Ballot, QueueState, RegisteredPoll,
         audit::{self, Verdict},
@@ -24,20 +25,13 @@ use crate::{
     operator,
     truth::Truth,
     voters::{Acknowledged, Journal},
-    world::{FRONTENDS, SERVERS, WORKERS, World},
+    world::World,
 };
-use moment::{Moment, is_forgotten, is_read_to_its_seals, is_retired, receipt_status};
+use moment::{Moment, is_forgotten, is_retired, receipt_status};
+use progress::Progress;
 
 /// An audit that holds must account for votes that were acknowledged at least this long before.
 const KNOWN_AFTER: Duration = Duration::from_secs(15);
-/// A vote that workers reach is counted within this time: a lane waits 20 s for an answer that was lost; by then,
-/// another worker may own its partition and be frozen, so that its session ends only after 10 s; and partitions change
-/// owners within 5 s.
-const COUNTED_WITHIN: Duration = Duration::from_secs(35);
-/// A worker that reaches a server and its copy reports that within this time.
-const COMPARED_WITHIN: Duration = Duration::from_secs(5);
-/// A closed poll whose queues are drained is final within this time.
-const FINAL_WITHIN: Duration = Duration::from_secs(10);
 /// Time within which an undisturbed worker gives a sign of life.
 const BEATEN_WITHIN: Duration = Duration::from_secs(2);
 /// A clock that loses more microseconds than this between two checks was set back.
@@ -48,26 +42,32 @@ const CLOCK_TOLERANCE: i64 = 30_000_000;
 const NAMED_WITHIN: Duration = Duration::from_secs(10);
 /// One check of this many compares all votes, the others only those that were not counted before.
 const CHECK_ALL_EVERY: u32 = 20;
-/// Time for which a partition may be without an owner: while it changes owners; while a lane that lost its session is
-/// on probation for 5 s, and until the other worker learns it, which takes 3 s if a sign of life gets lost; and if, besides, the other worker does not reach every queue and leaves its partitions to the first.
-const UNOWNED_FOR: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(8), Duration::from_secs(20)];
+/// Problems found, the first one of each kind.
+#[derive(Debug, Default)]
+struct Problems {
+    found: Vec<String>,
+    kinds: BTreeSet<&'static str>,
+}
+
+impl Problems {
+    /// Records a problem if it is the first of its kind.
+    fn add(&mut self, world: &World, kind: &'static str, problem: impl FnOnce() -> String) {
+        if self.kinds.insert(kind) {
+            let at = world.start.elapsed().as_secs_f64();
+            self.found.push(format!("at {at:.1} s: {kind}: {}", problem()));
+        }
+    }
+}
 
 /// The checks of a history.
 #[derive(Debug)]
 pub(crate) struct Checks {
-    /// The problems found, the first one of each kind.
-    pub(crate) problems: Vec<String>,
-    kinds: BTreeSet<&'static str>,
-    /// Times since when partitions have no owner.
-    unowned_since: BTreeMap<Partition, Instant>,
+    problems: Problems,
+    progress: Progress,
     /// Number of votes, in the order of their answers, before the first that was not counted at the last check.
     counted: usize,
     /// Number of checks.
     checks: u32,
-    /// Time of the last check of owners.
-    owners_checked_at: Instant,
-    /// Times since when each worker (first) works undisturbed and reaches each server (second).
-    clear_since: BTreeMap<(usize, usize), Instant>,
     /// Error of the database's clock at the last check, in microseconds.
     database_error: i64,
     /// Time when that clock was set back, until a worker has given a sign of life since, by which the database notices.
@@ -76,8 +76,6 @@ pub(crate) struct Checks {
     finals: BTreeMap<PollSlug, Vec<(OptionSlug, u64)>>,
     /// Times since when counts of queues that lost data contradict each other.
     contradicts_since: BTreeMap<QueueId, Instant>,
-    /// Times since when each closed poll could be final.
-    could_be_final: BTreeMap<PollSlug, Instant>,
     /// Highest number of microseconds by which the clocks of the database and of a worker were both ahead.
     ahead: i64,
     /// Number of polls that became final while faults were injected.
@@ -90,30 +88,33 @@ impl Checks {
     /// Creates the checks of a new history.
     pub(crate) fn new() -> Self {
         Self {
-            problems: Vec::new(),
-            kinds: BTreeSet::new(),
-            unowned_since: BTreeMap::new(),
+            problems: Problems::default(),
+            progress: Progress::new(),
             counted: 0,
             checks: 0,
-            owners_checked_at: Instant::now(),
-            clear_since: BTreeMap::new(),
             database_error: 0,
             set_back_at: None,
             finals: BTreeMap::new(),
             contradicts_since: BTreeMap::new(),
-            could_be_final: BTreeMap::new(),
             ahead: 0,
             finals_under_faults: 0,
             audits: 0,
         }
     }
 
+    /// Returns the problems found, the first one of each kind.
+    pub(crate) fn into_problems(self) -> Vec<String> {
+        self.problems.found
+    }
+
+    /// Records a problem that was found outside the checks.
+    pub(crate) fn note(&mut self, problem: String) {
+        self.problems.found.push(problem);
+    }
+
     /// Records a problem if it is the first of its kind.
     fn found(&mut self, world: &World, kind: &'static str, problem: impl FnOnce() -> String) {
-        if self.kinds.insert(kind) {
-            let at = world.start.elapsed().as_secs_f64();
-            self.problems.push(format!("at {at:.1} s: {kind}: {}", problem()));
-        }
+        self.problems.add(world, kind, problem);
     }
 
     /// Checks the present state.
@@ -132,7 +133,7 @@ impl Checks {
             first_uncounted.map_or(journal.acknowledged.len(), |at| journal.acknowledged_before(at).len());
         let is_closed = |poll: &&RegisteredPoll| poll.closed_at.is_some();
         moment.accounts.polls.iter().filter(is_closed).for_each(|poll| truth.became_closed(poll.slug));
-        self.note_clear_paths(world, truth);
+        self.progress.note_clear_paths(world, truth, self.finals.keys());
         self.note_set_back(world);
         if world.database.is_up() {
             self.check_audit(world, truth, journal, &moment);
@@ -140,7 +141,7 @@ impl Checks {
         self.check_closing(world, truth, &moment);
         self.check_closing_times(world, &moment);
         self.check_finals(world, truth, &moment);
-        self.check_progress(world, truth, &moment);
+        self.progress.check(world, truth, &moment, &mut self.problems);
         if let Some(ended) = world.ended_by_itself() {
             self.found(world, "a process ended by itself", || ended);
         }
@@ -178,7 +179,9 @@ impl Checks {
         for queue in contradicts {
             let since = self.contradicts_since.entry(queue).or_insert_with(Instant::now).elapsed();
             let server = world.servers.iter().position(|server| server.holds(queue));
-            if since > NAMED_WITHIN && server.is_some_and(|server| self.clear_for(server) > NAMED_WITHIN) {
+            if since > NAMED_WITHIN
+                && server.is_some_and(|server| self.progress.clear_for(server) > NAMED_WITHIN)
+            {
                 self.found(world, "lost data, but is not reported as diverged", || queue.to_string());
             }
         }
@@ -246,29 +249,6 @@ impl Checks {
         }
     }
 
-    /// Records which workers reach which servers undisturbed.
-    fn note_clear_paths(&mut self, world: &World, truth: &mut Truth) {
-        let (now, workers) = (Instant::now(), world.workers());
-        for (n, worker) in workers.iter().enumerate() {
-            for (s, server) in world.servers.iter().enumerate() {
-                let is_clear =
-                    world.is_undisturbed(worker) && worker.queue_links[s].is_clear() && server.answers();
-                if is_clear {
-                    let since = self.clear_since.entry((n, s)).or_insert(now);
-                    *since = (*since).max(worker.started);
-                } else {
-                    self.clear_since.remove(&(n, s));
-                }
-            }
-            let compared_from = now - COMPARED_WITHIN;
-            let reaches =
-                |s: usize| self.clear_since.get(&(n, s)).is_some_and(|since| *since <= compared_from);
-            for server in (0..FRONTENDS).filter(|server| reaches(*server) && reaches(SERVERS - 1)) {
-                truth.could_compare(server, compared_from, self.finals.keys());
-            }
-        }
-    }
-
     /// Notes when the database's clock was set back, and when the database must know it.
     fn note_set_back(&mut self, world: &World) {
         let error = world.database.process.clock_error();
@@ -276,91 +256,8 @@ impl Checks {
             self.set_back_at = Some(Instant::now());
         }
         self.database_error = error;
-        let lives = |since: &Instant| since.elapsed() >= BEATEN_WITHIN;
-        if self.clear_since.values().any(lives) {
-            self.set_back_at.take_if(|at| lives(at));
-        }
-    }
-
-    /// Returns the longest time for which a worker has worked undisturbed and reached a server.
-    fn clear_for(&self, server: usize) -> Duration {
-        let since =
-            self.clear_since.iter().filter(|((_, s), _)| *s == server).map(|(_, since)| since.elapsed());
-        since.max().unwrap_or_default()
-    }
-
-    /// Checks that the pipeline makes progress where faults do not prevent it.
-    fn check_progress(&mut self, world: &World, truth: &Truth, moment: &Moment) {
-        let clear: Vec<Duration> = (0..world.servers.len()).map(|server| self.clear_for(server)).collect();
-        let late = moment.uncounted.iter().rev().find(|vote| {
-            vote.at.elapsed() >= COUNTED_WITHIN
-                && clear[vote.server] >= COUNTED_WITHIN
-                && !truth.may_be_lost(vote)
-                && !truth.may_be_late(vote)
-        });
-        if let Some(vote) = late {
-            self.found(world, "not counted in time, although a worker reaches it", || format!("{vote:?}"));
-        }
-        self.check_owners(world, truth);
-        self.check_finality_is_reached(world, truth, moment, &clear);
-    }
-
-    /// Checks that every partition has an owner.
-    fn check_owners(&mut self, world: &World, truth: &Truth) {
-        let unowned = world.database.store.unowned();
-        let undisturbed = world.workers().iter().filter(|worker| world.is_undisturbed(worker)).count();
-        let reaches = |n: usize, s: usize| {
-            self.clear_since.get(&(n, s)).is_some_and(|since| since.elapsed() >= UNOWNED_FOR[1])
-        };
-        let reach_all = (0..WORKERS).filter(|n| (0..SERVERS).all(|s| reaches(*n, s))).count();
-        let grace = match (undisturbed, reach_all) {
-            (WORKERS, _) => UNOWNED_FOR[0],
-            (_, 1..) => UNOWNED_FOR[1],
-            _ => UNOWNED_FOR[2],
-        };
-        // Between two checks a partition may have had an owner.
-        let grace = grace + self.owners_checked_at.elapsed();
-        self.owners_checked_at = Instant::now();
-        let must_be_owned = truth.must_be_owned() && undisturbed > 0;
-        self.unowned_since.retain(|partition, _| must_be_owned && unowned.contains(partition));
-        for partition in unowned.into_iter().filter(|_| must_be_owned) {
-            let since = self.unowned_since.entry(partition).or_insert_with(Instant::now).elapsed();
-            if since > grace {
-                self.found(world, "a partition had no owner for too long", || partition.to_string());
-            }
-        }
-    }
-
-    /// Checks that drained closed polls become final.
-    fn check_finality_is_reached(
-        &mut self,
-        world: &World,
-        truth: &Truth,
-        moment: &Moment,
-        clear: &[Duration],
-    ) {
-        let all_clear = clear.iter().all(|clear| *clear >= FINAL_WITHIN);
-        // An operator has to retire these first.
-        let diverged = moment.accounts.queues.iter().any(|queue| queue.state == QueueState::Diverged)
-            || !audit::not_heard_of(&moment.accounts).is_empty();
-        for poll in &moment.accounts.polls {
-            let counted = || moment.uncounted.iter().all(|vote| vote.vote.poll != poll.slug);
-            let could_be = poll.closed_at.is_some()
-                && poll.final_at.is_none()
-                && all_clear
-                && !diverged
-                && truth.must_be_owned()
-                && counted()
-                && is_read_to_its_seals(&moment.accounts, poll.slug);
-            if !could_be {
-                self.could_be_final.remove(&poll.slug);
-                continue;
-            }
-            let since = self.could_be_final.entry(poll.slug).or_insert_with(Instant::now).elapsed();
-            if since > FINAL_WITHIN {
-                let why = audit::obstacles(&moment.accounts, poll.slug);
-                self.found(world, "drained, but not final in time", || format!("{}: {why:?}", poll.slug));
-            }
+        if self.progress.has_beaten(BEATEN_WITHIN) {
+            self.set_back_at.take_if(|at| at.elapsed() >= BEATEN_WITHIN);
         }
     }
 

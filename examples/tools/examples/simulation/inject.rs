@@ -1,6 +1,6 @@
 //! Injects faults, and ends them when their time is over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use vote_core::count::Decision;
@@ -43,116 +43,100 @@ impl ActiveFaults {
 
 /// Begins a fault, and records what it may cause.
 fn begin(fault: Fault, world: &World, truth: &mut Truth) {
+    note_disturbance(fault, world, truth);
     let workers = || world.workers();
-    let now = Instant::now();
+    let frontends = || world.frontends();
     match fault {
         Fault::BlockQueueLink { worker, server } => workers()[worker].queue_links[server].block(true),
         Fault::LoseOnQueueLink { worker, server, per_mille } => {
             workers()[worker].queue_links[server].lose(per_mille);
         }
         Fault::SlowQueueLink { worker, server } => workers()[worker].queue_links[server].slow_down(SLOW),
-        // A frontend that can't ask its queue can't notice what the queue lost.
-        Fault::BlockFrontendLink { frontend } => {
-            truth.frontend_disturbed(frontend, now);
-            world.frontends()[frontend].link.block(true);
-        }
-        Fault::LoseOnFrontendLink { frontend, per_mille } => {
-            truth.frontend_disturbed(frontend, now);
-            world.frontends()[frontend].link.lose(per_mille);
-        }
-        Fault::SlowFrontendLink { frontend } => world.frontends()[frontend].link.slow_down(SLOW),
-        Fault::BlockStoreLink { worker } => {
-            truth.owners_change(now);
-            workers()[worker].store_link.block(true);
-        }
-        Fault::LoseOnStoreLink { worker, per_mille } => {
-            truth.owners_change(now);
-            workers()[worker].store_link.lose(per_mille);
-        }
+        Fault::BlockFrontendLink { frontend } => frontends()[frontend].link.block(true),
+        Fault::LoseOnFrontendLink { frontend, per_mille } => frontends()[frontend].link.lose(per_mille),
+        Fault::SlowFrontendLink { frontend } => frontends()[frontend].link.slow_down(SLOW),
+        Fault::BlockStoreLink { worker } => workers()[worker].store_link.block(true),
+        Fault::LoseOnStoreLink { worker, per_mille } => workers()[worker].store_link.lose(per_mille),
         Fault::FreezeServer { server } => world.servers[server].freeze(true),
         Fault::RestartServer { server } => world.servers[server].stop(),
         Fault::RollBackServer { server, images } | Fault::PromoteReplica { server, images } => {
             let kept = world.servers[server].roll_back(images);
-            truth.server_lost(server, kept, now);
+            truth.server_lost(server, kept, Instant::now());
         }
         Fault::ReplaceServer { server } => {
             world.servers[server].replace();
-            truth.server_lost(server, world.start, now);
+            truth.server_lost(server, world.start, Instant::now());
         }
         Fault::CopyServer { server } => {
             world.servers[SERVERS - 1].copy_from(&world.servers[server]);
-            truth.server_was_copied(server, now);
+            truth.server_was_copied(server, Instant::now());
         }
-        Fault::StopDatabase => {
-            truth.owners_change(now);
-            world.database.stop();
-        }
-        Fault::LoseLocks => {
-            truth.owners_change(now);
-            world.database.store.lose_locks();
-        }
-        Fault::FailOver { images } => {
-            truth.owners_change(now);
-            let missing = world.database.fail_over(images);
-            truth.database_lost(missing.after, now, world.kind.keeps_what_lags());
-            truth.polls_lost(missing.definitions, missing.finals);
-        }
-        Fault::StopWorker { worker } => {
-            worker_ends(worker, world, truth);
-            world.stop_worker(worker);
-        }
+        Fault::StopDatabase => world.database.stop(),
+        Fault::LoseLocks => world.database.store.lose_locks(),
+        Fault::FailOver { images } => fail_over(images, world, truth),
+        Fault::StopWorker { worker } => world.stop_worker(worker),
         Fault::UpdateWorker { worker } => {
-            worker_ends(worker, world, truth);
             world.update(Service::Worker(worker));
             world.stop_worker(worker);
         }
-        Fault::KillWorker { worker } => {
-            worker_ends(worker, world, truth);
-            workers()[worker].process.set(State::Dead);
-        }
-        Fault::FreezeWorker { worker } => {
-            truth.owners_change(now);
-            workers()[worker].process.set(State::Frozen);
-        }
-        Fault::StartWorkerWithOldFile { worker } => {
-            worker_ends(worker, world, truth);
-            world.restart_worker(worker, &world.files.yesterday);
-        }
-        Fault::StartWorkerWithOtherFile { worker } => {
-            worker_ends(worker, world, truth);
-            world.restart_worker(worker, &world.files.other);
-        }
-        Fault::KillFrontend { frontend } => {
-            truth.frontend_disturbed(frontend, now);
-            world.frontends()[frontend].process.set(State::Dead);
-        }
-        Fault::FreezeFrontend { frontend } => {
-            truth.frontend_disturbed(frontend, now);
-            world.frontends()[frontend].process.set(State::Frozen);
-        }
+        Fault::KillWorker { worker } => workers()[worker].process.set(State::Dead),
+        Fault::FreezeWorker { worker } => workers()[worker].process.set(State::Frozen),
+        Fault::StartWorkerWithOldFile { worker } => world.restart_worker(worker, &world.files.yesterday),
+        Fault::StartWorkerWithOtherFile { worker } => world.restart_worker(worker, &world.files.other),
+        Fault::KillFrontend { frontend } => frontends()[frontend].process.set(State::Dead),
+        Fault::FreezeFrontend { frontend } => frontends()[frontend].process.set(State::Frozen),
         Fault::StartFrontendWithOtherFile { frontend } => {
-            truth.frontend_disturbed(frontend, now);
-            world.restart_frontend(frontend, &world.files.other);
+            world.restart_frontend(frontend, &world.files.other)
         }
         Fault::UpdateFrontend { frontend } => {
-            truth.frontend_disturbed(frontend, now);
             world.update(Service::Frontend(frontend));
-            world.frontends()[frontend].process.set(State::Dead);
+            frontends()[frontend].process.set(State::Dead);
         }
-        Fault::StepClock { of, seconds } => {
-            with_clock(of, world, |process| process.set_clock(seconds * 1_000_000, 0))
-        }
-        Fault::DriftClock { of, per_mille } => {
-            with_clock(of, world, |process| process.set_clock(process.clock_error(), per_mille * 1000));
-        }
+        Fault::StepClock { of, seconds } => process(of, world).set_clock(seconds * 1_000_000, 0),
+        Fault::DriftClock { of, per_mille } => drift(&process(of, world), per_mille),
         Fault::ClosePoll => operator::close(world, truth, "pets"),
         Fault::WithdrawPoll => operator::withdraw(world),
         Fault::ReschedulePoll { later_by } => operator::reschedule(world, later_by),
         Fault::RetireQueues => operator::retire_lost(world, truth),
-        Fault::DecideOnQuarantine { replay } => {
-            let decision = if replay { Decision::Replay } else { operator::reject() };
-            operator::decide(world, &decision);
-        }
+        Fault::DecideOnQuarantine { replay: true } => operator::decide(world, &Decision::Replay),
+        Fault::DecideOnQuarantine { replay: false } => operator::decide(world, &operator::reject()),
+    }
+}
+
+/// Fails over the database, and records what it lost by that.
+fn fail_over(images: usize, world: &World, truth: &mut Truth) {
+    truth.owners_change(Instant::now());
+    let missing = world.database.fail_over(images);
+    truth.database_lost(missing.after, Instant::now(), world.kind.keeps_what_lags());
+    truth.polls_lost(missing.definitions, missing.finals);
+}
+
+/// Makes a clock gain or lose from now on.
+fn drift(process: &Process, per_mille: i64) {
+    process.set_clock(process.clock_error(), per_mille * 1000);
+}
+
+/// Records what a fault disturbs both when it begins and when it ends.
+fn note_disturbance(fault: Fault, world: &World, truth: &mut Truth) {
+    match fault {
+        // A frontend that can't ask its queue can't notice what the queue lost.
+        Fault::BlockFrontendLink { frontend }
+        | Fault::LoseOnFrontendLink { frontend, .. }
+        | Fault::KillFrontend { frontend }
+        | Fault::FreezeFrontend { frontend }
+        | Fault::StartFrontendWithOtherFile { frontend }
+        | Fault::UpdateFrontend { frontend } => truth.frontend_disturbed(frontend, Instant::now()),
+        Fault::BlockStoreLink { .. }
+        | Fault::LoseOnStoreLink { .. }
+        | Fault::StopDatabase
+        | Fault::LoseLocks
+        | Fault::FreezeWorker { .. } => truth.owners_change(Instant::now()),
+        Fault::StopWorker { worker }
+        | Fault::KillWorker { worker }
+        | Fault::UpdateWorker { worker }
+        | Fault::StartWorkerWithOldFile { worker }
+        | Fault::StartWorkerWithOtherFile { worker } => worker_ends(worker, world, truth),
+        _ => {}
     }
 }
 
@@ -180,66 +164,39 @@ pub(crate) fn finish_updates(world: &World, truth: &mut Truth) {
 
 /// Ends a fault. Nothing is done for faults whose effect only the pipeline can repair, such as a loss of data.
 fn end(fault: Fault, world: &World, truth: &mut Truth) {
+    note_disturbance(fault, world, truth);
     let workers = || world.workers();
-    let now = Instant::now();
+    let frontends = || world.frontends();
     match fault {
         Fault::BlockQueueLink { worker, server } => workers()[worker].queue_links[server].block(false),
         Fault::LoseOnQueueLink { worker, server, .. } => workers()[worker].queue_links[server].lose(0),
         Fault::SlowQueueLink { worker, server } => {
             workers()[worker].queue_links[server].slow_down(Duration::ZERO);
         }
-        Fault::BlockFrontendLink { frontend } => {
-            truth.frontend_disturbed(frontend, now);
-            world.frontends()[frontend].link.block(false);
-        }
-        Fault::LoseOnFrontendLink { frontend, .. } => {
-            truth.frontend_disturbed(frontend, now);
-            world.frontends()[frontend].link.lose(0);
-        }
-        Fault::SlowFrontendLink { frontend } => world.frontends()[frontend].link.slow_down(Duration::ZERO),
-        Fault::BlockStoreLink { worker } => {
-            truth.owners_change(now);
-            workers()[worker].store_link.block(false);
-        }
-        Fault::LoseOnStoreLink { worker, .. } => {
-            truth.owners_change(now);
-            workers()[worker].store_link.lose(0);
-        }
+        Fault::BlockFrontendLink { frontend } => frontends()[frontend].link.block(false),
+        Fault::LoseOnFrontendLink { frontend, .. } => frontends()[frontend].link.lose(0),
+        Fault::SlowFrontendLink { frontend } => frontends()[frontend].link.slow_down(Duration::ZERO),
+        Fault::BlockStoreLink { worker } => workers()[worker].store_link.block(false),
+        Fault::LoseOnStoreLink { worker, .. } => workers()[worker].store_link.lose(0),
         Fault::FreezeServer { server } => world.servers[server].freeze(false),
         Fault::RestartServer { server } => world.servers[server].start(),
-        Fault::StopDatabase => {
-            truth.owners_change(now);
-            world.database.start();
-        }
-        Fault::LoseLocks => {
-            truth.owners_change(now);
-            world.database.end_sessions();
-        }
+        Fault::StopDatabase => world.database.start(),
+        Fault::LoseLocks => world.database.end_sessions(),
         Fault::StopWorker { worker }
         | Fault::KillWorker { worker }
         | Fault::UpdateWorker { worker }
         | Fault::StartWorkerWithOldFile { worker }
         | Fault::StartWorkerWithOtherFile { worker } => {
-            worker_ends(worker, world, truth);
             world.restart_worker(worker, world.file_of(Service::Worker(worker)));
         }
-        Fault::FreezeWorker { worker } => {
-            truth.owners_change(now);
-            workers()[worker].process.set(State::Running);
-        }
+        Fault::FreezeWorker { worker } => workers()[worker].process.set(State::Running),
         Fault::KillFrontend { frontend }
         | Fault::UpdateFrontend { frontend }
         | Fault::StartFrontendWithOtherFile { frontend } => {
-            truth.frontend_disturbed(frontend, now);
             world.restart_frontend(frontend, world.file_of(Service::Frontend(frontend)));
         }
-        Fault::FreezeFrontend { frontend } => {
-            truth.frontend_disturbed(frontend, now);
-            world.frontends()[frontend].process.set(State::Running);
-        }
-        Fault::StepClock { of, .. } | Fault::DriftClock { of, .. } => {
-            with_clock(of, world, |process| process.set_clock(0, 0));
-        }
+        Fault::FreezeFrontend { frontend } => frontends()[frontend].process.set(State::Running),
+        Fault::StepClock { of, .. } | Fault::DriftClock { of, .. } => process(of, world).set_clock(0, 0),
         Fault::RollBackServer { .. }
         | Fault::PromoteReplica { .. }
         | Fault::ReplaceServer { .. }
@@ -253,11 +210,11 @@ fn end(fault: Fault, world: &World, truth: &mut Truth) {
     }
 }
 
-/// Changes a clock.
-fn with_clock(of: ClockOf, world: &World, set: impl FnOnce(&Process)) {
+/// Returns the process whose clock is meant.
+fn process(of: ClockOf, world: &World) -> Arc<Process> {
     match of {
-        ClockOf::Worker(n) => set(&world.workers()[n].process),
-        ClockOf::Frontend(n) => set(&world.frontends()[n].process),
-        ClockOf::Database => set(&world.database.process),
+        ClockOf::Worker(n) => Arc::clone(&world.workers()[n].process),
+        ClockOf::Frontend(n) => Arc::clone(&world.frontends()[n].process),
+        ClockOf::Database => Arc::clone(&world.database.process),
     }
 }

@@ -116,7 +116,7 @@ async fn history(seed: u64, plan: &[Planned]) -> Result<Outcome, String> {
         finals_under_faults: checks.finals_under_faults,
         audits: checks.audits,
         digest: digest(&accounts, &[journal.sent, journal.refused, journal.acknowledged.len() as u64]),
-        problems: checks.problems,
+        problems: checks.into_problems(),
         faults: BTreeMap::new(),
     })
 }
@@ -162,7 +162,7 @@ async fn finish(
         if started.elapsed() > FINAL_LIMIT {
             let unfinished = accounts.polls.iter().filter(unfinished);
             let why: Vec<_> = unfinished.flat_map(|poll| audit::obstacles(&accounts, poll.slug)).collect();
-            checks.problems.push(format!("not final in time: {why:?}"));
+            checks.note(format!("not final in time: {why:?}"));
             return Ok(());
         }
         if started.elapsed() > RETIRE_AFTER {

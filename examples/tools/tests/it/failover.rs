@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use vote_testkit::{Postgres, Redis, TcpProxy};
 
-use crate::world::{Process, Setup, World, cookie, eventually, vote};
+use crate::world::{Load, Process, Setup, World, cookie, eventually, vote};
 
 const STANDBY: &str = "second";
 
@@ -112,17 +112,40 @@ fn entries(world: &World) -> u64 {
 
 const PARTITIONS: u64 = 16;
 
+/// Counts 100 votes, of which the standby gets the first 40.
+#[track_caller]
+fn count_60_votes_that_the_standby_lacks(pair: &Pair, world: &World) {
+    world.wait_until_ready();
+    cast(world, 40);
+    counted(world, 40);
+    pair.cut_off_the_standby();
+    cast(world, 60);
+    counted(world, 100);
+}
+
+/// Starts casting votes, and waits until some are counted.
+#[track_caller]
+fn load_until_counted(world: &World, voters: &str, rate: &str) -> Load {
+    let fixed = ["--double-votes", "5", "--connections", "8", "--timeout-seconds", "60"];
+    let load = world.load(&[&["--voters", voters, "--rate", rate], &fixed[..]].concat());
+    eventually("some votes are counted", Duration::from_secs(30), || world.total() > 1000);
+    load
+}
+
+/// Waits until all votes are cast, and asserts that each is counted once and accounted for.
+#[track_caller]
+fn assert_exact(world: &World, load: Load) {
+    crate::world::assert_exact(&load.wait_with_output().unwrap());
+    world.assert_audit_holds();
+    world.assert_conserved();
+}
+
 #[test]
 fn with_a_trim_delay_a_lagging_standby_recovers_missing_commits_from_the_queues() {
     let pair = Pair::start();
     let world = pair.world(2);
     let _workers = [worker(&world, "2", "60"), worker(&world, "2", "60")];
-    world.wait_until_ready();
-    cast(&world, 40);
-    counted(&world, 40);
-    pair.cut_off_the_standby();
-    cast(&world, 60);
-    counted(&world, 100);
+    count_60_votes_that_the_standby_lacks(&pair, &world);
     // Without the delay, committed entries would be trimmed by now.
     std::thread::sleep(Duration::from_secs(3));
 
@@ -141,27 +164,13 @@ fn a_failover_under_load_with_a_trim_delay_loses_no_acknowledged_vote() {
     let world = pair.world(2);
     let _workers = [worker(&world, "2", "60"), worker(&world, "2", "60")];
     world.wait_until_ready();
-    let load = world.load(&[
-        "--voters",
-        "8000",
-        "--double-votes",
-        "5",
-        "--connections",
-        "8",
-        "--rate",
-        "500",
-        "--timeout-seconds",
-        "60",
-    ]);
-    eventually("some votes are counted", Duration::from_secs(30), || world.total() > 1000);
+    let load = load_until_counted(&world, "8000", "500");
     pair.cut_off_the_standby();
     std::thread::sleep(Duration::from_secs(5));
 
     pair.fail_over();
 
-    crate::world::assert_exact(&load.wait_with_output().unwrap());
-    world.assert_audit_holds();
-    world.assert_conserved();
+    assert_exact(&world, load);
 }
 
 #[test]
@@ -171,19 +180,7 @@ fn a_failover_under_load_to_a_lagging_witness_loses_no_acknowledged_vote() {
     let witness = pair.standby.port();
     let _workers = [worker_with_witness(&world, "2", witness), worker_with_witness(&world, "2", witness)];
     world.wait_until_ready();
-    let load = world.load(&[
-        "--voters",
-        "11000",
-        "--double-votes",
-        "5",
-        "--connections",
-        "8",
-        "--rate",
-        "400",
-        "--timeout-seconds",
-        "60",
-    ]);
-    eventually("some votes are counted", Duration::from_secs(30), || world.total() > 1000);
+    let load = load_until_counted(&world, "11000", "400");
     pair.cut_off_the_standby();
     std::thread::sleep(Duration::from_secs(20));
     let rows = |server: &Postgres| -> u64 {
@@ -196,9 +193,7 @@ fn a_failover_under_load_to_a_lagging_witness_loses_no_acknowledged_vote() {
 
     pair.fail_over();
 
-    crate::world::assert_exact(&load.wait_with_output().unwrap());
-    world.assert_audit_holds();
-    world.assert_conserved();
+    assert_exact(&world, load);
 }
 
 #[test]
@@ -237,12 +232,7 @@ fn without_a_trim_delay_the_audit_reports_the_votes_missing_on_a_lagging_standby
     let pair = Pair::start();
     let world = pair.world(1);
     let _worker = worker(&world, "2", "0");
-    world.wait_until_ready();
-    cast(&world, 40);
-    counted(&world, 40);
-    pair.cut_off_the_standby();
-    cast(&world, 60);
-    counted(&world, 100);
+    count_60_votes_that_the_standby_lacks(&pair, &world);
     // Until entries are trimmed, and until the standby's last report of the queue is too old for the audit to hold.
     std::thread::sleep(Duration::from_secs(12));
 

@@ -146,6 +146,16 @@ fn assert_counted(world: &World, receipts: &[String]) {
     eventually("all votes are counted", Duration::from_secs(20), || receipts.iter().all(is_counted));
 }
 
+/// Asserts that the queue can be retired, and that its remaining entries and new votes are counted.
+#[track_caller]
+fn assert_usable_again(Restored { world, remaining, _worker }: Restored) {
+    let audit = assert_the_queue_has_diverged(&world);
+    retire(&world, &audit);
+    assert_counted(&world, &remaining);
+    assert_counted(&world, &cast(&world, 1));
+    world.assert_audit_holds();
+}
+
 #[test]
 fn after_a_restore_to_before_the_first_vote_the_audit_names_only_the_queue() {
     let Restored { world, _worker, .. } = restored_to(0);
@@ -160,20 +170,10 @@ fn after_a_restore_to_the_middle_of_a_poll_the_audit_names_only_the_queue() {
 
 #[test]
 fn after_a_restore_to_before_the_first_vote_the_queue_can_be_retired_and_its_entries_are_counted() {
-    let Restored { world, remaining, _worker } = restored_to(0);
-    let audit = assert_the_queue_has_diverged(&world);
-    retire(&world, &audit);
-    assert_counted(&world, &remaining);
-    assert_counted(&world, &cast(&world, 1));
-    world.assert_audit_holds();
+    assert_usable_again(restored_to(0));
 }
 
 #[test]
 fn after_a_restore_to_the_middle_of_a_poll_the_queue_can_be_retired_and_its_entries_are_counted() {
-    let Restored { world, remaining, _worker } = restored_to(100);
-    let audit = assert_the_queue_has_diverged(&world);
-    retire(&world, &audit);
-    assert_counted(&world, &remaining);
-    assert_counted(&world, &cast(&world, 1));
-    world.assert_audit_holds();
+    assert_usable_again(restored_to(100));
 }

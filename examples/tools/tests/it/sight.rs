@@ -73,14 +73,29 @@ fn assert_votes_are_counted_in_time(world: &World, frontends: &[&Process]) {
     assert!(acknowledged(world) > first + 100 * FAULT.as_secs(), "votes are accepted meanwhile");
 }
 
+/// Two workers on two queues. One of them reaches the second queue over a link that can be cut.
+struct Workers {
+    world: World,
+    link: TcpProxy,
+    one: Process,
+    two: Process,
+}
+
+impl Workers {
+    fn start() -> Self {
+        let world = World::start(2);
+        let [a, b] = [world.redis[0].url(), world.redis[1].url()];
+        let link = TcpProxy::to(world.redis[1].port());
+        let (one, two) = (worker(&world, [a.clone(), by(&link)]), worker(&world, [a, b]));
+        world.wait_until_ready();
+        [&one, &two].into_iter().for_each(Process::wait_until_ready);
+        Self { world, link, one, two }
+    }
+}
+
 #[test]
 fn votes_in_a_queue_that_one_of_two_workers_does_not_reach_are_counted() {
-    let world = World::start(2);
-    let [a, b] = [world.redis[0].url(), world.redis[1].url()];
-    let link = TcpProxy::to(world.redis[1].port());
-    let (one, two) = (worker(&world, [a.clone(), by(&link)]), worker(&world, [a, b]));
-    world.wait_until_ready();
-    [&one, &two].into_iter().for_each(Process::wait_until_ready);
+    let Workers { world, link, one: _one, two: _two } = Workers::start();
     let b_only = [&world.frontends[1]];
     let _voters = voters(&world, &b_only);
     eventually("votes are counted", Duration::from_secs(20), || world.total() > 300);
@@ -127,12 +142,7 @@ fn votes_are_counted_while_each_of_two_workers_reaches_a_different_queue() {
 
 #[test]
 fn a_worker_that_does_not_reach_a_queue_is_not_ready_and_names_it_until_it_does() {
-    let world = World::start(2);
-    let [a, b] = [world.redis[0].url(), world.redis[1].url()];
-    let link = TcpProxy::to(world.redis[1].port());
-    let (one, two) = (worker(&world, [a.clone(), by(&link)]), worker(&world, [a, b]));
-    world.wait_until_ready();
-    [&one, &two].into_iter().for_each(Process::wait_until_ready);
+    let Workers { world, link, one, two } = Workers::start();
 
     link.cut();
 

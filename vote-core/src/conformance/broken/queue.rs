@@ -8,11 +8,11 @@ use std::sync::{
 use async_trait::async_trait;
 
 use crate::{
-    DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId,
+    Partition, PollDigest, PollSlug, Position, Queue, QueueId,
     conformance::{QueueHarness, layout},
     queue::{
         AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, PollState, PollStates,
-        QueueError, QueueStatus, Read, Seal, Usage,
+        QueueError, QueueLayer, QueueStatus, Read, Seal,
     },
 };
 
@@ -115,7 +115,11 @@ impl BrokenQueue {
 }
 
 #[async_trait]
-impl Queue for BrokenQueue {
+impl QueueLayer for BrokenQueue {
+    fn inner(&self) -> &dyn Queue {
+        &self.inner
+    }
+
     fn address(&self) -> String {
         format!("broken:{:?}", self.fault)
     }
@@ -151,10 +155,6 @@ impl Queue for BrokenQueue {
             _ => {}
         }
         Ok(status)
-    }
-
-    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
-        self.inner.activate(id).await
     }
 
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
@@ -314,14 +314,6 @@ impl Queue for BrokenQueue {
             backlog.iter_mut().for_each(|backlog| backlog.votes.clear());
         }
         Ok(backlog)
-    }
-
-    async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
-        self.inner.durability_problems().await
-    }
-
-    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
-        self.inner.usage().await
     }
 }
 

@@ -49,16 +49,17 @@ pub(super) async fn recorded_polls_are_in_the_status(harness: &dyn QueueHarness)
     assert_eq!(polls_of(&*queue).await, expected, "a restart forgets no poll");
 }
 
+async fn assert_holds_nothing(queue: &dyn Queue, id: QueueId) {
+    let nothing = read(queue, id, Position::START, ALL).await;
+    let (entries, accepted) = (nothing.entries.len(), nothing.accepted);
+    assert_eq!((entries, accepted), (0, Some(counters(&[]))), "the frame is neither stored nor counted");
+}
+
 pub(super) async fn frames_of_an_unrecorded_poll_are_refused(harness: &dyn QueueHarness) {
     let (queue, id) = without_polls(harness).await;
     let flush = some_frames(2);
     assert_eq!(queue.append(id, &flush[..1]).await, Ok(vec![Appended::UnknownPoll]));
-    let nothing = read(&*queue, id, Position::START, ALL).await;
-    assert_eq!(
-        (nothing.entries.len(), nothing.accepted),
-        (0, Some(counters(&[]))),
-        "the frame is neither stored nor counted"
-    );
+    assert_holds_nothing(&*queue, id).await;
     queue.record_polls(id, &[record(poll())]).await.expect("a poll can be recorded");
     append(&*queue, id, &flush[1..]).await;
     assert_eq!(
@@ -72,12 +73,7 @@ pub(super) async fn frames_for_another_definition_are_refused(harness: &dyn Queu
     let (queue, id) = open(harness).await;
     let flush = [Frame { digest: other_digest(), ..some_frames(1)[0].clone() }];
     assert_eq!(queue.append(id, &flush).await, Ok(vec![Appended::DifferentDefinition]));
-    let nothing = read(&*queue, id, Position::START, ALL).await;
-    assert_eq!(
-        (nothing.entries.len(), nothing.accepted),
-        (0, Some(counters(&[]))),
-        "the frame is neither stored nor counted"
-    );
+    assert_holds_nothing(&*queue, id).await;
 }
 
 pub(super) async fn a_digest_is_recorded_once(harness: &dyn QueueHarness) {

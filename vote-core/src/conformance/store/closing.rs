@@ -1,7 +1,5 @@
 //! Clauses about closing: polls that close and become final, seals, retired queues, and workers.
 
-use std::time::Duration;
-
 use super::*;
 use crate::{
     Clock, SystemClock,

@@ -13,12 +13,9 @@ use std::{
 use async_trait::async_trait;
 use tempfile::TempDir;
 use vote_core::{
-    DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId,
+    DurabilityProblem, Queue, QueueId,
     conformance::{QueueHarness, activate, frames, layout, poll, vote},
-    queue::{
-        AppendError, Appended, Backlog, Frame, Layout, PollRecord, QueueError, QueueStatus, Read, RedisQueue,
-        Seal, Usage,
-    },
+    queue::{AppendError, Appended, Frame, Layout, QueueError, QueueLayer, QueueStatus, RedisQueue, Usage},
 };
 use vote_testkit::Redis;
 
@@ -64,7 +61,7 @@ impl Guarded {
     }
 }
 
-/// A queue on which each call is made by the user whose task it is.
+/// A queue on which each call is made by the user whose task it is: the worker's, unless the frontend makes it.
 #[derive(Debug)]
 struct TwoUsers {
     frontend: RedisQueue,
@@ -75,9 +72,9 @@ struct TwoUsers {
 }
 
 #[async_trait]
-impl Queue for TwoUsers {
-    fn address(&self) -> String {
-        self.worker.address()
+impl QueueLayer for TwoUsers {
+    fn inner(&self) -> &dyn Queue {
+        &self.worker
     }
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError> {
         let by_worker = replacing.is_some() && self.worker_replaces.fetch_xor(true, Ordering::Relaxed);
@@ -92,48 +89,8 @@ impl Queue for TwoUsers {
         assert_eq!(seen, status, "both users see the same");
         Ok(status)
     }
-    async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
-        self.worker.activate(id).await
-    }
-    async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
-        self.worker.record_polls(id, polls).await
-    }
-    async fn give_up_poll(
-        &self,
-        id: QueueId,
-        poll: PollSlug,
-        digest: PollDigest,
-    ) -> Result<bool, QueueError> {
-        self.worker.give_up_poll(id, poll, digest).await
-    }
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
-        self.worker.note_clock(id, ahead).await
-    }
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         self.frontend.append(id, frames).await
-    }
-    async fn read(
-        &self,
-        id: QueueId,
-        partition: Partition,
-        after: Position,
-        limit: usize,
-    ) -> Result<Read, QueueError> {
-        self.worker.read(id, partition, after, limit).await
-    }
-    async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {
-        self.worker.trim(id, partition, upto).await
-    }
-    async fn seal(&self, id: QueueId, poll: PollSlug) -> Result<Seal, QueueError> {
-        self.worker.seal(id, poll).await
-    }
-    async fn backlog(
-        &self,
-        id: QueueId,
-        after: &[Position],
-        limit: usize,
-    ) -> Result<Vec<Backlog>, QueueError> {
-        self.worker.backlog(id, after, limit).await
     }
     async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError> {
         self.frontend.durability_problems().await

@@ -1,7 +1,7 @@
 //! Tests that the check finds each kind of problem, and none in an exact run.
 
 use super::*;
-use crate::electorate::VoterPopulation;
+use crate::electorate::Electorate;
 
 const VOTER: VoterKey = VoterKey([7; 16]);
 
@@ -37,7 +37,7 @@ fn check(poll: &str, casts: &[Cast], counted: &Counted) -> (u64, u64, u64) {
 }
 
 fn check_during(during: &Circumstances, poll: &str, casts: &[Cast], counted: &Counted) -> (u64, u64, u64) {
-    let polls = VoterPopulation::new(1).unwrap().polls;
+    let polls = Electorate::new(1).unwrap().polls;
     let journal = HashMap::from([((poll.parse().unwrap(), VOTER), casts.to_vec())]);
     let findings = verify(&polls, &journal, counted, during);
     let numbers = (findings.lost, findings.double_counted, findings.wrongly_counted);
@@ -144,7 +144,7 @@ fn a_vote_is_later_than_the_previous_one_in_the_cookie() {
 
 /// The findings of a run in which the first frontend had a differing file from 10 or 20 until 40 or 50.
 fn with_another_file(poll: &str, cast: Cast) -> Findings {
-    let polls = VoterPopulation::new(1).unwrap().polls;
+    let polls = Electorate::new(1).unwrap().polls;
     let differing = vec![Differing { frontend: 0, starts: (10, 20), ends: Some((40, 50)) }];
     let during = Circumstances { differing, ..Circumstances::default() };
     let rows = match cast.outcome {
@@ -197,9 +197,11 @@ fn a_vote_without_an_answer_may_be_cast_later() {
 
 #[test]
 fn a_refused_vote_must_not_be_counted() {
-    let casts = [cast("a", 10, 20, Outcome::Refused)];
-    assert_eq!(check("keep-first", &casts, &counted(&[])), FINE);
-    assert_eq!(check("keep-first", &casts, &counted(&[row("keep-first", "a", 15)])), WRONG);
+    for outcome in [Outcome::Refused, Outcome::NotStored] {
+        let casts = [cast("a", 10, 20, outcome)];
+        assert_eq!(check("keep-first", &casts, &counted(&[])), FINE);
+        assert_eq!(check("keep-first", &casts, &counted(&[row("keep-first", "a", 15)])), WRONG);
+    }
 }
 
 #[test]
@@ -238,7 +240,7 @@ fn a_tally_that_is_not_the_recount_is_found() {
 
 #[test]
 fn an_example_contains_all_that_is_known_about_the_voter() {
-    let polls = VoterPopulation::new(1).unwrap().polls;
+    let polls = Electorate::new(1).unwrap().polls;
     let casts = vec![acknowledged("a", 10, 20), unknown("b", 30, 40)];
     let journal = HashMap::from([(("keep-first".parse().unwrap(), VOTER), casts)]);
     let findings = verify(&polls, &journal, &counted(&[]), &Circumstances::default());

@@ -1,10 +1,12 @@
-//! The voters and their votes: a function of the seed and the voter's number alone, whichever task serves the voter.
+//! The votes of a run: how often each voter votes, and for what.
 
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::RngExt;
+use vote_tools::VoterPopulation;
 
-/// Population of voters.
+/// Votes that the voters of a run cast.
 #[derive(Debug, Clone)]
-pub(crate) struct VoterPopulation {
+pub(crate) struct PlannedVotes {
+    population: VoterPopulation,
     seed: u64,
     options: usize,
     voters: u64,
@@ -22,21 +24,20 @@ pub(crate) struct Voter {
     pub(crate) second: Option<usize>,
 }
 
-impl VoterPopulation {
-    /// Creates at least one voter for a poll with at least two options. Exactly the share `double` (0 to 1) of them
+impl PlannedVotes {
+    /// Plans the votes of at least one voter in a poll with at least two options. Exactly the share `double` (0 to 1) of them
     /// votes twice, so that the number of acknowledgements to expect is known.
     pub(crate) fn new(seed: u64, options: usize, voters: u64, double: f64) -> Self {
         // The golden ratio spreads the voters who vote twice evenly, over the run and over the frontends.
         let golden = (voters as f64 * 0.618_033_988_749_895) as u64;
         let stride = (golden.max(1)..).find(|stride| gcd(*stride, voters) == 1).unwrap_or(1);
-        Self { seed, options, voters, twice: (voters as f64 * double).round() as u64, stride }
+        let twice = (voters as f64 * double).round() as u64;
+        Self { population: VoterPopulation::new(seed), seed, options, voters, twice, stride }
     }
 
     /// Returns the votes of the voter with this number.
     pub(crate) fn voter(&self, number: u64) -> Voter {
-        // Not the increment that `seed_from_u64` uses, or neighbours would share most of their generators' states.
-        let own = self.seed ^ number.wrapping_add(1).wrapping_mul(0xd134_2543_de82_ef95);
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(own);
+        let mut rng = self.population.voter(number);
         let first = self.preference(&mut rng);
         let second = self.votes_twice(number).then(|| {
             let other = rng.random_range(0..self.options - 1);
@@ -74,20 +75,20 @@ fn gcd(a: u64, b: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn voters(electorate: &VoterPopulation) -> impl Iterator<Item = Voter> {
-        (0..electorate.voters).map(|number| electorate.voter(number))
+    fn voters(planned: &PlannedVotes) -> impl Iterator<Item = Voter> {
+        (0..planned.voters).map(|number| planned.voter(number))
     }
 
-    fn counts(electorate: &VoterPopulation) -> Vec<u64> {
-        let mut counts = vec![0; electorate.options];
-        voters(electorate).for_each(|voter| counts[voter.first] += 1);
+    fn counts(planned: &PlannedVotes) -> Vec<u64> {
+        let mut counts = vec![0; planned.options];
+        voters(planned).for_each(|voter| counts[voter.first] += 1);
         counts
     }
 
     #[test]
     fn of_two_options_the_first_gets_three_votes_in_five() {
         for seed in 0..20 {
-            let [cats, dogs] = counts(&VoterPopulation::new(seed, 2, 100_000, 0.0))[..] else { panic!() };
+            let [cats, dogs] = counts(&PlannedVotes::new(seed, 2, 100_000, 0.0))[..] else { panic!() };
             // Within four standard deviations.
             assert!((59_380..60_620).contains(&cats) && cats + dogs == 100_000, "{cats} {dogs}");
         }
@@ -95,13 +96,13 @@ mod tests {
 
     #[test]
     fn every_option_gets_votes() {
-        assert!(counts(&VoterPopulation::new(1, 64, 100_000, 0.0)).into_iter().all(|n| n > 0));
+        assert!(counts(&PlannedVotes::new(1, 64, 100_000, 0.0)).into_iter().all(|n| n > 0));
     }
 
     #[test]
     fn votes_of_successive_voters_are_independent() {
         let votes: Vec<usize> =
-            voters(&VoterPopulation::new(1, 2, 100_000, 0.0)).map(|voter| voter.first).collect();
+            voters(&PlannedVotes::new(1, 2, 100_000, 0.0)).map(|voter| voter.first).collect();
         let same = votes.windows(2).filter(|pair| pair[0] == pair[1]).count();
         // 0.6² + 0.4² of all pairs, within four standard deviations.
         assert!((51_300..52_700).contains(&same), "{same}");
@@ -119,9 +120,9 @@ mod tests {
             (997, 1.0, 997),
         ] {
             for seed in [0, 7, u64::MAX] {
-                let electorate = VoterPopulation::new(seed, 2, n, double);
+                let planned = PlannedVotes::new(seed, 2, n, double);
                 assert_eq!(
-                    voters(&electorate).filter(|voter| voter.second.is_some()).count(),
+                    voters(&planned).filter(|voter| voter.second.is_some()).count(),
                     twice,
                     "{n} {double}"
                 );
@@ -131,10 +132,10 @@ mod tests {
 
     #[test]
     fn voters_who_vote_twice_are_spread_over_all_frontends() {
-        let electorate = VoterPopulation::new(3, 2, 10_000, 0.5);
+        let planned = PlannedVotes::new(3, 2, 10_000, 0.5);
         for frontends in 2..=8 {
             let at_first =
-                (0..10_000).filter(|n| n % frontends == 0 && electorate.voter(*n).second.is_some()).count();
+                (0..10_000).filter(|n| n % frontends == 0 && planned.voter(*n).second.is_some()).count();
             let fair = 5000 / frontends as usize;
             assert!((fair * 9 / 10..=fair * 11 / 10).contains(&at_first), "{frontends}: {at_first}");
         }
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_second_vote_is_for_another_option() {
-        let twice: Vec<Voter> = voters(&VoterPopulation::new(7, 5, 10_000, 1.0)).collect();
+        let twice: Vec<Voter> = voters(&PlannedVotes::new(7, 5, 10_000, 1.0)).collect();
         assert!(
             twice.iter().all(|voter| voter.second.is_some_and(|option| option != voter.first && option < 5))
         );
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_seed_determines_all_votes() {
-        let all = |seed| voters(&VoterPopulation::new(seed, 2, 50, 0.5)).collect::<Vec<_>>();
+        let all = |seed| voters(&PlannedVotes::new(seed, 2, 50, 0.5)).collect::<Vec<_>>();
         assert_eq!(all(3), all(3));
         assert_ne!(all(3), all(4));
     }

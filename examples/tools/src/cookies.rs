@@ -2,19 +2,19 @@
 
 use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
 
-/// Cookies of the current voter.
+/// Cookies of one voter.
 ///
 /// Attributes are ignored: all targets serve one site, all paths have one prefix, and a voter is done before any cookie
 /// expires.
-#[derive(Debug, Default)]
-pub(crate) struct Cookies {
+#[derive(Debug, Clone, Default)]
+pub struct Cookies {
     /// Cookies as `name=value`.
     pairs: Vec<Vec<u8>>,
 }
 
 impl Cookies {
     /// Stores the cookies that a response sets, and returns whether it set any.
-    pub(crate) fn take(&mut self, headers: &HeaderMap) -> bool {
+    pub fn take(&mut self, headers: &HeaderMap) -> bool {
         let mut any = false;
         for value in headers.get_all(SET_COOKIE) {
             let pair = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
@@ -31,8 +31,9 @@ impl Cookies {
         any
     }
 
-    /// Returns the `Cookie` header for the next request, or `None` without cookies.
-    pub(crate) fn header(&self) -> Option<HeaderValue> {
+    /// Returns the value of the `Cookie` header for the next request, or `None` without cookies.
+    #[must_use]
+    pub fn header(&self) -> Option<HeaderValue> {
         // These never fail: the bytes came from a header.
         match &self.pairs[..] {
             [] => None,
@@ -41,11 +42,14 @@ impl Cookies {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Returns whether there are no cookies.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Removes all cookies.
+    pub fn clear(&mut self) {
         self.pairs.clear();
     }
 }

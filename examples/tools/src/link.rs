@@ -6,14 +6,14 @@
 use std::{
     future::poll_fn,
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
     task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
@@ -22,14 +22,12 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::address::Host;
-
 /// Maximum number of bytes of an answer's body that are read.
 const MAX_BODY: usize = 1 << 20;
 
 /// Reason for which a request has no answer.
 #[derive(Debug)]
-pub(crate) enum NoAnswer {
+pub enum NoAnswer {
     /// The request did not leave this process: no server can have acted on it.
     NotSent(String),
     /// The request may have been sent, and a server may have acted on it.
@@ -37,7 +35,9 @@ pub(crate) enum NoAnswer {
 }
 
 impl NoAnswer {
-    pub(crate) fn into_why(self) -> String {
+    /// Returns the reason as a text.
+    #[must_use]
+    pub fn into_why(self) -> String {
         match self {
             Self::NotSent(why) | Self::Lost(why) => why,
         }
@@ -46,15 +46,20 @@ impl NoAnswer {
 
 /// Status and headers of an answer; its body is in [`Link::body`].
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Whether the body was received to its end.
+    pub is_complete: bool,
 }
 
 /// Connection to a host, which is opened on demand.
 #[derive(Debug)]
-pub(crate) struct Link {
-    host: Arc<Host>,
+pub struct Link {
+    host: HeaderValue,
+    addresses: Vec<SocketAddr>,
     /// Time limit for connecting, and for each answer.
     request_timeout: Duration,
     open: Option<Open>,
@@ -95,17 +100,18 @@ impl Driver {
 }
 
 impl Link {
-    /// Creates a link without opening a connection. `request_timeout` limits connecting, and each answer.
-    pub(crate) fn new(host: Arc<Host>, request_timeout: Duration) -> Self {
-        Self { host, request_timeout, open: None, body: Vec::new() }
-    }
-
-    pub(crate) fn host(&self) -> &Arc<Host> {
-        &self.host
+    /// Creates a link without opening a connection.
+    ///
+    /// `host` is the value of the Host header. The first of the `addresses` that accepts a connection is used.
+    /// `request_timeout` limits connecting, and each answer.
+    #[must_use]
+    pub fn new(host: HeaderValue, addresses: Vec<SocketAddr>, request_timeout: Duration) -> Self {
+        Self { host, addresses, request_timeout, open: None, body: Vec::new() }
     }
 
     /// Returns the body of the last answer, or the part that was received before the connection broke.
-    pub(crate) fn body(&self) -> &[u8] {
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
         &self.body
     }
 
@@ -113,7 +119,7 @@ impl Link {
     ///
     /// # Errors
     /// Fails with the reason if no connection can be opened within the time limit.
-    pub(crate) async fn connect(&mut self) -> Result<(), String> {
+    pub async fn connect(&mut self) -> Result<(), String> {
         if let Some(open) = &mut self.open {
             // This also detects that the server has closed the connection in the meantime.
             let ready = timeout(self.request_timeout, open.driver.drive(open.sender.ready())).await;
@@ -123,7 +129,7 @@ impl Link {
             self.open = None;
         }
         let connecting = async {
-            let stream = TcpStream::connect(&self.host.addresses[..]).await?;
+            let stream = TcpStream::connect(&self.addresses[..]).await?;
             stream.set_nodelay(true)?;
             let (sender, connection) =
                 http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
@@ -137,12 +143,13 @@ impl Link {
         Ok(())
     }
 
-    /// Sends a request, which must have a Host header, and reads the answer.
+    /// Sends a request, whose Host header it sets, and reads the answer.
     ///
     /// # Errors
     /// Fails if there is no answer; the variant tells whether the server can have acted on the request. The next
     /// request opens a new connection.
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+    pub async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+        request.headers_mut().insert(HOST, self.host.clone());
         self.body.clear();
         self.connect().await.map_err(NoAnswer::NotSent)?;
         // This future owns the connection, so that dropping it closes the connection: a late answer must not be taken
@@ -157,13 +164,12 @@ impl Link {
                 None => NoAnswer::Lost(describe(e.error())),
             })?;
             let (head, body) = answer.into_parts();
-            let whole = open.driver.drive(read(body, &mut self.body)).await;
-            Ok((Answer { status: head.status, headers: head.headers }, whole))
+            let is_complete = open.driver.drive(read(body, &mut self.body)).await;
+            Ok(Answer { status: head.status, headers: head.headers, is_complete })
         };
         match timeout(self.request_timeout, exchange).await {
-            Ok(Ok((answer, whole))) => {
-                // The head alone tells the outcome of the vote. If the body is incomplete, only the connection is lost.
-                self.open = whole.then_some(open);
+            Ok(Ok(answer)) => {
+                self.open = answer.is_complete.then_some(open);
                 Ok(answer)
             }
             Ok(Err(e)) => Err(e),

@@ -1,0 +1,131 @@
+//! Layers: those that change nothing pass the suites, and what one changes is all that changes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use vote_core::{
+    Queue, Session, Store, StoreReader,
+    conformance::{QueueHarness, StoreHarness, layout},
+    queue::{MemoryQueue, QueueError, QueueLayer, Usage},
+    store::{Catalog, MemoryStore, SessionLayer, StoreError, StoreLayer, StoreReaderLayer},
+};
+
+/// A queue that changes nothing.
+#[derive(Debug)]
+struct PlainQueue(MemoryQueue);
+
+impl QueueLayer for PlainQueue {
+    fn inner(&self) -> &dyn Queue {
+        &self.0
+    }
+}
+
+/// A store that changes nothing, and whose sessions change nothing.
+#[derive(Debug)]
+struct PlainStore(MemoryStore);
+
+#[async_trait]
+impl StoreReaderLayer for PlainStore {
+    type Inner = MemoryStore;
+
+    async fn inner(&self) -> Result<&Self::Inner, StoreError> {
+        Ok(&self.0)
+    }
+}
+
+#[async_trait]
+impl StoreLayer for PlainStore {
+    async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
+        Ok(Box::new(PlainSession(self.0.open_session().await?)))
+    }
+}
+
+#[derive(Debug)]
+struct PlainSession(Box<dyn Session>);
+
+impl SessionLayer for PlainSession {
+    fn inner(&mut self) -> &mut dyn Session {
+        &mut *self.0
+    }
+}
+
+struct Plain;
+
+#[async_trait]
+impl QueueHarness for Plain {
+    async fn fresh(&self) -> Arc<dyn Queue> {
+        Arc::new(PlainQueue(MemoryQueue::new()))
+    }
+    async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue> {
+        queue
+    }
+}
+
+#[async_trait]
+impl StoreHarness for Plain {
+    async fn fresh(&self) -> Arc<dyn Store> {
+        Arc::new(PlainStore(MemoryStore::new()))
+    }
+    async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        store
+    }
+}
+
+mod queue {
+    vote_core::queue_conformance!(super::Plain);
+}
+
+mod store {
+    vote_core::store_conformance!(super::Plain);
+}
+
+/// A queue that is always full, on any other.
+#[derive(Debug)]
+struct Full(Arc<dyn Queue>);
+
+#[async_trait]
+impl QueueLayer for Full {
+    fn inner(&self) -> &dyn Queue {
+        &self.0
+    }
+
+    async fn usage(&self) -> Result<Option<Usage>, QueueError> {
+        Ok(Some(Usage { used: 1, limit: Some(1) }))
+    }
+}
+
+#[tokio::test]
+async fn a_layer_on_a_layer_changes_what_it_overrides_and_forwards_the_rest() {
+    let queue: Arc<dyn Queue> = Arc::new(Full(Arc::new(PlainQueue(MemoryQueue::new()))));
+    let id = queue.create(layout(), None).await.unwrap();
+    assert_eq!(queue.status().await.unwrap().unwrap().id, id);
+    assert_eq!(queue.usage().await.unwrap(), Some(Usage { used: 1, limit: Some(1) }));
+}
+
+/// A store that is down for all but its catalog.
+#[derive(Debug)]
+struct Down;
+
+#[async_trait]
+impl StoreReaderLayer for Down {
+    type Inner = MemoryStore;
+
+    async fn inner(&self) -> Result<&Self::Inner, StoreError> {
+        Err(StoreError::Unavailable("down".into()))
+    }
+}
+
+#[async_trait]
+impl StoreLayer for Down {
+    async fn catalog(&self) -> Result<Catalog, StoreError> {
+        MemoryStore::new().catalog().await
+    }
+}
+
+#[tokio::test]
+async fn without_an_inner_store_every_forwarded_call_fails() {
+    let store: Arc<dyn Store> = Arc::new(Down);
+    assert!(matches!(store.polls().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.durability_problems().await, Err(StoreError::Unavailable(_))));
+    store.catalog().await.unwrap();
+}
