@@ -124,7 +124,7 @@ fn poll_name(found: &str) -> String {
 /// Every implementation must pass the conformance suite, `conformance::queue`. What holds for all methods:
 ///
 /// - **Roles.** A frontend calls `create`, `status`, `append`, `durability_problems` and `usage`. A worker calls
-///   `create` (to replace a queue), `status`, `activate`, `record_polls`, `give_up_poll`, `note_clock`, `read`,
+///   `create` (to replace a queue), `status`, `activate`, `record_polls`, `drop_poll`, `record_clock`, `read`,
 ///   `trim`, `seal` and `backlog`.
 /// - **Identity.** A method with a parameter `id` acts on that queue and no other: it fails with
 ///   [`Replaced`](QueueError::Replaced) if the address holds another queue, or none. [`read`](Self::read),
@@ -199,9 +199,9 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// them.
     ///
     /// Returns the polls that it did not record, in the order given: those that the queue holds with another digest,
-    /// and those whose digest it gave up last. Nothing of these polls was changed.
+    /// and those whose digest it dropped last. Nothing of these polls was changed.
     ///
-    /// - The first digest of a poll stays until it is [given up](Self::give_up_poll).
+    /// - The first digest of a poll stays until it is [dropped](Self::drop_poll).
     /// - The closing time is the one recorded last.
     /// - A sealed poll stays sealed, and is not among the polls returned.
     /// - It works before the queue is [activated](Self::activate).
@@ -218,7 +218,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Scales with `polls`; on SQLite also with the polls that the queue knows.
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError>;
 
-    /// Gives up the definition of a poll with this digest, in one atomic step: from then on the queue accepts no
+    /// Drops the definition of a poll with this digest, in one atomic step: from then on the queue accepts no
     /// votes for it, and does not record it again until it has recorded another definition of the poll.
     ///
     /// - `Ok(true)`: the queue accepts no votes for this definition. If another definition is recorded, it stays.
@@ -232,8 +232,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
     ///
     /// # Cost
     /// Scales with the number of partitions; on SQLite also with the polls that the queue knows.
-    async fn give_up_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest)
-    -> Result<bool, QueueError>;
+    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError>;
 
     /// Records by how many microseconds the queue's [clock](QueueClock) is ahead of the store's, for the queue's
     /// frontend.
@@ -247,7 +246,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
     ///
     /// # Cost
     /// Constant.
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError>;
+    async fn record_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError>;
 
     /// Appends frames, each at the end of its partition, and returns the outcome of each in the order of the frames.
     ///

@@ -46,7 +46,7 @@ use error::{is_closed, no_option, not_prepared, not_registered, same_layout};
 /// - **Result.** `Ok` reflects what was committed before the call; on a standby of a database, what has reached it. Two
 ///   calls may see different moments: read what must belong together from one [snapshot](Self::snapshot).
 /// - **Cancellation and repetition.** Nothing is changed, so a future may be dropped and a call repeated at any time.
-/// - **Time.** A call gives up after a time limit of the implementation, even if the server never answers.
+/// - **Time.** A call fails after a time limit of the implementation, even if the server never answers.
 ///
 /// # Errors
 /// Every method may fail with
@@ -200,7 +200,7 @@ pub trait Store: StoreReader {
     ///
     /// - A poll that is already registered stays as it is: compare the result with the poll by
     ///   [`RegisteredPoll::difference`].
-    /// - A [withdrawn](Self::withdraw_poll) poll is replaced once every queue has [given it up](Self::note_given_up),
+    /// - A [withdrawn](Self::withdraw_poll) poll is replaced once every queue has [dropped it](Self::record_dropped),
     ///   retired queues aside, and if no votes for it are known. The new definition must differ from it and from all
     ///   [earlier](RegisteredPoll::earlier) ones. A call that is interrupted may leave the name without a poll, until
     ///   the next registration.
@@ -255,8 +255,8 @@ pub trait Store: StoreReader {
     /// it is then, `None` if there is no such poll.
     ///
     /// - A poll that is already withdrawn keeps its first time and reason.
-    /// - Queues may accept votes for it until they have [given it up](Self::note_given_up). If a queue turns out
-    ///   to have votes for it, the worker undoes the withdrawal by [`keep_poll`](Self::keep_poll).
+    /// - Queues may accept votes for it until they have [dropped it](Self::record_dropped). If a queue turns out
+    ///   to have votes for it, the worker undoes the withdrawal by [`undo_withdrawal`](Self::undo_withdrawal).
     ///
     /// # Errors
     /// - [`StoreError::Conflict`] if the poll is closed, or if votes for it were reported or read.
@@ -271,7 +271,7 @@ pub trait Store: StoreReader {
     ///
     /// # Errors
     /// Those of [all methods](Store#errors).
-    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError>;
+    async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError>;
 
     /// Records that a queue no longer accepts votes for a withdrawn poll.
     ///
@@ -280,7 +280,7 @@ pub trait Store: StoreReader {
     ///
     /// # Errors
     /// Those of [all methods](Store#errors).
-    async fn note_given_up(
+    async fn record_dropped(
         &self,
         queue: QueueId,
         poll: PollSlug,
@@ -297,7 +297,7 @@ pub trait Store: StoreReader {
     ///
     /// # Errors
     /// Those of [all methods](Store#errors).
-    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError>;
+    async fn record_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError>;
 
     /// Makes a closed poll final if every partition is [complete](Session::complete) up to the store's current
     /// [revision](Catalog::revision); returns whether the poll is final then.
@@ -306,7 +306,7 @@ pub trait Store: StoreReader {
     ///
     /// # Errors
     /// Those of [all methods](Store#errors).
-    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError>;
+    async fn finalize_poll(&self, poll: PollSlug) -> Result<bool, StoreError>;
 
     /// Records what a worker saw of queues.
     ///
@@ -330,7 +330,7 @@ pub trait Store: StoreReader {
     ///
     /// # Errors
     /// Those of [all methods](Store#errors).
-    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError>;
+    async fn heartbeat(&self, worker: &WorkerRecord) -> Result<(), StoreError>;
 
     /// Retires a queue for good: an operator accepts that it will not be read any more. Returns false if there is no
     /// such queue.

@@ -103,7 +103,7 @@ fn verdict(text: &mut String, audit: &Audit) -> std::fmt::Result {
             "every accepted vote is accounted for, and no queue had a backlog when it was last seen"
         }
         Verdict::NotDrained => {
-            "every vote read so far is accounted for, but votes are outstanding or a queue was not heard of"
+            "every vote read so far is accounted for, but votes are outstanding or a queue was not heard from"
         }
         Verdict::Broken => "accounting errors, or lost votes",
     };

@@ -230,7 +230,7 @@ fn audit_command() -> Command {
     Command::new(AUDIT)
         .about(
             "Check that every accepted vote is accounted for. Exit codes: 0 all are and nothing is outstanding, 1 \
-             accounting errors or lost votes, 2 votes are outstanding or a queue was not heard of, 69 the store can't \
+             accounting errors or lost votes, 2 votes are outstanding or a queue was not heard from, 69 the store can't \
              be read",
         )
         .arg(poll_argument().help("Poll to audit [default: all polls]"))

@@ -125,17 +125,17 @@ impl Presence {
     }
 
     /// Sends a heartbeat.
-    pub(crate) async fn beat(&self, queues: &watch::Receiver<Arc<Queues>>) -> Result<(), StoreError> {
+    pub(crate) async fn heartbeat(&self, queues: &watch::Receiver<Arc<Queues>>) -> Result<(), StoreError> {
         let unreached = self.unreached(&self.registry.catalog(), &queues.borrow());
         self.report(&unreached);
         self.me.lock().unwrap_or_else(PoisonError::into_inner).unreached = unreached;
-        with_timeout(self.store.beat(&self.me())).await
+        with_timeout(self.store.heartbeat(&self.me())).await
     }
 
     /// Tells the others that this worker is about to end. If that fails, they find out a few seconds later.
     pub(crate) async fn leave(&self) {
         let gone = WorkerRecord { lanes: 0, ..self.me() };
-        if let Err(e) = with_timeout(self.store.beat(&gone)).await {
+        if let Err(e) = with_timeout(self.store.heartbeat(&gone)).await {
             tracing::debug!("can't tell the other workers that this one ends: {e}");
         }
     }

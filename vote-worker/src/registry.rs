@@ -61,7 +61,7 @@ impl Registry {
         let mut catalog = self.read().await?;
         let lacks = |poll: &&Poll| match catalog.polls.iter().find(|known| known.slug == poll.slug) {
             None => true,
-            // The store registers it once every queue has given up the other definition.
+            // The store registers it once every queue has dropped the other definition.
             Some(known) => known.withdrawal.is_some() && known.digest() != poll.digest(),
         };
         let new: Vec<_> = self.file.iter().filter(lacks).collect();

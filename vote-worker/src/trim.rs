@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Minimum time between two recorded positions of a queue's partition, if trimming is delayed.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
+const RECORD_EVERY: Duration = Duration::from_secs(1);
 
 /// Position up to which a partition of a queue may be trimmed.
 type Trim = (QueueId, Partition, Position);
@@ -55,7 +55,7 @@ impl Trimmer {
         let now = Instant::now();
         if !self.delay.is_zero() {
             let (noted, later) = self.noted.entry((queue, partition)).or_insert((now, None));
-            if now.saturating_duration_since(*noted) < NOTE_EVERY {
+            if now.saturating_duration_since(*noted) < RECORD_EVERY {
                 *later = Some(position);
                 return;
             }
@@ -65,9 +65,9 @@ impl Trimmer {
     }
 
     /// Records positions that no later commit has followed.
-    fn note_the_last(&mut self, now: Instant) {
+    fn record_last(&mut self, now: Instant) {
         for ((queue, partition), (noted, later)) in &mut self.noted {
-            if now.saturating_duration_since(*noted) >= NOTE_EVERY
+            if now.saturating_duration_since(*noted) >= RECORD_EVERY
                 && let Some(position) = later.take()
             {
                 *noted = now;
@@ -78,7 +78,7 @@ impl Trimmer {
 
     /// Takes the positions that are due and shown by every witness.
     fn take_due(&mut self, now: Instant) -> Vec<Trim> {
-        self.note_the_last(now);
+        self.record_last(now);
         while let Some((_, (queue, partition, due))) = self.due.pop_front_if(|(at, _)| *at <= now) {
             let nothing = || Unshown { due, trimmed: Position::START, since: now };
             let unshown = self.unshown.entry((queue, partition)).or_insert_with(nothing);
@@ -158,9 +158,9 @@ mod tests {
         let mut trimmer = trimmer(Duration::from_secs(60));
         (1..4).for_each(|n| trimmer.committed(QUEUE, PARTITION, position(n)));
         assert_eq!(noted(&trimmer), []);
-        trimmer.note_the_last(Instant::now() + NOTE_EVERY);
+        trimmer.record_last(Instant::now() + RECORD_EVERY);
         assert_eq!(noted(&trimmer), [position(3)]);
-        trimmer.note_the_last(Instant::now() + 3 * NOTE_EVERY);
+        trimmer.record_last(Instant::now() + 3 * RECORD_EVERY);
         assert_eq!(noted(&trimmer), [position(3)]);
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let mut trimmer = trimmer(Duration::from_secs(60));
         show(&mut trimmer, Some(position(9)));
         trimmer.committed(QUEUE, PARTITION, position(1));
-        trimmer.note_the_last(Instant::now() + NOTE_EVERY);
+        trimmer.record_last(Instant::now() + RECORD_EVERY);
         assert_eq!(trimmed(&mut trimmer), []);
     }
 

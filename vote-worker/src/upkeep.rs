@@ -64,7 +64,7 @@ impl Upkeep {
             // A failure is retried, and the lanes log it, since they need the store as well.
             let beat = async {
                 self.registry.refresh().await?;
-                self.presence.beat(&self.queues).await
+                self.presence.heartbeat(&self.queues).await
             };
             if let Err(e) = beat.await {
                 tracing::debug!("can't refresh the catalog or send a heartbeat now, trying again: {e}");
@@ -104,7 +104,7 @@ impl Upkeep {
         }
         let catalog = self.registry.catalog();
         for poll in catalog.polls.iter().filter(|poll| poll.closed_at.is_some() && poll.final_at.is_none()) {
-            if self.store.finish_poll(poll.slug).await? {
+            if self.store.finalize_poll(poll.slug).await? {
                 tracing::info!(poll = %poll.slug, "the poll is final");
                 explained.remove(&poll.slug);
             } else if explained.get(&poll.slug).is_none_or(|(at, _)| at.elapsed() >= EXPLAIN_EVERY) {

@@ -35,9 +35,9 @@ suite!(QueueHarness, QueueFault, queue_conformance, queue, {
     frames_of_an_unrecorded_poll_are_refused: AcceptsAnyPoll,
     frames_for_another_definition_are_refused: IgnoresTheDigest,
     a_digest_is_recorded_once: HidesAnotherDigest,
-    a_poll_without_votes_is_given_up: PretendsToGiveUp,
-    a_poll_with_votes_or_a_seal_is_not_given_up: GivesUpPollsWithVotes,
-    another_definition_is_not_given_up: GivesUpAnyDefinition,
+    a_poll_without_votes_is_dropped: PretendsToDrop,
+    a_poll_with_votes_or_a_seal_is_not_dropped: DropsPollsWithVotes,
+    another_definition_is_not_dropped: DropsAnyDefinition,
     the_latest_closing_time_counts: KeepsTheFirstClosingTime,
     the_latest_clock_difference_counts: KeepsTheFirstClock,
     a_poll_is_sealed_whether_it_was_recorded_or_not: SealsRecordedPollsOnly,
@@ -333,14 +333,14 @@ async fn the_latest_clock_difference_counts(harness: &dyn QueueHarness) {
     let clock = async || queue.status().await.expect("a status").expect("a queue").clock;
     assert_eq!(clock().await.ahead, None, "no worker has compared them yet");
     for ahead in [600_000_000, -2_500_000] {
-        queue.note_clock(id, ahead).await.expect("a note");
+        queue.record_clock(id, ahead).await.expect("a record");
         assert_eq!(clock().await.ahead, Some(ahead));
     }
     let (before, now) = (clock().await.now, SystemClock.now());
     let apart = now.as_micros().abs_diff(before.as_micros());
     assert!(apart < 3_600_000_000, "a test and its server have about the same time: {before}, {now}");
     let other = QueueId([9; 16]);
-    assert_eq!(queue.note_clock(other, 1).await, Err(QueueError::Replaced));
+    assert_eq!(queue.record_clock(other, 1).await, Err(QueueError::Replaced));
 }
 
 async fn an_unknown_partition_is_refused(harness: &dyn QueueHarness) {
@@ -385,7 +385,7 @@ async fn a_restart_loses_nothing(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     append(&*queue, id, &some_frames(3)).await;
     queue.seal(id, other_poll()).await.expect("a seal");
-    queue.note_clock(id, 17).await.expect("a note");
+    queue.record_clock(id, 17).await.expect("a record");
     let status = queue.status().await.expect("a status");
     let entries = read(&*queue, id, Position::START, ALL).await;
     let queue = harness.reopen(queue).await;

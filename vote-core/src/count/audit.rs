@@ -29,7 +29,7 @@ pub use finding::Finding;
 pub use found::{Audit, Figures, PollAudit, PollState, QueueAudit, Verdict};
 pub use residual::{Residual, residuals};
 
-/// Time without a report after which a queue counts as not heard of.
+/// Time without a report after which a queue counts as not heard from.
 ///
 /// Workers report every 2 s, so the number of queued votes in an audit may be that old or older.
 pub const NOT_HEARD_OF_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
@@ -75,7 +75,7 @@ pub fn is_read_to_the_end(accounts: &Accounts, queue: &QueueRecord) -> bool {
 /// Returns the queues, including replaced queues, from which votes may still come and that no worker reported for
 /// [`NOT_HEARD_OF_AFTER`].
 #[must_use]
-pub fn not_heard_of(accounts: &Accounts) -> Vec<QueueId> {
+pub fn not_heard_from(accounts: &Accounts) -> Vec<QueueId> {
     let view = View::new(accounts);
     let is_missed = |queue: &&QueueRecord| {
         let is_done = queue.original_id.is_some() && view.is_read_to_the_end(queue);
@@ -352,7 +352,7 @@ impl<'a> View<'a> {
             match queue.original_id {
                 None if queue.state == QueueState::Diverged => problems.push(Finding::diverged(queue)),
                 Some(_) if drained => {}
-                _ if late => outstanding.push(Finding::NotHeardOf {
+                _ if late => outstanding.push(Finding::NotHeardFrom {
                     queue: id,
                     address: address(),
                     seen_at: queue.seen_at,

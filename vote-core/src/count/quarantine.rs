@@ -201,7 +201,7 @@ impl QuarantineState {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Quarantined => "held",
+            Self::Quarantined => "quarantined",
             Self::Replay => "replay",
             Self::Counted => "counted",
             Self::Rejected => "rejected",

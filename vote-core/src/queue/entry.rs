@@ -28,7 +28,7 @@ pub enum Appended {
     /// Not stored: its poll is sealed in this queue, which is final.
     Sealed,
     /// Not stored: no worker has [recorded](crate::Queue::record_polls) its poll in this queue yet, or the queue
-    /// [gave it up](crate::Queue::give_up_poll). Try again later.
+    /// [dropped it](crate::Queue::drop_poll). Try again later.
     UnknownPoll,
     /// Not stored: its poll is recorded with another [digest](Frame::digest). An operator has to change the
     /// definition of the poll on one side, or to give the poll another slug.

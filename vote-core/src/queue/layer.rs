@@ -110,8 +110,8 @@ layer! {
     async fn status() -> Result<Option<QueueStatus>, QueueError>;
     async fn activate(id: QueueId) -> Result<(), QueueError>;
     async fn record_polls(id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError>;
-    async fn give_up_poll(id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError>;
-    async fn note_clock(id: QueueId, ahead: i64) -> Result<(), QueueError>;
+    async fn drop_poll(id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError>;
+    async fn record_clock(id: QueueId, ahead: i64) -> Result<(), QueueError>;
     async fn append(id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError>;
     async fn read(id: QueueId, partition: Partition, after: Position, limit: usize) -> Result<Read, QueueError>;
     async fn trim(id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError>;

@@ -50,8 +50,8 @@ struct Log {
     active: bool,
     clock_ahead: Option<i64>,
     polls: PollStates,
-    /// Digest that was given up last, for each poll of which one was.
-    given_up: BTreeMap<PollSlug, PollDigest>,
+    /// Digest that was dropped last, for each poll of which one was.
+    dropped: BTreeMap<PollSlug, PollDigest>,
     partitions: Vec<PartitionLog>,
 }
 
@@ -174,7 +174,7 @@ impl Queue for MemoryQueue {
                     layout,
                     active: false,
                     clock_ahead: None,
-                    given_up: BTreeMap::new(),
+                    dropped: BTreeMap::new(),
                     polls: PollStates::new(),
                     partitions: vec![PartitionLog::default(); usize::from(layout.partitions.count())],
                 });
@@ -221,7 +221,7 @@ impl Queue for MemoryQueue {
         self.with(id, |log| {
             let mut others = Vec::new();
             for record in polls {
-                if log.given_up.get(&record.poll) == Some(&record.digest)
+                if log.dropped.get(&record.poll) == Some(&record.digest)
                     && !log.polls.contains_key(&record.poll)
                 {
                     others.push(record.poll);
@@ -236,12 +236,7 @@ impl Queue for MemoryQueue {
         })
     }
 
-    async fn give_up_poll(
-        &self,
-        id: QueueId,
-        poll: PollSlug,
-        digest: PollDigest,
-    ) -> Result<bool, QueueError> {
+    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
         self.with(id, |log| {
             let has_votes = log.partitions.iter().any(|log| log.accepted.contains_key(poll.as_str()));
             match log.polls.get(&poll) {
@@ -251,12 +246,12 @@ impl Queue for MemoryQueue {
                 _ => {}
             }
             log.polls.remove(&poll);
-            log.given_up.insert(poll, digest);
+            log.dropped.insert(poll, digest);
             Ok(true)
         })
     }
 
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+    async fn record_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
         self.with(id, |log| {
             log.clock_ahead = Some(ahead);
             Ok(())

@@ -13,7 +13,7 @@
 //!
 //! `clock` is by how many microseconds the server's clock was ahead of the store's when they were last compared. The
 //! state of a poll is the digest of its definition, followed by a space and the closing time (microseconds since
-//! 1970) if there is one; or `sealed`; or `withdrawn` and the digest that was given up last.
+//! 1970) if there is one; or `sealed`; or `withdrawn` and the digest that was dropped last.
 //!
 //! Each atomic step is one script. So is a read, since a Redis that is full refuses to queue commands in a `MULTI`,
 //! even those that only read, and that is when it must be read. The order number of a position is a stream entry's
@@ -61,7 +61,7 @@ struct Scripts {
     append: Script,
     clock: Script,
     create: Script,
-    give_up: Script,
+    drop: Script,
     read: Script,
     record: Script,
     activate: Script,
@@ -163,26 +163,21 @@ impl Queue for RedisQueue {
         reply::polls(reply)
     }
 
-    async fn give_up_poll(
-        &self,
-        id: QueueId,
-        poll: PollSlug,
-        digest: PollDigest,
-    ) -> Result<bool, QueueError> {
+    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
         let args = vec![
             self.prefix.clone().into(),
             id.to_string().into(),
             poll.as_str().into(),
             digest.to_string().into(),
         ];
-        let reply = self.ask(&self.scripts.give_up, include_str!("redis/give_up.lua"), args).await?;
+        let reply = self.ask(&self.scripts.drop, include_str!("redis/drop.lua"), args).await?;
         match reply.as_u64() {
             Some(answer) => Ok(answer == 1),
-            None => Err(reply::unexpected("whether a poll was given up", &reply)),
+            None => Err(reply::unexpected("whether a poll was dropped", &reply)),
         }
     }
 
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+    async fn record_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
         let args = vec![self.prefix.clone().into(), id.to_string().into(), ahead.to_string().into()];
         self.ask(&self.scripts.clock, include_str!("redis/clock.lua"), args).await.map(drop)
     }

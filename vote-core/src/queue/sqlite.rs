@@ -26,6 +26,7 @@ const SCHEMA: Schema = Schema {
         (3, "polls", include_str!("sqlite/3_polls.sql")),
         (4, "clock", include_str!("sqlite/4_clock.sql")),
         (5, "given up", include_str!("sqlite/5_given_up.sql")),
+        (6, "names", include_str!("sqlite/6_names.sql")),
     ],
 };
 
@@ -95,7 +96,7 @@ impl Queue for SqliteQueue {
                 }
                 let id = QueueId::random()?;
                 let insert = sqlx::query(
-                    "INSERT INTO boxes (id, version, partitions, fingerprint) VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT INTO queues (id, version, partitions, fingerprint) VALUES (?1, ?2, ?3, ?4)",
                 )
                 .bind(&id.0[..])
                 .bind(LAYOUT_VERSION)
@@ -115,15 +116,15 @@ impl Queue for SqliteQueue {
             tx.commit().await?;
             return Ok(None);
         };
-        let query =
-            sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE box = ?1").bind(current.number);
+        let query = sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE queue = ?1")
+            .bind(current.number);
         let rows: Vec<(u16, String, u64)> = tx.all(query).await?;
         let mut accepted: BTreeMap<Partition, Counters> = BTreeMap::new();
         for (partition, poll, votes) in rows {
             accepted.entry(Partition(partition)).or_default().insert(poll, votes);
         }
         let query =
-            sqlx::query_as("SELECT partition, count(*) FROM frames WHERE box = ?1 GROUP BY partition")
+            sqlx::query_as("SELECT partition, count(*) FROM frames WHERE queue = ?1 GROUP BY partition")
                 .bind(current.number);
         let rows: Vec<(u16, u64)> = tx.all(query).await?;
         let mut entries = vec![0; usize::from(current.layout.partitions.count())];
@@ -155,7 +156,7 @@ impl Queue for SqliteQueue {
     async fn activate(&self, id: QueueId) -> Result<(), QueueError> {
         let mut tx = self.file.writer.begin().await?;
         let current = CurrentQueue::by_id(&mut tx, id).await?;
-        tx.run(sqlx::query("UPDATE boxes SET registered = 1 WHERE box = ?1").bind(current.number)).await?;
+        tx.run(sqlx::query("UPDATE queues SET active = 1 WHERE queue = ?1").bind(current.number)).await?;
         Ok(tx.commit().await?)
     }
 
@@ -166,22 +167,17 @@ impl Queue for SqliteQueue {
         Ok(others)
     }
 
-    async fn give_up_poll(
-        &self,
-        id: QueueId,
-        poll: PollSlug,
-        digest: PollDigest,
-    ) -> Result<bool, QueueError> {
+    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
         let mut tx = self.file.writer.begin().await?;
-        let given_up = CurrentQueue::by_id(&mut tx, id).await?.give_up(&mut tx, poll, digest).await?;
+        let dropped = CurrentQueue::by_id(&mut tx, id).await?.give_up(&mut tx, poll, digest).await?;
         tx.commit().await?;
-        Ok(given_up)
+        Ok(dropped)
     }
 
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+    async fn record_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
         let mut tx = self.file.writer.begin().await?;
         let current = CurrentQueue::by_id(&mut tx, id).await?;
-        let update = sqlx::query("UPDATE boxes SET clock_ahead = ?2 WHERE box = ?1");
+        let update = sqlx::query("UPDATE queues SET clock_ahead = ?2 WHERE queue = ?1");
         tx.run(update.bind(current.number).bind(ahead)).await?;
         Ok(tx.commit().await?)
     }
@@ -228,7 +224,7 @@ impl Queue for SqliteQueue {
         // One row more than asked for shows whether the end was reached.
         let query = sqlx::query_as(
             "SELECT position, poll, votes, frame FROM frames
-             WHERE box = ?1 AND partition = ?2 AND position > ?3 ORDER BY position LIMIT ?4",
+             WHERE queue = ?1 AND partition = ?2 AND position > ?3 ORDER BY position LIMIT ?4",
         )
         .bind(log.number)
         .bind(partition.0)
@@ -238,9 +234,10 @@ impl Queue for SqliteQueue {
         let at_end = rows.len() <= limit;
         rows.truncate(limit);
         let accepted = if log.is_current && at_end {
-            let query = sqlx::query_as("SELECT poll, votes FROM accepted WHERE box = ?1 AND partition = ?2")
-                .bind(log.number)
-                .bind(partition.0);
+            let query =
+                sqlx::query_as("SELECT poll, votes FROM accepted WHERE queue = ?1 AND partition = ?2")
+                    .bind(log.number)
+                    .bind(partition.0);
             let counters: Vec<(String, u64)> = tx.all(query).await?;
             Some(counters.into_iter().collect())
         } else {
@@ -260,7 +257,7 @@ impl Queue for SqliteQueue {
         // A position of another kind of queue trims nothing: a trim is only a hint.
         let upto = number(upto).unwrap_or_default();
         let before = if log.is_current { upto } else { upto.saturating_add(1) };
-        let delete = sqlx::query("DELETE FROM frames WHERE box = ?1 AND partition = ?2 AND position < ?3")
+        let delete = sqlx::query("DELETE FROM frames WHERE queue = ?1 AND partition = ?2 AND position < ?3")
             .bind(log.number)
             .bind(partition.0)
             .bind(before);
@@ -275,7 +272,7 @@ impl Queue for SqliteQueue {
         let mut tx = self.file.writer.begin().await?;
         let current = CurrentQueue::by_id(&mut tx, id).await?;
         current.seal(&mut tx, poll).await?;
-        let query = sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE box = ?1");
+        let query = sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE queue = ?1");
         let rows: Vec<(u16, String, u64)> = tx.all(query.bind(current.number)).await?;
         let count = usize::from(current.layout.partitions.count());
         let mut seal = Seal { ends: current.ends(&mut tx).await?, accepted: vec![0; count] };

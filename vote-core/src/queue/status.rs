@@ -48,7 +48,7 @@ pub struct QueueStatus {
 pub struct QueueClock {
     /// Time when the queue answered, by this clock.
     pub now: Timestamp,
-    /// Microseconds by which this clock was ahead of the store's when a worker last [compared](crate::Queue::note_clock) the
+    /// Microseconds by which this clock was ahead of the store's when a worker last [compared](crate::Queue::record_clock) the
     /// two; `None` if no worker has yet.
     pub ahead: Option<i64>,
 }

@@ -11,7 +11,7 @@ use crate::{
     count::{QueueRecord, QueueState, RegisteredPoll, was_within},
 };
 
-/// Time after its last [sign of life](crate::Store::beat), by the store's clock, after which a worker is left out of a
+/// Time after its last [sign of life](crate::Store::heartbeat), by the store's clock, after which a worker is left out of a
 /// [`Catalog`].
 pub const WORKER_LIVES_FOR: Duration = Duration::from_secs(6);
 
@@ -36,8 +36,8 @@ pub struct Catalog {
     pub polls: Vec<RegisteredPoll>,
     /// Each queue with a recorded seal of a poll that is closed and not final, and that poll.
     pub sealed: BTreeSet<(QueueId, PollSlug)>,
-    /// Each queue that has [given up](crate::Store::note_given_up) a withdrawn poll, and that poll.
-    pub given_up: BTreeSet<(QueueId, PollSlug)>,
+    /// Each queue that has [dropped](crate::Store::record_dropped) a withdrawn poll, and that poll.
+    pub dropped: BTreeSet<(QueueId, PollSlug)>,
     /// The workers that are alive, by their identities.
     pub workers: BTreeMap<WorkerId, WorkerRecord>,
 }

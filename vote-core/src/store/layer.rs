@@ -151,12 +151,12 @@ store_layer! {
     async fn close_due_polls(grace: Duration, now: Timestamp) -> Vec<PollSlug>;
     async fn reschedule_poll(poll: PollSlug, closes_at: Option<Timestamp>, reason: &str) -> Option<RegisteredPoll>;
     async fn withdraw_poll(poll: PollSlug, reason: &str) -> Option<RegisteredPoll>;
-    async fn keep_poll(poll: PollSlug, withdrawn_at: Timestamp) -> ();
-    async fn note_given_up(queue: QueueId, poll: PollSlug, withdrawn_at: Timestamp) -> ();
-    async fn note_seal(seal: &SealRecord) -> SealRecord;
-    async fn finish_poll(poll: PollSlug) -> bool;
+    async fn undo_withdrawal(poll: PollSlug, withdrawn_at: Timestamp) -> ();
+    async fn record_dropped(queue: QueueId, poll: PollSlug, withdrawn_at: Timestamp) -> ();
+    async fn record_seal(seal: &SealRecord) -> SealRecord;
+    async fn finalize_poll(poll: PollSlug) -> bool;
     async fn report(queues: &[QueueRecord]) -> ();
-    async fn beat(worker: &WorkerRecord) -> ();
+    async fn heartbeat(worker: &WorkerRecord) -> ();
     async fn retire(queue: QueueId, reason: &str) -> bool;
     async fn decide(frames: &[QuarantineKey], decision: &Decision) -> u64;
     async fn durability_problems() -> Vec<DurabilityProblem>;

@@ -61,7 +61,7 @@ struct Data {
     seals: BTreeMap<(QueueId, PollSlug), SealRecord>,
     revision: u64,
     completions: BTreeMap<(PollSlug, Partition), u64>,
-    given_up: BTreeSet<(QueueId, PollSlug, Timestamp)>,
+    dropped: BTreeSet<(QueueId, PollSlug, Timestamp)>,
     workers: BTreeMap<WorkerId, (WorkerRecord, Timestamp)>,
     /// Number of sessions ever opened, and the number of the latest one.
     sessions: u64,
@@ -169,7 +169,7 @@ impl Store for MemoryStore {
             revision: data.revision,
             queues: data.queues.clone(),
             polls: data.polls.clone(),
-            given_up: data.given_up().collect(),
+            dropped: data.dropped().collect(),
             sealed: data.sealed().collect(),
             workers: data.alive(taken_at).map(|worker| (worker.id, worker.clone())).collect(),
         })
@@ -207,26 +207,26 @@ impl Store for MemoryStore {
         self.lock().withdraw(poll, reason, now)
     }
 
-    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+    async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
         self.lock().keep(poll, withdrawn_at);
         Ok(())
     }
 
-    async fn note_given_up(
+    async fn record_dropped(
         &self,
         queue: QueueId,
         poll: PollSlug,
         withdrawn_at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.lock().given_up.insert((queue, poll, withdrawn_at));
+        self.lock().dropped.insert((queue, poll, withdrawn_at));
         Ok(())
     }
 
-    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
-        Ok(self.lock().note_seal(seal))
+    async fn record_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+        Ok(self.lock().record_seal(seal))
     }
 
-    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+    async fn finalize_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
         let now = self.now();
         Ok(self.lock().finish(poll, now))
     }
@@ -237,7 +237,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+    async fn heartbeat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
         let now = self.now();
         self.lock().record_worker(worker, now);
         Ok(())

@@ -151,7 +151,7 @@ fn position(bytes: &[u8]) -> Result<Position, StoreError> {
 impl Store for PostgresStore {
     async fn prepare(&self, layout: Layout) -> Result<(), StoreError> {
         self.execute(
-            sqlx::query("INSERT INTO meta (partitions, pepper) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            sqlx::query("INSERT INTO meta (partitions, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                 .bind(layout.partitions.count() as i16)
                 .bind(layout.fingerprint.0.as_slice()),
         )
@@ -187,7 +187,7 @@ impl Store for PostgresStore {
             revision: revision.unwrap_or_default() as u64,
             queues: queues.into_iter().map(|record| (record.id, record)).collect(),
             polls,
-            given_up: if any_withdrawn { self.given_up().await? } else { BTreeSet::new() },
+            dropped: if any_withdrawn { self.dropped().await? } else { BTreeSet::new() },
             sealed: self.sealed().await?,
             workers: self.workers().await?,
         })
@@ -222,28 +222,28 @@ impl Store for PostgresStore {
         self.withdraw(poll, reason).await
     }
 
-    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+    async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
         self.keep(poll, withdrawn_at).await
     }
 
-    async fn note_given_up(
+    async fn record_dropped(
         &self,
         queue: QueueId,
         poll: PollSlug,
         withdrawn_at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.record_given_up(queue, poll, withdrawn_at).await
+        self.record_dropped(queue, poll, withdrawn_at).await
     }
 
-    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+    async fn record_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
         self.record_seal(seal).await
     }
 
-    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+    async fn finalize_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
         self.finish(poll).await
     }
 
-    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+    async fn heartbeat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
         self.record_worker(worker).await
     }
 

@@ -38,7 +38,7 @@ pub enum Lookup {
 /// - **End.** After any error, and after a dropped future, the session is broken: drop it, open another one, and
 ///   acquire again. Dropping a session frees its partitions, on a database server as soon as that notices.
 /// - **Idempotence.** A method that does not commit can be repeated.
-/// - **Time.** A call gives up after a time limit of the implementation, even if the server never answers.
+/// - **Time.** A call fails after a time limit of the implementation, even if the server never answers.
 ///
 /// # Errors
 /// Every method may fail with
@@ -71,7 +71,7 @@ pub trait Session: Send + fmt::Debug {
     /// Those of [all methods](Session#errors).
     async fn acquire(&mut self, partition: Partition) -> Result<Option<Acquired>, StoreError>;
 
-    /// Gives up a partition, so that another session can acquire it. Does nothing if this session does not own it.
+    /// Releases a partition, so that another session can acquire it. Does nothing if this session does not own it.
     ///
     /// # Errors
     /// Those of [all methods](Session#errors).

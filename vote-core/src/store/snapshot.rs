@@ -17,7 +17,7 @@ use crate::{
 /// - **End.** On most stores the view holds a transaction, and a connection of its own, until it is dropped: drop it
 ///   soon. After any error, and after a dropped future, drop it and take another one.
 /// - **Repetition.** Nothing is changed, and a repeated call returns the same.
-/// - **Time.** A call gives up after a time limit of the implementation, even if the server never answers.
+/// - **Time.** A call fails after a time limit of the implementation, even if the server never answers.
 ///
 /// # Errors
 /// Every method may fail with

@@ -39,6 +39,7 @@ const SCHEMA: Schema = Schema {
         (6, "withdrawal", include_str!("sqlite/6_withdrawal.sql")),
         (7, "reason codes", include_str!("sqlite/7_reason_codes.sql")),
         (8, "diverged", include_str!("sqlite/8_diverged.sql")),
+        (9, "names", include_str!("sqlite/9_names.sql")),
     ],
 };
 
@@ -191,7 +192,7 @@ impl Store for SqliteStore {
             revision: accounts::revision(&mut tx).await?,
             queues: queues.into_iter().map(|record| (record.id, record)).collect(),
             polls: polls::all(&mut tx).await?,
-            given_up: withdrawal::given_up(&mut tx).await?,
+            dropped: withdrawal::dropped(&mut tx).await?,
             sealed: accounts::sealed(&mut tx).await?,
             workers: workers::alive(&mut tx, taken_at).await?,
         };
@@ -241,13 +242,13 @@ impl Store for SqliteStore {
         Ok(withdrawn)
     }
 
-    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+    async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         withdrawal::keep(&mut tx, poll, withdrawn_at).await?;
         Ok(tx.commit().await?)
     }
 
-    async fn note_given_up(
+    async fn record_dropped(
         &self,
         queue: QueueId,
         poll: PollSlug,
@@ -258,21 +259,21 @@ impl Store for SqliteStore {
         Ok(tx.commit().await?)
     }
 
-    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+    async fn record_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
         let mut tx = self.write().await?;
-        let recorded = accounts::note_seal(&mut tx, seal).await?;
+        let recorded = accounts::record_seal(&mut tx, seal).await?;
         tx.commit().await?;
         Ok(recorded)
     }
 
-    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+    async fn finalize_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
         let is_final = polls::finish(&mut tx, poll, SystemClock.now()).await?;
         tx.commit().await?;
         Ok(is_final)
     }
 
-    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+    async fn heartbeat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         workers::record(&mut tx, worker, SystemClock.now()).await?;
         Ok(tx.commit().await?)

@@ -1,7 +1,7 @@
 //! Withdrawn polls, whose names can be registered with another definition.
 //!
 //! ```text
-//! withdrawn by an operator → given up by every queue that has no votes for it → registered with another definition
+//! withdrawn by an operator → dropped by every queue that has no votes for it → registered with another definition
 //!                          ↘ kept, if a queue has votes for it
 //! ```
 //!

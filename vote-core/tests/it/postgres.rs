@@ -11,8 +11,8 @@ use vote_core::{
     Clock, Partition, Polls, Session, Store, StoreReader, SystemClock,
     conformance::{StoreHarness, ballot, layout, poll, queue_id, vote},
     count::{
-        Ballot, CommitPlan, Decision, LedgerEntry, PollPlan, QuarantinedVotes, QueueRecord, ReasonCode,
-        ReplayOutcome, Replayed, StoredReason,
+        Ballot, CommitPlan, Decision, LedgerEntry, PollPlan, QuarantineState, QuarantinedVotes, QueueRecord,
+        ReasonCode, ReplayOutcome, Replayed, StoredReason,
     },
     poll::ResultsFrom,
     queue::Layout,
@@ -114,7 +114,7 @@ async fn concurrent_migrations_run_once() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "8");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "9");
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_worker_that_died_before_the_clock_was_set_back_is_not_alive() {
     let url = Postgres::shared().database();
     let store = prepared(&url).await;
     let worker = |n| WorkerRecord { id: WorkerId([n; 16]), lanes: 1, unreached: BTreeSet::new() };
-    store.beat(&worker(1)).await.unwrap();
+    store.heartbeat(&worker(1)).await.unwrap();
     Postgres::shared()
         .psql(&url, "UPDATE vote.workers SET seen_at = clock_timestamp() + interval '5 seconds'");
     let alive = async || store.catalog().await.unwrap().workers.into_values().collect::<Vec<_>>();
@@ -168,13 +168,13 @@ async fn a_worker_that_died_before_the_clock_was_set_back_is_not_alive() {
     let queue = QueueRecord::new(queue_id(1), "redis:".to_owned(), now);
     store.report(std::slice::from_ref(&queue)).await.unwrap();
 
-    store.beat(&worker(2)).await.unwrap();
+    store.heartbeat(&worker(2)).await.unwrap();
 
     assert_eq!(alive().await, [worker(2)]);
     let age = now.as_micros() - store.queues().await.unwrap()[0].seen_at.as_micros();
     assert!((50_000_000..70_000_000).contains(&age), "the time of the report is not known: {age}");
     store.report(std::slice::from_ref(&queue)).await.unwrap();
-    store.beat(&worker(1)).await.unwrap();
+    store.heartbeat(&worker(1)).await.unwrap();
     assert_eq!(store.queues().await.unwrap()[0].seen_at, now, "the clock is set back once");
 }
 
@@ -378,7 +378,7 @@ async fn a_migration_gives_codes_to_reasons_and_a_column_to_rejections() {
         ));
     };
     for (n, (text, _)) in expected.iter().enumerate() {
-        insert(n, "held", text);
+        insert(n, "quarantined", text);
     }
     let rejected = "poll pets is not registered; rejected: spam; rejected: twice";
     insert(expected.len(), "rejected", rejected);
@@ -390,6 +390,33 @@ async fn a_migration_gives_codes_to_reasons_and_a_column_to_rejections() {
     assert_eq!(found, expected);
     assert_eq!(last.frame.reason, stored(ReasonCode::PollNotRegistered, "poll pets is not registered"));
     assert_eq!(last.rejection.as_deref(), Some("spam; rejected: twice"));
+}
+
+#[tokio::test]
+async fn a_migration_renames_what_had_other_names() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    let queue = queue_id(1);
+    Postgres::shared().psql(
+        &url,
+        &format!(
+            "ALTER TABLE vote.meta RENAME COLUMN fingerprint TO pepper;
+             ALTER TABLE vote.queues RENAME COLUMN original_id TO remains_of;
+             ALTER TABLE vote.dropped_polls RENAME TO given_up;
+             ALTER TABLE vote.given_up RENAME CONSTRAINT dropped_polls_pkey TO given_up_pkey;
+             ALTER TABLE vote.quarantine RENAME COLUMN quarantined_at TO set_aside_at;
+             ALTER TABLE vote.quarantine DROP CONSTRAINT quarantine_state_check, ALTER state SET DEFAULT 'held';
+             ALTER TABLE vote.quarantine ADD CONSTRAINT quarantine_state_check
+                 CHECK (state IN ('held', 'replay', 'counted', 'rejected'));
+             DELETE FROM vote._vote_migrations WHERE version = 9;
+             INSERT INTO vote.quarantine (partition, queue, position, poll, votes, reason, frame)
+             VALUES (0, '{queue}', '\\x01', 'pets', 3, 'a test', '\\x00');"
+        ),
+    );
+    store.migrate().await.unwrap();
+    let rows = store.quarantine(None, 100).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.state).collect::<Vec<_>>(), [QuarantineState::Quarantined]);
+    assert_eq!(store.layout().await.unwrap(), Some(layout()));
 }
 
 fn stored(code: ReasonCode, text: &str) -> StoredReason {

@@ -252,7 +252,7 @@ async fn a_worker_that_stopped_before_the_clock_was_set_back_is_not_alive() {
     let files = Files::new();
     let store = prepared(&files).await;
     let worker = |n| WorkerRecord { id: WorkerId([n; 16]), lanes: 1, unreached: BTreeSet::new() };
-    store.beat(&worker(1)).await.unwrap();
+    store.heartbeat(&worker(1)).await.unwrap();
     let set = sqlx::query("UPDATE workers SET seen_at = seen_at + 5000000");
     set.execute(&mut raw(&files.last_path()).await).await.unwrap();
     let alive = async || store.catalog().await.unwrap().workers.into_values().collect::<Vec<_>>();
@@ -261,13 +261,13 @@ async fn a_worker_that_stopped_before_the_clock_was_set_back_is_not_alive() {
     let queue = QueueRecord::new(queue_id(1), "sqlite:".to_owned(), now);
     store.report(std::slice::from_ref(&queue)).await.unwrap();
 
-    store.beat(&worker(2)).await.unwrap();
+    store.heartbeat(&worker(2)).await.unwrap();
 
     assert_eq!(alive().await, [worker(2)]);
     let age = now.as_micros() - store.queues().await.unwrap()[0].seen_at.as_micros();
     assert!((50_000_000..70_000_000).contains(&age), "the time of the report is not known: {age}");
     store.report(std::slice::from_ref(&queue)).await.unwrap();
-    store.beat(&worker(1)).await.unwrap();
+    store.heartbeat(&worker(1)).await.unwrap();
     assert_eq!(store.queues().await.unwrap()[0].seen_at, now, "the clock is set back once");
 }
 

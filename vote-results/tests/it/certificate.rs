@@ -138,7 +138,7 @@ async fn seal(world: &World) {
     let store = &world.store.inner;
     store.close_poll(poll()).await.unwrap();
     let seal = world.queue.seal(world.id, poll()).await.unwrap();
-    store.note_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
+    store.record_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
 }
 
 /// Records all partitions as complete and makes the poll final if possible, as workers do.
@@ -149,7 +149,7 @@ async fn finish(world: &World) {
         let version = session.acquire(partition).await.unwrap().unwrap().version;
         session.complete(partition, version, poll()).await.unwrap();
     }
-    store.finish_poll(poll()).await.unwrap();
+    store.finalize_poll(poll()).await.unwrap();
 }
 
 async fn final_world(store: Arc<dyn Store>) -> World {
@@ -303,7 +303,7 @@ async fn accounting_errors_are_refused_and_a_forced_certificate_with_them_is_inv
     store.close_poll(poll()).await.unwrap();
     let mut seal = world.queue.seal(world.id, poll()).await.unwrap();
     seal.accepted[0] += 1;
-    store.note_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
+    store.record_seal(&SealRecord { queue: world.id, poll: poll(), seal }).await.unwrap();
     finish(&world).await;
 
     let (code, text) = run_certify(&place, &address, &[]);

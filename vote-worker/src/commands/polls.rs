@@ -103,12 +103,12 @@ async fn list(store: &dyn Store) -> Done {
     Ok(())
 }
 
-/// Describes the state of a withdrawn poll: which queues have not given it up yet.
+/// Describes the state of a withdrawn poll: which queues have not dropped it yet.
 fn withdrawn(poll: &RegisteredPoll, catalog: &Catalog) -> String {
     let Some(Withdrawal { at, reason }) = &poll.withdrawal else { return String::new() };
     let waits = |queue: &&QueueRecord| {
-        let gave_up = catalog.given_up.contains(&(queue.id, poll.slug));
-        queue.state != QueueState::Retired && queue.original_id.is_none() && !gave_up
+        let dropped_it = catalog.dropped.contains(&(queue.id, poll.slug));
+        queue.state != QueueState::Retired && queue.original_id.is_none() && !dropped_it
     };
     let name = |queue: &QueueRecord| {
         let what_to_do = if queue.state == QueueState::Diverged { " (diverged: retire it)" } else { "" };
@@ -116,7 +116,7 @@ fn withdrawn(poll: &RegisteredPoll, catalog: &Catalog) -> String {
     };
     let waiting: Vec<_> = catalog.queues.values().filter(waits).map(name).collect();
     let rest = match waiting.as_slice() {
-        [] => "every queue has given it up, so another definition can be registered".to_owned(),
+        [] => "every queue has dropped it, so another definition can be registered".to_owned(),
         queues => format!("waiting for queue {}", queues.join(", queue ")),
     };
     format!("withdrawn since {at} ({reason}), {rest}")

@@ -26,7 +26,7 @@ impl Monitor {
         let ahead = ours + ahead_of(status.clock.now, asked_at, took);
         crate::metrics::queue_clock(&self.address, ahead);
         if status.clock.ahead.is_none_or(|known| known.abs_diff(ahead) > CHANGE) {
-            self.queue.note_clock(status.id, ahead).await?;
+            self.queue.record_clock(status.id, ahead).await?;
         }
         Ok(())
     }

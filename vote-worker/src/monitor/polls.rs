@@ -42,19 +42,15 @@ impl Monitor {
                 "recorded {} poll(s) in the queue", missing.len() - others.len()
             );
         }
-        self.give_up_withdrawn_polls(&catalog, status).await?;
+        self.drop_withdrawn_polls(&catalog, status).await?;
         self.log_differing(&differing(&catalog.polls, status), status.id);
         self.compared.last = Some((status.id, catalog, status.polls.clone()));
         Ok(())
     }
 
-    /// Makes the queue give up withdrawn polls and earlier definitions, and records in the store that it did. A queue
+    /// Makes the queue drop withdrawn polls and earlier definitions, and records in the store that it did. A queue
     /// that has votes for a withdrawn poll keeps it, and the withdrawal is undone.
-    async fn give_up_withdrawn_polls(
-        &self,
-        catalog: &Catalog,
-        status: &QueueStatus,
-    ) -> Result<(), Unreadable> {
+    async fn drop_withdrawn_polls(&self, catalog: &Catalog, status: &QueueStatus) -> Result<(), Unreadable> {
         for poll in &catalog.polls {
             let found = match status.polls.get(&poll.slug) {
                 Some(PollState::Recorded { digest, .. }) => Some(*digest),
@@ -63,16 +59,17 @@ impl Monitor {
             // A queue that was rolled back may have it again.
             let has_it = found == Some(poll.digest());
             if let Some(withdrawal) = &poll.withdrawal
-                && (has_it || !catalog.given_up.contains(&(status.id, poll.slug)))
+                && (has_it || !catalog.dropped.contains(&(status.id, poll.slug)))
             {
-                if self.queue.give_up_poll(status.id, poll.slug, poll.digest()).await? {
-                    with_timeout(self.parts.store.note_given_up(status.id, poll.slug, withdrawal.at)).await?;
+                if self.queue.drop_poll(status.id, poll.slug, poll.digest()).await? {
+                    with_timeout(self.parts.store.record_dropped(status.id, poll.slug, withdrawal.at))
+                        .await?;
                     tracing::info!(
                         address = %self.address, queue = %status.id, poll = %poll.slug,
-                        "the queue has given up the withdrawn poll"
+                        "the queue has dropped the withdrawn poll"
                     );
                 } else {
-                    with_timeout(self.parts.store.keep_poll(poll.slug, withdrawal.at)).await?;
+                    with_timeout(self.parts.store.undo_withdrawal(poll.slug, withdrawal.at)).await?;
                     tracing::error!(
                         address = %self.address, queue = %status.id, poll = %poll.slug,
                         "the queue has votes for the withdrawn poll, or has sealed it: the withdrawal is undone, and \
@@ -84,7 +81,7 @@ impl Monitor {
             if let Some(found) = found.filter(|_| !has_it)
                 && poll.earlier.iter().any(|earlier| earlier.digest == found)
             {
-                self.queue.give_up_poll(status.id, poll.slug, found).await?;
+                self.queue.drop_poll(status.id, poll.slug, found).await?;
             }
         }
         Ok(())

@@ -32,7 +32,7 @@ impl Monitor {
         seal: Seal,
     ) -> Result<Option<Evidence>, Unreadable> {
         let record = SealRecord { queue, poll, seal };
-        let recorded = with_timeout(self.parts.store.note_seal(&record)).await?.seal;
+        let recorded = with_timeout(self.parts.store.record_seal(&record)).await?.seal;
         match decision::compare_seals(poll, &record.seal, &recorded) {
             SealCheck::Intact => Ok(None),
             SealCheck::Lost(evidence) => Ok(Some(evidence)),

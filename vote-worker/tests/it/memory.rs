@@ -239,7 +239,7 @@ async fn a_queue_that_ends_before_what_it_held_when_a_poll_was_sealed_lost_data(
             }
             *end = Position::from_bytes(&bytes).unwrap();
         }
-        store.note_seal(&SealRecord { queue: first, poll: poll(), seal }).await.unwrap();
+        store.record_seal(&SealRecord { queue: first, poll: poll(), seal }).await.unwrap();
 
         let shutdown = Shutdown::new();
         let after = worker(&shutdown);

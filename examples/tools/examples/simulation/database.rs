@@ -298,11 +298,11 @@ writing! {
     close_due_polls(grace: Duration, now: Timestamp) -> Vec<PollSlug>;
     reschedule_poll(poll: PollSlug, closes_at: Option<Timestamp>, reason: &str) -> Option<RegisteredPoll>;
     withdraw_poll(poll: PollSlug, reason: &str) -> Option<RegisteredPoll>;
-    keep_poll(poll: PollSlug, withdrawn_at: Timestamp) -> ();
-    note_given_up(queue: QueueId, poll: PollSlug, withdrawn_at: Timestamp) -> ();
-    note_seal(seal: &SealRecord) -> SealRecord;
-    finish_poll(poll: PollSlug) -> bool;
-    beat(worker: &WorkerRecord) -> ();
+    undo_withdrawal(poll: PollSlug, withdrawn_at: Timestamp) -> ();
+    record_dropped(queue: QueueId, poll: PollSlug, withdrawn_at: Timestamp) -> ();
+    record_seal(seal: &SealRecord) -> SealRecord;
+    finalize_poll(poll: PollSlug) -> bool;
+    heartbeat(worker: &WorkerRecord) -> ();
     report(queues: &[QueueRecord]) -> ();
     retire(queue: QueueId, reason: &str) -> bool;
     decide(frames: &[QuarantineKey], decision: &Decision) -> u64;

@@ -50,12 +50,12 @@ pub(crate) fn withdraw(world: &World) {
 /// Reason that the operator gives for a rescheduling.
 pub(crate) const RESCHEDULED: &str = "the advertisement was delayed";
 
-/// Retires the queues that are not heard of, and each diverged queue that can be retired.
+/// Retires the queues that are not heard from, and each diverged queue that can be retired.
 ///
 /// Follows the command's advice: what keeps a diverged queue from being retired, because it is gone unread, is retired
 /// first.
 pub(crate) fn retire(world: &World, accounts: &Accounts) -> Result<(), String> {
-    let gone = audit::not_heard_of(accounts);
+    let gone = audit::not_heard_from(accounts);
     let by_id = |id: QueueId| accounts.queues.iter().find(|queue| queue.id == id);
     let can_be_retired = |queue: &&QueueRecord| retirement_obstacle(accounts, queue).is_none();
     let retired = accounts.queues.iter().filter_map(|queue| match queue.state {

@@ -241,17 +241,12 @@ impl Queue for Connection {
         self.ask(move |queue| at_once(queue.record_polls(id, &polls))).await
     }
 
-    async fn give_up_poll(
-        &self,
-        id: QueueId,
-        poll: PollSlug,
-        digest: PollDigest,
-    ) -> Result<bool, QueueError> {
-        self.ask(move |queue| at_once(queue.give_up_poll(id, poll, digest))).await
+    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
+        self.ask(move |queue| at_once(queue.drop_poll(id, poll, digest))).await
     }
 
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
-        self.ask(move |queue| at_once(queue.note_clock(id, ahead))).await
+    async fn record_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+        self.ask(move |queue| at_once(queue.record_clock(id, ahead))).await
     }
 
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {

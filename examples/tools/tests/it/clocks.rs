@@ -193,7 +193,7 @@ fn a_frontend_whose_clock_is_wrong_warns_and_stays_ready() {
     });
 }
 
-/// A pipeline whose second queue has been down for so long that the audit reports it as not heard of.
+/// A pipeline whose second queue has been down for so long that the audit reports it as not heard from.
 fn with_a_dead_queue() -> (World, Process) {
     let mut world = World::start(2);
     let worker = world.worker("1");

@@ -181,7 +181,7 @@ fn erasing_a_poll_leaves_at_most_sums_and_does_not_change_other_polls() {
     drop(world.frontends.remove(node));
     world.redis[node].kill9();
     eventually("the audit names the queue", Duration::from_secs(20), || {
-        has_finding(&world.audit().1, "outstanding", "not-heard-of")
+        has_finding(&world.audit().1, "outstanding", "not-heard-from")
     });
     let id = removed.replace('-', "");
     let early =

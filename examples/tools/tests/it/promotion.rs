@@ -156,8 +156,8 @@ fn a_replica_that_lacks_uncounted_votes_is_a_diverged_queue() {
     eventually("the frontend logs the loss", Duration::from_secs(20), || {
         pair.frontend().service.log().contains("lost votes of partition")
     });
-    // Until the queue is not heard of: while no worker reports the queue of an open poll, the audit can't hold.
-    eventually("the queue is not heard of", Duration::from_secs(30), || pair.world.audit().0 == 2);
+    // Until the queue is not heard from: while no worker reports the queue of an open poll, the audit can't hold.
+    eventually("the queue is not heard from", Duration::from_secs(30), || pair.world.audit().0 == 2);
     assert!(pair.worker.service.signal("CONT"));
     let queue = pair.names_the_queue();
     pair.accepts_votes_again();

@@ -54,7 +54,7 @@ async fn votes_of_an_unregistered_poll_are_counted_once_it_is_registered() {
         world.psql("SELECT sum(votes) FROM vote.quarantine") == "50"
     });
     let listed = world.must("vote-worker", &["quarantine", "list"]);
-    assert!(listed.contains("poll cars is not registered") && listed.contains("held"), "{listed}");
+    assert!(listed.contains("poll cars is not registered") && listed.contains("quarantined"), "{listed}");
     let (code, audit) = world.audit();
     assert_eq!(code, 2, "the votes are accounted for, but undecided: {audit:#}");
     assert_eq!((&audit["polls"][1]["poll"], &audit["polls"][1]["quarantined"]), (&"cars".into(), &50.into()));
@@ -81,7 +81,9 @@ async fn a_damaged_frame_keeps_its_poll_from_being_final_until_an_operator_decid
     let mut some = frames(&[conformance::vote(1, 0, 1), conformance::vote(2, 1, 1)]);
     some[0].bytes = vec![1, 2, 3, 4, 5, 6, 7, 8].into();
     append(&world, &some).await;
-    eventually("the damaged frame is quarantined", Duration::from_secs(10), || state(&world) == "held");
+    eventually("the damaged frame is quarantined", Duration::from_secs(10), || {
+        state(&world) == "quarantined"
+    });
     let listed = world.must("vote-worker", &["quarantine", "list", "--pending"]);
     let key = listed.split_whitespace().next().unwrap().to_owned();
     let shown = world.must("vote-worker", &["quarantine", "show", &key]);
@@ -90,7 +92,7 @@ async fn a_damaged_frame_keeps_its_poll_from_being_final_until_an_operator_decid
     world.must("vote-worker", &["polls", "close", "pets"]);
     world.must("vote-worker", &["quarantine", "replay", &key]);
     eventually("the replayed frame is quarantined again", Duration::from_secs(15), || {
-        state(&world) == "held"
+        state(&world) == "quarantined"
     });
     let polls = world.must("vote-worker", &["polls", "list"]);
     assert!(polls.contains("1 frames of poll pets in quarantine await a decision or a replay"), "{polls}");
@@ -165,7 +167,7 @@ async fn only_the_vote_for_an_unknown_option_is_quarantined_of_its_frame() {
 
     world.must("vote-worker", &["quarantine", "replay", &key]);
     eventually("the replayed frame is quarantined again", Duration::from_secs(15), || {
-        state(&world) == "held"
+        state(&world) == "quarantined"
     });
     assert_eq!(world.total(), 9, "no vote is counted twice");
     world.must("vote-worker", &["quarantine", "reject", &key, "--reason", "there are no birds"]);

@@ -38,7 +38,7 @@ fn a_withdrawn_poll_gets_another_definition_while_other_polls_accept_votes() {
 
     let output = withdraw(&world);
     assert!(output.status.success(), "{output:?}");
-    eventually("every queue gave it up", Duration::from_secs(10), || polls(&world).contains("given it up"));
+    eventually("every queue dropped it", Duration::from_secs(10), || polls(&world).contains("dropped it"));
     assert_eq!(vote_for_snack(&world, "crisps"), 503, "no vote is accepted for a withdrawn poll");
     let frontend = world.frontends[0].public;
     assert_eq!(vote(frontend, "cats", &cookie(frontend)).status, 202);
@@ -107,9 +107,9 @@ fn a_queue_that_has_a_withdrawn_poll_again_gives_it_up_again() {
     let before = recorded();
     let output = withdraw(&world);
     assert!(output.status.success(), "{output:?}");
-    eventually("the queue gave it up", Duration::from_secs(10), || polls(&world).contains("given it up"));
+    eventually("the queue dropped it", Duration::from_secs(10), || polls(&world).contains("dropped it"));
 
     world.redis[0].answer(&["HSET", &polls_of, "snack", &before]);
-    eventually("the queue gave it up again", Duration::from_secs(10), || recorded() != before);
+    eventually("the queue dropped it again", Duration::from_secs(10), || recorded() != before);
     assert_eq!(vote_for_snack(&world, "crisps"), 503);
 }

@@ -45,9 +45,9 @@ pub enum QueueFault {
     HidesAnotherDigest,
     KeepsTheFirstClosingTime,
     KeepsTheFirstClock,
-    PretendsToGiveUp,
-    GivesUpPollsWithVotes,
-    GivesUpAnyDefinition,
+    PretendsToDrop,
+    DropsPollsWithVotes,
+    DropsAnyDefinition,
     SealsRecordedPollsOnly,
     Unseals,
     RefusesTheRest,
@@ -167,38 +167,33 @@ impl QueueLayer for BrokenQueue {
         Ok(if self.fault == QueueFault::HidesAnotherDigest { Vec::new() } else { others })
     }
 
-    async fn give_up_poll(
-        &self,
-        id: QueueId,
-        poll: PollSlug,
-        digest: PollDigest,
-    ) -> Result<bool, QueueError> {
+    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
         let status = self.inner.status().await?;
         let has_votes = status.is_some_and(|status| {
             status.accepted.values().any(|counters| counters.contains_key(poll.as_str()))
         });
         match self.fault {
-            QueueFault::GivesUpPollsWithVotes if has_votes => Ok(true),
-            QueueFault::PretendsToGiveUp if !has_votes => Ok(true),
-            QueueFault::GivesUpAnyDefinition => {
+            QueueFault::DropsPollsWithVotes if has_votes => Ok(true),
+            QueueFault::PretendsToDrop if !has_votes => Ok(true),
+            QueueFault::DropsAnyDefinition => {
                 let found = match self.polls().await.get(&poll) {
                     Some(PollState::Recorded { digest, .. }) => *digest,
                     _ => digest,
                 };
-                self.inner.give_up_poll(id, poll, found).await
+                self.inner.drop_poll(id, poll, found).await
             }
-            _ => self.inner.give_up_poll(id, poll, digest).await,
+            _ => self.inner.drop_poll(id, poll, digest).await,
         }
     }
 
-    async fn note_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
+    async fn record_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {
         if self.fault == QueueFault::KeepsTheFirstClock
             && let Some(status) = self.inner.status().await?
             && status.clock.ahead.is_some()
         {
             return Ok(());
         }
-        self.inner.note_clock(id, ahead).await
+        self.inner.record_clock(id, ahead).await
     }
 
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {

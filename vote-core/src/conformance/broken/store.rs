@@ -184,7 +184,7 @@ impl StoreLayer for BrokenStore {
         {
             // As if every queue had given the poll up.
             for queue in self.inner.queues().await? {
-                self.inner.note_given_up(queue.id, poll.slug, withdrawal.at).await?;
+                self.inner.record_dropped(queue.id, poll.slug, withdrawal.at).await?;
             }
         }
         let registered = self.inner.register_poll(poll).await?;
@@ -243,13 +243,13 @@ impl StoreLayer for BrokenStore {
             other => other,
         }
     }
-    async fn keep_poll(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+    async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
         if self.fault == StoreFault::NeverKeepsPolls {
             return Ok(());
         }
-        self.inner.keep_poll(poll, withdrawn_at).await
+        self.inner.undo_withdrawal(poll, withdrawn_at).await
     }
-    async fn note_given_up(
+    async fn record_dropped(
         &self,
         queue: QueueId,
         poll: PollSlug,
@@ -258,15 +258,15 @@ impl StoreLayer for BrokenStore {
         if self.fault == StoreFault::ForgetsWhoGaveUp {
             return Ok(());
         }
-        self.inner.note_given_up(queue, poll, withdrawn_at).await
+        self.inner.record_dropped(queue, poll, withdrawn_at).await
     }
-    async fn note_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
+    async fn record_seal(&self, seal: &SealRecord) -> Result<SealRecord, StoreError> {
         if matches!(self.fault, StoreFault::OverwritesSeals | StoreFault::IgnoresHigherSeals) {
             self.inner.forget_seal(seal);
         }
-        self.inner.note_seal(seal).await
+        self.inner.record_seal(seal).await
     }
-    async fn finish_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
+    async fn finalize_poll(&self, poll: PollSlug) -> Result<bool, StoreError> {
         match self.fault {
             StoreFault::FinishesIncompletePolls => self.inner.complete_all(poll),
             StoreFault::FinishesOpenPolls => {
@@ -280,16 +280,16 @@ impl StoreLayer for BrokenStore {
             {
                 self.inner.complete_all(poll);
             }
-            StoreFault::FinishesTwice if self.inner.finish_poll(poll).await? => {
+            StoreFault::FinishesTwice if self.inner.finalize_poll(poll).await? => {
                 self.inner.change_poll(poll, |poll| poll.final_at = Some(self.inner.now()));
             }
             _ => {}
         }
-        self.inner.finish_poll(poll).await
+        self.inner.finalize_poll(poll).await
     }
-    async fn beat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
+    async fn heartbeat(&self, worker: &WorkerRecord) -> Result<(), StoreError> {
         let before = self.inner.queues().await?;
-        self.inner.beat(worker).await?;
+        self.inner.heartbeat(worker).await?;
         if self.fault == StoreFault::KeepsFutureTimes {
             self.inner.report(&before).await?;
         }

@@ -156,45 +156,45 @@ pub(super) async fn a_refused_frame_does_not_affect_others(harness: &dyn QueueHa
     assert_eq!(found.accepted, Some(counters(&[(poll(), 3)])));
 }
 
-pub(super) async fn a_poll_without_votes_is_given_up(harness: &dyn QueueHarness) {
+pub(super) async fn a_poll_without_votes_is_dropped(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
-    assert_eq!(queue.give_up_poll(id, poll(), digest(poll())).await, Ok(true));
+    assert_eq!(queue.drop_poll(id, poll(), digest(poll())).await, Ok(true));
     assert!(
         polls_of(&*queue).await.iter().all(|(known, _)| *known != poll()),
         "the poll is no longer recorded"
     );
     assert_eq!(queue.append(id, &some_frames(1)).await, Ok(vec![Appended::UnknownPoll]));
-    assert_eq!(queue.give_up_poll(id, poll(), digest(poll())).await, Ok(true), "a repeated call");
+    assert_eq!(queue.drop_poll(id, poll(), digest(poll())).await, Ok(true), "a repeated call");
     let again = queue.record_polls(id, &[record(poll())]).await;
-    assert_eq!(again, Ok(vec![poll()]), "a worker that has not heard of it can't record it again");
+    assert_eq!(again, Ok(vec![poll()]), "a worker that has not heard from it can't record it again");
     let queue = harness.reopen(queue).await;
     assert_eq!(queue.append(id, &some_frames(1)).await, Ok(vec![Appended::UnknownPoll]));
     let other = PollRecord { digest: other_digest(), ..record(poll()) };
     assert_eq!(queue.record_polls(id, &[other]).await, Ok(vec![]), "another definition can be recorded");
     let flush = [Frame { digest: other_digest(), ..some_frames(1)[0].clone() }];
     append(&*queue, id, &flush).await;
-    let given_up = queue.give_up_poll(id, poll(), digest(poll())).await;
-    assert_eq!(given_up, Ok(true), "the votes are for the other definition");
+    let dropped = queue.drop_poll(id, poll(), digest(poll())).await;
+    assert_eq!(dropped, Ok(true), "the votes are for the other definition");
     append(&*queue, id, &flush).await;
-    assert_eq!(queue.give_up_poll(QueueId([9; 16]), poll(), digest(poll())).await, Err(QueueError::Replaced));
+    assert_eq!(queue.drop_poll(QueueId([9; 16]), poll(), digest(poll())).await, Err(QueueError::Replaced));
 }
 
-pub(super) async fn a_poll_with_votes_or_a_seal_is_not_given_up(harness: &dyn QueueHarness) {
+pub(super) async fn a_poll_with_votes_or_a_seal_is_not_dropped(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     let last = *append(&*queue, id, &some_frames(2)).await.last().expect("a position");
     queue.trim(id, PARTITION, last).await.expect("a trim");
-    assert_eq!(queue.give_up_poll(id, poll(), digest(poll())).await, Ok(false), "it has votes");
+    assert_eq!(queue.drop_poll(id, poll(), digest(poll())).await, Ok(false), "it has votes");
     append(&*queue, id, &some_frames(1)).await;
     queue.seal(id, other_poll()).await.expect("a seal");
-    assert_eq!(queue.give_up_poll(id, other_poll(), digest(other_poll())).await, Ok(false), "it is sealed");
+    assert_eq!(queue.drop_poll(id, other_poll(), digest(other_poll())).await, Ok(false), "it is sealed");
     let status = queue.status().await.expect("a status").expect("a queue");
     assert!(status.is_sealed(other_poll()));
 }
 
-pub(super) async fn another_definition_is_not_given_up(harness: &dyn QueueHarness) {
+pub(super) async fn another_definition_is_not_dropped(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     assert_eq!(
-        queue.give_up_poll(id, poll(), other_digest()).await,
+        queue.drop_poll(id, poll(), other_digest()).await,
         Ok(true),
         "the queue accepts no votes for that definition"
     );

@@ -36,7 +36,7 @@ async fn counted(harness: &dyn StoreHarness) -> (Arc<dyn Store>, Box<dyn Session
 async fn closed(harness: &dyn StoreHarness) -> (Arc<dyn Store>, Box<dyn Session>, Vec<Vote>) {
     let (store, session, votes) = counted(harness).await;
     store.close_poll(poll()).await.expect("an answer").expect("the poll");
-    store.note_seal(&sealed(3, 1)).await.expect("a record");
+    store.record_seal(&sealed(3, 1)).await.expect("a record");
     (store, session, votes)
 }
 
@@ -112,34 +112,34 @@ pub(super) async fn a_closed_poll_is_not_rescheduled(harness: &dyn StoreHarness)
 pub(super) async fn a_final_poll_stays_final(harness: &dyn StoreHarness) {
     let (store, mut session, _votes) = closed(harness).await;
     complete_all(&mut *session).await;
-    assert!(store.finish_poll(poll()).await.expect("an answer"), "it becomes final");
+    assert!(store.finalize_poll(poll()).await.expect("an answer"), "it becomes final");
     let first = found(&*store).await;
     assert!(first.final_at.is_some());
     tokio::time::sleep(Duration::from_millis(2)).await;
-    assert!(store.finish_poll(poll()).await.expect("an answer"), "it stays final");
+    assert!(store.finalize_poll(poll()).await.expect("an answer"), "it stays final");
     store
         .report(&[QueueRecord { id: queue_id(2), ..record(2, QueueState::Active) }])
         .await
         .expect("a report");
-    assert!(store.finish_poll(poll()).await.expect("an answer"), "it stays final with a new queue");
+    assert!(store.finalize_poll(poll()).await.expect("an answer"), "it stays final with a new queue");
     assert_eq!(found(&*store).await, first, "the first time is kept");
 }
 
 pub(super) async fn a_poll_is_final_only_when_every_partition_is_complete(harness: &dyn StoreHarness) {
     let (store, mut session, _votes) = closed(harness).await;
     for partition in layout().partitions.iter() {
-        assert!(!store.finish_poll(poll()).await.expect("an answer"), "before partition {partition}");
+        assert!(!store.finalize_poll(poll()).await.expect("an answer"), "before partition {partition}");
         assert_eq!(complete(&mut *session, partition).await, []);
     }
-    assert!(store.finish_poll(poll()).await.expect("an answer"));
+    assert!(store.finalize_poll(poll()).await.expect("an answer"));
 }
 
 pub(super) async fn an_open_poll_is_never_final(harness: &dyn StoreHarness) {
     let (store, mut session, _votes) = counted(harness).await;
-    store.note_seal(&sealed(3, 1)).await.expect("a record");
+    store.record_seal(&sealed(3, 1)).await.expect("a record");
     let before = accounts(&*store).await;
     assert_ne!(complete(&mut *session, PARTITION).await, []);
-    assert!(!store.finish_poll(poll()).await.expect("an answer"));
+    assert!(!store.finalize_poll(poll()).await.expect("an answer"));
     let after = accounts(&*store).await;
     assert_eq!(after, Accounts { taken_at: after.taken_at, ..before });
 }
@@ -147,7 +147,7 @@ pub(super) async fn an_open_poll_is_never_final(harness: &dyn StoreHarness) {
 pub(super) async fn a_final_poll_counts_no_more_votes(harness: &dyn StoreHarness) {
     let (store, mut session, _votes) = closed(harness).await;
     complete_all(&mut *session).await;
-    assert!(store.finish_poll(poll()).await.expect("an answer"));
+    assert!(store.finalize_poll(poll()).await.expect("an answer"));
     let version = acquire(&mut *session).await.version;
     let late = vote(voters().nth(7).expect("a voter"), 0, 6);
     let result = session.commit(&inserts(version, 2, &[late])).await;
@@ -160,7 +160,7 @@ pub(super) async fn a_partition_is_complete_only_when_read_to_every_seal(harness
     let other = queue_id(2);
     store.report(&[QueueRecord { id: other, ..record(2, QueueState::Active) }]).await.expect("a report");
     assert_ne!(complete(&mut *session, PARTITION).await, [], "queue 2 has no seal");
-    store.note_seal(&SealRecord { queue: other, ..sealed(2, 5) }).await.expect("a record");
+    store.record_seal(&SealRecord { queue: other, ..sealed(2, 5) }).await.expect("a record");
     assert_ne!(complete(&mut *session, PARTITION).await, [], "queue 2 was not read");
     assert_eq!(complete(&mut *session, Partition(1)).await, [], "it has no entries");
     assert_eq!(accounts(&*store).await.completions.keys().collect::<Vec<_>>(), [&(poll(), Partition(1))]);
@@ -177,25 +177,25 @@ pub(super) async fn a_new_queue_outdates_completions(harness: &dyn StoreHarness)
     assert!(now.completions.values().all(|revision| *revision == now.revision), "it is known already");
     let other = queue_id(2);
     store.report(&[QueueRecord { id: other, ..record(2, QueueState::Active) }]).await.expect("a report");
-    assert!(!store.finish_poll(poll()).await.expect("an answer"), "the new queue has no seal");
+    assert!(!store.finalize_poll(poll()).await.expect("an answer"), "the new queue has no seal");
     store.retire(other, "its node is gone").await.expect("an answer");
     complete_all(&mut *session).await;
-    assert!(store.finish_poll(poll()).await.expect("an answer"));
+    assert!(store.finalize_poll(poll()).await.expect("an answer"));
 }
 
 pub(super) async fn a_higher_seal_outdates_completions(harness: &dyn StoreHarness) {
     let (store, mut session, _votes) = closed(harness).await;
     complete_all(&mut *session).await;
-    store.note_seal(&sealed(4, 2)).await.expect("a record");
-    assert!(!store.finish_poll(poll()).await.expect("an answer"), "the new seal counts one vote more");
+    store.record_seal(&sealed(4, 2)).await.expect("a record");
+    assert!(!store.finalize_poll(poll()).await.expect("an answer"), "the new seal counts one vote more");
 }
 
 pub(super) async fn the_highest_seal_is_kept(harness: &dyn StoreHarness) {
     let store = prepared(harness).await;
-    assert_eq!(store.note_seal(&sealed(2, 2)).await.expect("a record"), sealed(2, 2));
-    assert_eq!(store.note_seal(&sealed(1, 3)).await.expect("a record"), sealed(2, 3));
+    assert_eq!(store.record_seal(&sealed(2, 2)).await.expect("a record"), sealed(2, 2));
+    assert_eq!(store.record_seal(&sealed(1, 3)).await.expect("a record"), sealed(2, 3));
     let other = SealRecord { queue: queue_id(2), ..sealed(9, 9) };
-    store.note_seal(&other).await.expect("a record");
+    store.record_seal(&other).await.expect("a record");
     assert_eq!(accounts(&*store).await.seals, [sealed(2, 3), other]);
 }
 
@@ -222,9 +222,9 @@ pub(super) async fn live_workers_are_listed(harness: &dyn StoreHarness) {
         lanes,
         unreached: (0..id).map(queue_id).collect(),
     };
-    store.beat(&worker(1, 2)).await.expect("a record");
-    store.beat(&worker(2, 4)).await.expect("a record");
-    store.beat(&worker(1, 0)).await.expect("a record");
+    store.heartbeat(&worker(1, 2)).await.expect("a record");
+    store.heartbeat(&worker(2, 4)).await.expect("a record");
+    store.heartbeat(&worker(1, 0)).await.expect("a record");
     let workers = store.catalog().await.expect("the catalog").workers;
     assert_eq!(workers.into_values().collect::<Vec<_>>(), [worker(1, 0), worker(2, 4)]);
 }
@@ -238,7 +238,7 @@ pub(super) async fn a_queue_seen_in_the_future_counts_as_seen_long_ago(harness: 
         .expect("a report");
     let worker =
         WorkerRecord { id: WorkerId([1; 16]), lanes: 1, unreached: std::collections::BTreeSet::new() };
-    store.beat(&worker).await.expect("a record");
+    store.heartbeat(&worker).await.expect("a record");
     let queues = store.queues().await.expect("queues");
     let age = SystemClock.now().as_micros() - queues[0].seen_at.as_micros();
     assert!((50_000_000..70_000_000).contains(&age), "it counts as seen a minute ago: {age} µs");

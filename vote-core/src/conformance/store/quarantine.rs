@@ -135,7 +135,7 @@ pub(super) async fn a_frame_of_a_final_poll_is_not_replayed(harness: &dyn StoreH
         let version = session.acquire(partition).await.expect("an answer").expect("a free partition").version;
         assert_eq!(session.complete(partition, version, poll()).await.expect("an answer"), []);
     }
-    assert!(store.finish_poll(poll()).await.expect("an answer"), "there are no queues and no votes");
+    assert!(store.finalize_poll(poll()).await.expect("an answer"), "there are no queues and no votes");
     let mut plan = inserts(acquire(&mut *session).await.version, 1, &[]);
     (plan.polls, plan.quarantine) = (Vec::new(), vec![quarantined(1, poll(), true)]);
     session.commit(&plan).await.expect("a late frame can be quarantined");

@@ -51,8 +51,8 @@ pub(super) async fn a_withdrawn_poll_is_replaced_once_every_queue_gave_it_up(har
     assert_eq!(withdraw(&*store).await, at, "the first time is kept");
     let closed = store.close_poll(poll()).await.expect("an answer").expect("the poll");
     assert_eq!(closed.closed_at, None, "a withdrawn poll is not closed");
-    store.note_given_up(queue_id(1), poll(), at).await.expect("a record");
-    assert_eq!(store.catalog().await.expect("a catalog").given_up, [(queue_id(1), poll())].into());
+    store.record_dropped(queue_id(1), poll(), at).await.expect("a record");
+    assert_eq!(store.catalog().await.expect("a catalog").dropped, [(queue_id(1), poll())].into());
     let again = store.register_poll(&pets(Keep::First)).await.expect("an answer");
     assert!(again.withdrawal.is_some(), "the same definition stays withdrawn");
     let registered = store.register_poll(&corrected()).await.expect("an answer");
@@ -79,10 +79,10 @@ pub(super) async fn a_withdrawn_poll_waits_for_every_queue(harness: &dyn StoreHa
         let found = store.register_poll(&corrected()).await.expect("an answer");
         assert!(found.withdrawal.is_some(), "queue {n} may still accept votes for it");
         let another = at.saturating_add(-1);
-        store.note_given_up(queue_id(n), poll(), another).await.expect("a record of an earlier withdrawal");
+        store.record_dropped(queue_id(n), poll(), another).await.expect("a record of an earlier withdrawal");
         let found = store.register_poll(&corrected()).await.expect("an answer");
-        assert!(found.withdrawal.is_some(), "queue {n} gave up for another withdrawal");
-        store.note_given_up(queue_id(n), poll(), at).await.expect("a record");
+        assert!(found.withdrawal.is_some(), "queue {n} dropped it for another withdrawal");
+        store.record_dropped(queue_id(n), poll(), at).await.expect("a record");
     }
     let registered = store.register_poll(&corrected()).await.expect("an answer");
     assert_eq!(registered.digest(), corrected().digest());
@@ -114,9 +114,9 @@ pub(super) async fn a_withdrawal_can_be_undone(harness: &dyn StoreHarness) {
     let store = prepared(harness).await;
     let before = known(&*store).await;
     let at = withdraw(&*store).await;
-    store.keep_poll(poll(), at.saturating_add(-1)).await.expect("an answer");
+    store.undo_withdrawal(poll(), at.saturating_add(-1)).await.expect("an answer");
     assert!(known(&*store).await.withdrawal.is_some(), "the call was about another withdrawal");
-    store.keep_poll(poll(), at).await.expect("an answer");
+    store.undo_withdrawal(poll(), at).await.expect("an answer");
     assert_eq!(known(&*store).await, before);
     let found = store.register_poll(&corrected()).await.expect("an answer");
     assert_eq!(found, before, "its definition is kept");

@@ -152,10 +152,10 @@ pub enum Finding {
     },
     /// No worker has reported a queue lately.
     #[error(
-        "queue {queue} at {address} was not heard of since {seen_at}; it last reported {accepted} accepted \
+        "queue {queue} at {address} was not heard from since {seen_at}; it last reported {accepted} accepted \
          votes and {queued} queued"
     )]
-    NotHeardOf {
+    NotHeardFrom {
         /// The queue.
         queue: QueueId,
         /// Address at which it was last seen.
@@ -259,7 +259,7 @@ impl Finding {
             Self::QuarantineDiffers { .. } => "quarantine-differs",
             Self::SealDiffers { .. } => "seal-differs",
             Self::QuarantinePending { .. } => "quarantine-pending",
-            Self::NotHeardOf { .. } => "not-heard-of",
+            Self::NotHeardFrom { .. } => "not-heard-from",
             Self::BeingReread { .. } => "being-reread",
             Self::Queued { .. } => "queued",
             Self::PollNotRegistered { .. } => "poll-not-registered",
@@ -280,7 +280,7 @@ impl Finding {
             | Self::Unaccounted { queue, .. }
             | Self::QuarantineDiffers { queue, .. }
             | Self::SealDiffers { queue, .. }
-            | Self::NotHeardOf { queue, .. }
+            | Self::NotHeardFrom { queue, .. }
             | Self::BeingReread { queue, .. }
             | Self::Queued { queue, .. }
             | Self::NotReread { queue, .. }
@@ -357,7 +357,7 @@ mod tests {
             Finding::QuarantineDiffers { queue, partition, poll: poll.clone(), ledger: -7, found: 7 },
             Finding::SealDiffers { queue, partition, poll: slug, sealed: 7, read: 7 },
             Finding::QuarantinePending { poll: poll.clone(), frames: 7 },
-            Finding::NotHeardOf {
+            Finding::NotHeardFrom {
                 queue,
                 address: address.clone(),
                 seen_at: Timestamp::MIN,

@@ -17,7 +17,7 @@ pub enum Verdict {
     /// Every accepted vote is accounted for, and nothing is outstanding.
     Holds,
     /// Every vote that was read is accounted for, but votes are still queued or await a decision, or a queue was not
-    /// heard of.
+    /// heard from.
     NotDrained,
     /// The accounts contradict each other, or a queue lost votes.
     Broken,

@@ -177,13 +177,13 @@ fn queued_votes_are_outstanding_and_not_lost() {
 }
 
 #[test]
-fn a_queue_not_heard_of_is_outstanding_with_its_last_report() {
+fn a_queue_not_heard_from_is_outstanding_with_its_last_report() {
     let mut accounts = accounts();
     accounts.queues[1].seen_at = second(10);
     let audit = audited(&accounts);
     assert_eq!(audit.verdict, Verdict::NotDrained);
     assert!(
-        matches!(audit.outstanding[0], Finding::NotHeardOf { queue: B, accepted: 5, .. }),
+        matches!(audit.outstanding[0], Finding::NotHeardFrom { queue: B, accepted: 5, .. }),
         "{:?}",
         audit.outstanding
     );
@@ -424,13 +424,13 @@ fn impossible_figures_saturate_the_residual() {
 }
 
 #[test]
-fn a_late_queue_is_not_heard_of_until_no_votes_can_come_from_it() {
+fn a_late_queue_is_not_heard_from_until_no_votes_can_come_from_it() {
     let mut accounts = accounts();
-    assert_eq!(not_heard_of(&as_of(&accounts, 110)), [], "10 s are no time");
-    assert_eq!(not_heard_of(&as_of(&accounts, 111)), [A, B]);
+    assert_eq!(not_heard_from(&as_of(&accounts, 110)), [], "10 s are no time");
+    assert_eq!(not_heard_from(&as_of(&accounts, 111)), [A, B]);
     accounts.queues[0].state = QueueState::Diverged;
-    assert_eq!(not_heard_of(&as_of(&accounts, 111)), [B], "a cut one is named as such");
+    assert_eq!(not_heard_from(&as_of(&accounts, 111)), [B], "a cut one is named as such");
     accounts = closed(accounts);
     accounts.polls[0].final_at = Some(second(95));
-    assert_eq!(not_heard_of(&as_of(&accounts, 111)), [], "its polls are final");
+    assert_eq!(not_heard_from(&as_of(&accounts, 111)), [], "its polls are final");
 }

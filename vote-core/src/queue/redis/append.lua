@@ -2,7 +2,7 @@
 -- KEYS: key that holds the id of the current queue
 -- ARGV: key prefix, queue id; then for each frame: partition, poll, digest of the poll, number of votes, frame
 -- Returns for each frame its id in the stream, or why it was refused: 0 if its poll is sealed, 1 if it is not
--- recorded (or was given up), 2 if it is recorded with another digest.
+-- recorded (or was dropped), 2 if it is recorded with another digest.
 local prefix, id = ARGV[1], ARGV[2]
 if redis.call('GET', KEYS[1]) ~= id then
   return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Records the store's definitions of polls. The first digest of a poll stays until it is given up, and a sealed poll
+-- Records the store's definitions of polls. The first digest of a poll stays until it is dropped, and a sealed poll
 -- stays sealed.
 -- Must work on a full Redis (allow-oom), or it could not be drained.
 -- KEYS: key that holds the id of the current queue
 -- ARGV: key prefix, queue id; then for each poll: slug, digest, closing time in microseconds since 1970 or ''
--- Returns the polls that are recorded with another digest, or whose digest was given up last.
+-- Returns the polls that are recorded with another digest, or whose digest was dropped last.
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
   return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
 end

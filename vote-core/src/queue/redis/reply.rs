@@ -91,7 +91,7 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
         server: text(&server)?,
         accepted: counters,
         entries: array(entries)?.iter().map(number).collect::<Result<_, _>>()?,
-        // What can't be parsed was not written by this crate, or is a definition given up: the poll is refused like
+        // What can't be parsed was not written by this crate, or is a dropped definition: the poll is refused like
         // one that is not recorded.
         polls: texts(polls)?
             .chunks_exact(2)
@@ -131,7 +131,7 @@ fn texts(value: Value) -> Result<Vec<String>, QueueError> {
     }
 }
 
-/// Parses the state of a poll; `None` if it was given up, or can't be parsed.
+/// Parses the state of a poll; `None` if it was dropped, or can't be parsed.
 fn poll_state(text: &str) -> Option<PollState> {
     if text == "sealed" {
         return Some(PollState::Sealed);

@@ -6,7 +6,7 @@ use crate::{
     sqlite::{Failure, Transaction, signed},
 };
 
-/// The current queue of the file, which is the one with the highest number in `boxes`.
+/// The current queue of the file, which is the one with the highest number in `queues`.
 pub(super) struct CurrentQueue {
     pub(super) number: i64,
     pub(super) id: QueueId,
@@ -20,8 +20,8 @@ impl CurrentQueue {
     /// Returns the current queue, if the file holds any.
     pub(super) async fn find(tx: &mut Transaction<'_>) -> Result<Option<Self>, Failure> {
         let query = sqlx::query_as(
-            "SELECT box, id, version, partitions, fingerprint, registered, clock_ahead
-             FROM boxes ORDER BY box DESC LIMIT 1",
+            "SELECT queue, id, version, partitions, fingerprint, active, clock_ahead
+             FROM queues ORDER BY queue DESC LIMIT 1",
         );
         type Row = (i64, Vec<u8>, u16, u16, Vec<u8>, bool, Option<i64>);
         let found: Option<Row> = tx.one(query).await?;
@@ -55,8 +55,8 @@ impl CurrentQueue {
     pub(super) async fn ends(&self, tx: &mut Transaction<'_>) -> Result<Vec<Position>, Failure> {
         let query = sqlx::query_as(
             "SELECT a.partition, a.last, f.poll, f.votes, f.frame
-             FROM (SELECT partition, max(last) AS last FROM accepted WHERE box = ?1 GROUP BY partition) AS a
-             LEFT JOIN frames AS f ON f.position = a.last AND f.box = ?1",
+             FROM (SELECT partition, max(last) AS last FROM accepted WHERE queue = ?1 GROUP BY partition) AS a
+             LEFT JOIN frames AS f ON f.position = a.last AND f.queue = ?1",
         );
         type Last = (u16, i64, Option<String>, Option<u64>, Option<Vec<u8>>);
         let rows: Vec<Last> = tx.all(query.bind(self.number)).await?;
@@ -74,7 +74,7 @@ impl CurrentQueue {
     /// Adds a frame at the end of its partition and its votes to the accepted ones; returns its position.
     pub(super) async fn store(&self, tx: &mut Transaction<'_>, frame: &Frame) -> Result<Position, Failure> {
         let insert = sqlx::query(
-            "INSERT INTO frames (box, partition, poll, votes, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO frames (queue, partition, poll, votes, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
         )
         .bind(self.number)
         .bind(frame.partition.0)
@@ -83,7 +83,7 @@ impl CurrentQueue {
         .bind(&frame.bytes[..]);
         let number = tx.run(insert).await?.last_insert_rowid();
         let count = sqlx::query(
-            "INSERT INTO accepted (box, partition, poll, votes, last) VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO accepted (queue, partition, poll, votes, last) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET votes = votes + excluded.votes, last = excluded.last",
         )
         .bind(self.number)
@@ -100,7 +100,7 @@ impl CurrentQueue {
     pub(super) async fn keep_as_replaced(&self, tx: &mut Transaction<'_>) -> Result<(), QueueError> {
         let id = QueueId::random()?;
         let insert = sqlx::query(
-            "INSERT INTO remains (box, id) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM frames WHERE box = ?1)",
+            "INSERT INTO replaced_queues (queue, id) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM frames WHERE queue = ?1)",
         );
         tx.run(insert.bind(self.number).bind(&id.0[..])).await?;
         Ok(())
@@ -125,7 +125,7 @@ impl Log {
             _ => {}
         }
         let query = sqlx::query_as(
-            "SELECT b.box, b.partitions FROM remains AS r JOIN boxes AS b USING (box) WHERE r.id = ?1",
+            "SELECT b.queue, b.partitions FROM replaced_queues AS r JOIN queues AS b USING (queue) WHERE r.id = ?1",
         );
         let found: Option<(i64, u16)> = tx.one(query.bind(&id.0[..])).await?;
         let (number, partitions) = found.ok_or(QueueError::Replaced)?;
@@ -146,7 +146,7 @@ impl Log {
         at: Position,
     ) -> Result<Option<Entry>, Failure> {
         let query = sqlx::query_as(
-            "SELECT position, poll, votes, frame FROM frames WHERE position = ?1 AND box = ?2 AND partition = ?3",
+            "SELECT position, poll, votes, frame FROM frames WHERE position = ?1 AND queue = ?2 AND partition = ?3",
         )
         // NULL, which equals nothing, if this queue never assigned such a position.
         .bind(number(at))
@@ -159,7 +159,7 @@ impl Log {
     /// Forgets a replaced queue that has no entries left.
     pub(super) async fn forget_if_empty(&self, tx: &mut Transaction<'_>) -> Result<(), Failure> {
         let delete = sqlx::query(
-            "DELETE FROM remains WHERE box = ?1 AND NOT EXISTS (SELECT 1 FROM frames WHERE box = ?1)",
+            "DELETE FROM replaced_queues WHERE queue = ?1 AND NOT EXISTS (SELECT 1 FROM frames WHERE queue = ?1)",
         );
         tx.run(delete.bind(self.number)).await?;
         Ok(())
@@ -183,7 +183,7 @@ impl Log {
         let ends = sqlx::query_as(
             "SELECT a.key, f.position, f.poll, f.votes, f.frame
              FROM json_each(?2) AS a CROSS JOIN frames AS f ON f.position = (
-                 SELECT max(position) FROM frames WHERE box = ?1 AND partition = a.key AND position > a.value)",
+                 SELECT max(position) FROM frames WHERE queue = ?1 AND partition = a.key AND position > a.value)",
         );
         type End = (u16, i64, String, u64, Vec<u8>);
         let ends: Vec<End> = tx.all(ends.bind(self.number).bind(&numbers)).await?;
@@ -196,7 +196,7 @@ impl Log {
         let votes = sqlx::query_as(
             "SELECT a.key, f.poll, sum(f.votes), max(f.position)
              FROM json_each(?2) AS a CROSS JOIN frames AS f ON f.position IN (
-                 SELECT position FROM frames WHERE box = ?1 AND partition = a.key AND position > a.value
+                 SELECT position FROM frames WHERE queue = ?1 AND partition = a.key AND position > a.value
                  ORDER BY position LIMIT ?3)
              GROUP BY a.key, f.poll",
         );
@@ -214,8 +214,8 @@ impl Log {
 /// Returns the replaced queues that still have entries, the oldest first.
 pub(super) async fn replaced(tx: &mut Transaction<'_>) -> Result<Vec<ReplacedQueue>, Failure> {
     let query = sqlx::query_as(
-        "SELECT r.id, b.id FROM remains AS r JOIN boxes AS b USING (box)
-         WHERE EXISTS (SELECT 1 FROM frames AS f WHERE f.box = r.box) ORDER BY r.box",
+        "SELECT r.id, b.id FROM replaced_queues AS r JOIN queues AS b USING (queue)
+         WHERE EXISTS (SELECT 1 FROM frames AS f WHERE f.queue = r.queue) ORDER BY r.queue",
     );
     let rows: Vec<(Vec<u8>, Vec<u8>)> = tx.all(query).await?;
     let replaced = |(id, of)| Ok(ReplacedQueue { id: queue_id(tx, id)?, of: queue_id(tx, of)? });

@@ -10,7 +10,7 @@ use crate::{
 impl CurrentQueue {
     /// Returns the states of all polls that the queue knows.
     pub(super) async fn polls(&self, tx: &mut Transaction<'_>) -> Result<PollStates, Failure> {
-        let query = sqlx::query_as("SELECT poll, digest, closes_at, sealed FROM polls WHERE box = ?1");
+        let query = sqlx::query_as("SELECT poll, digest, closes_at, sealed FROM polls WHERE queue = ?1");
         type Row = (String, Option<Vec<u8>>, Option<i64>, bool);
         let rows: Vec<Row> = tx.all(query.bind(self.number)).await?;
         let mut polls = PollStates::new();
@@ -31,7 +31,7 @@ impl CurrentQueue {
         Ok(polls)
     }
 
-    /// Records polls; returns those that the queue holds with another digest, or whose digest it gave up last.
+    /// Records polls; returns those that the queue holds with another digest, or whose digest it dropped last.
     pub(super) async fn record(
         &self,
         tx: &mut Transaction<'_>,
@@ -40,7 +40,7 @@ impl CurrentQueue {
         let mut polls = self.polls(tx).await?;
         let mut others = Vec::new();
         for record in records {
-            if !polls.contains_key(&record.poll) && self.gave_up(tx, record).await? {
+            if !polls.contains_key(&record.poll) && self.dropped_it(tx, record).await? {
                 others.push(record.poll);
                 continue;
             }
@@ -52,7 +52,7 @@ impl CurrentQueue {
                 continue;
             }
             let upsert = sqlx::query(
-                "INSERT INTO polls (box, poll, digest, closes_at) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO polls (queue, poll, digest, closes_at) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET closes_at = excluded.closes_at",
             )
             .bind(self.number)
@@ -64,7 +64,7 @@ impl CurrentQueue {
         Ok(others)
     }
 
-    /// Gives up a definition of a poll, unless the queue has votes for it or the poll is sealed; returns whether the
+    /// Drops a definition of a poll, unless the queue has votes for it or the poll is sealed; returns whether the
     /// queue accepts no votes for it now.
     pub(super) async fn give_up(
         &self,
@@ -72,7 +72,7 @@ impl CurrentQueue {
         poll: PollSlug,
         digest: PollDigest,
     ) -> Result<bool, Failure> {
-        let query = sqlx::query_as("SELECT count(*) FROM accepted WHERE box = ?1 AND poll = ?2");
+        let query = sqlx::query_as("SELECT count(*) FROM accepted WHERE queue = ?1 AND poll = ?2");
         let with_votes: Option<(i64,)> = tx.one(query.bind(self.number).bind(poll.as_str())).await?;
         match self.polls(tx).await?.get(&poll) {
             Some(PollState::Sealed) => return Ok(false),
@@ -80,19 +80,19 @@ impl CurrentQueue {
             _ if with_votes.is_some_and(|(n,)| n > 0) => return Ok(false),
             _ => {}
         }
-        let delete = sqlx::query("DELETE FROM polls WHERE box = ?1 AND poll = ?2");
+        let delete = sqlx::query("DELETE FROM polls WHERE queue = ?1 AND poll = ?2");
         tx.run(delete.bind(self.number).bind(poll.as_str())).await?;
         let insert = sqlx::query(
-            "INSERT INTO given_up (box, poll, digest) VALUES (?1, ?2, ?3)
+            "INSERT INTO dropped_polls (queue, poll, digest) VALUES (?1, ?2, ?3)
              ON CONFLICT DO UPDATE SET digest = excluded.digest",
         );
         tx.run(insert.bind(self.number).bind(poll.as_str()).bind(&digest.0[..])).await?;
         Ok(true)
     }
 
-    /// Returns whether this definition of the poll is the one that the queue gave up last.
-    async fn gave_up(&self, tx: &mut Transaction<'_>, record: &PollRecord) -> Result<bool, Failure> {
-        let query = sqlx::query_as("SELECT digest FROM given_up WHERE box = ?1 AND poll = ?2");
+    /// Returns whether this definition of the poll is the one that the queue dropped last.
+    async fn dropped_it(&self, tx: &mut Transaction<'_>, record: &PollRecord) -> Result<bool, Failure> {
+        let query = sqlx::query_as("SELECT digest FROM dropped_polls WHERE queue = ?1 AND poll = ?2");
         let found: Option<(Vec<u8>,)> = tx.one(query.bind(self.number).bind(record.poll.as_str())).await?;
         Ok(found.is_some_and(|(digest,)| digest == record.digest.0))
     }
@@ -100,7 +100,7 @@ impl CurrentQueue {
     /// Seals a poll.
     pub(super) async fn seal(&self, tx: &mut Transaction<'_>, poll: PollSlug) -> Result<(), Failure> {
         let upsert = sqlx::query(
-            "INSERT INTO polls (box, poll, sealed) VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET sealed = 1",
+            "INSERT INTO polls (queue, poll, sealed) VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET sealed = 1",
         );
         tx.run(upsert.bind(self.number).bind(poll.as_str())).await?;
         Ok(())

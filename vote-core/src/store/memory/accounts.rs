@@ -86,7 +86,7 @@ impl Data {
             .collect()
     }
 
-    pub(super) fn note_seal(&mut self, seal: &SealRecord) -> SealRecord {
+    pub(super) fn record_seal(&mut self, seal: &SealRecord) -> SealRecord {
         let key = (seal.queue, seal.poll);
         let merged = match self.seals.get(&key) {
             None => seal.clone(),

@@ -17,7 +17,7 @@ impl Data {
     pub(super) fn register(&mut self, poll: &Poll) -> RegisteredPoll {
         let mut registered = RegisteredPoll::from(poll);
         if let Some(found) = self.polls.iter().find(|known| known.slug == poll.slug) {
-            if !found.makes_way_for(poll) || !self.is_given_up(found) {
+            if !found.makes_way_for(poll) || !self.is_dropped(found) {
                 return found.clone();
             }
             registered.earlier = found.earlier.iter().cloned().chain(found.as_earlier()).collect();

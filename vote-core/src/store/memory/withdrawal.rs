@@ -31,14 +31,14 @@ impl Data {
         }
     }
 
-    /// Returns which queues have given up which polls, as far as these are still withdrawn.
-    pub(super) fn given_up(&self) -> impl Iterator<Item = (QueueId, PollSlug)> {
-        self.given_up.iter().filter_map(|given_up| self.still_given_up(given_up))
+    /// Returns which queues have dropped which polls, as far as these are still withdrawn.
+    pub(super) fn dropped(&self) -> impl Iterator<Item = (QueueId, PollSlug)> {
+        self.dropped.iter().filter_map(|dropped| self.still_dropped(dropped))
     }
 
     /// Returns the queue and the poll of a record of giving up, if it is about the poll's current withdrawal.
-    fn still_given_up(&self, given_up: &(QueueId, PollSlug, Timestamp)) -> Option<(QueueId, PollSlug)> {
-        let (queue, slug, at) = *given_up;
+    fn still_dropped(&self, dropped: &(QueueId, PollSlug, Timestamp)) -> Option<(QueueId, PollSlug)> {
+        let (queue, slug, at) = *dropped;
         let poll = self.polls.iter().find(|poll| poll.slug == slug)?;
         poll.withdrawal.as_ref().filter(|withdrawal| withdrawal.at == at).map(|_| (queue, slug))
     }
@@ -51,14 +51,14 @@ impl Data {
             || self.rows().any(|(_, rows)| rows.ledger.keys().any(|(_, of)| of == name))
     }
 
-    /// Returns whether every queue has given up a withdrawn poll.
-    pub(super) fn is_given_up(&self, poll: &RegisteredPoll) -> bool {
+    /// Returns whether every queue has dropped a withdrawn poll.
+    pub(super) fn is_dropped(&self, poll: &RegisteredPoll) -> bool {
         let Some(at) = poll.withdrawal.as_ref().map(|withdrawal| withdrawal.at) else { return false };
         if self.has_votes(poll.slug) {
             return false;
         }
         let counts = |queue: &QueueRecord| queue.state != QueueState::Retired && queue.original_id.is_none();
         let mut queues = self.queues.values().filter(|queue| counts(queue));
-        queues.all(|queue| self.given_up.contains(&(queue.id, poll.slug, at)))
+        queues.all(|queue| self.dropped.contains(&(queue.id, poll.slug, at)))
     }
 }

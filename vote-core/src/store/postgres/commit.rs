@@ -224,7 +224,7 @@ pub(super) async fn replayed(connection: &mut PgConnection, plan: &CommitPlan) -
          FROM unnest(
              $2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::text[])
              AS r (queue, position, tried, state, indices, reason, awaits_poll, reason_code)
-         WHERE q.partition = $1 AND q.queue = r.queue AND q.position = r.position AND q.state IN ('held', 'replay')
+         WHERE q.partition = $1 AND q.queue = r.queue AND q.position = r.position AND q.state IN ('quarantined', 'replay')
            AND q.indices IS NOT DISTINCT FROM r.tried::integer[]",
     )
     .bind(plan.partition.0 as i16)

@@ -9,7 +9,7 @@ use super::{PostgresStore, error::contradicts};
 use crate::store::StoreError;
 
 /// Number, name and SQL of each migration, in order. A released migration is never changed.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "tables", include_str!("0001_tables.sql")),
     (2, "audit", include_str!("0002_audit.sql")),
     (3, "results", include_str!("0003_results.sql")),
@@ -18,6 +18,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "withdrawal", include_str!("0006_withdrawal.sql")),
     (7, "reason codes", include_str!("0007_reason_codes.sql")),
     (8, "diverged", include_str!("0008_diverged.sql")),
+    (9, "names", include_str!("0009_names.sql")),
 ];
 
 impl PostgresStore {

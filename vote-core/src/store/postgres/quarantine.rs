@@ -31,7 +31,7 @@ pub(super) fn page(after: Option<QuarantineKey>, limit: usize) -> Query<'static,
 
 /// Query of the frames of a partition whose quarantined votes are to be replayed.
 pub(super) const REPLAYS: &str = "SELECT * FROM quarantine q
-     WHERE partition = $1 AND state IN ('held', 'replay')
+     WHERE partition = $1 AND state IN ('quarantined', 'replay')
        AND (state = 'replay' OR awaits_poll
             AND EXISTS (SELECT FROM polls p WHERE p.slug = q.poll AND p.final_at IS NULL))
      ORDER BY queue, position LIMIT $2";
@@ -51,7 +51,7 @@ impl PostgresStore {
                 "UPDATE quarantine q SET state = $4, rejection = $5
                  FROM unnest($1::uuid[], $2::smallint[], $3::bytea[]) AS k (queue, partition, position)
                  WHERE q.queue = k.queue AND q.partition = k.partition AND q.position = k.position
-                   AND q.state IN ('held', 'replay')",
+                   AND q.state IN ('quarantined', 'replay')",
             )
             .bind(frames.iter().map(|key| Uuid(key.queue.0)).collect::<Vec<_>>())
             .bind(frames.iter().map(|key| key.partition.0 as i16).collect::<Vec<_>>())
@@ -106,13 +106,13 @@ pub(super) fn row(row: &PgRow) -> Result<QuarantineRow, StoreError> {
             .find(|known| known.as_str() == state)
             .ok_or_else(|| damaged("state in quarantine"))?,
         rejection: row.get("rejection"),
-        quarantined_at: row.try_get::<Moment, _>("set_aside_at").map_err(|_| damaged("time"))?.0,
+        quarantined_at: row.try_get::<Moment, _>("quarantined_at").map_err(|_| damaged("time"))?.0,
     })
 }
 
 /// Query of the totals of quarantined votes, without those that were counted since.
 pub(super) const TOTALS: &str = "SELECT queue, partition, poll, sum(votes)::bigint AS votes,
-         count(*) FILTER (WHERE state IN ('held', 'replay')) AS pending
+         count(*) FILTER (WHERE state IN ('quarantined', 'replay')) AS pending
      FROM quarantine WHERE state <> 'counted' AND ($1::smallint IS NULL OR partition = $1)
      GROUP BY queue, partition, poll";
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Query of all queues, in the order of their identities.
-pub(super) const ALL: &str = "SELECT queue, remains_of, address, seen_at, accepted::text, queued::text, \
+pub(super) const ALL: &str = "SELECT queue, original_id, address, seen_at, accepted::text, queued::text, \
      queued_complete, ends, backlog, state, reason FROM queues ORDER BY queue";
 
 /// Statement that records a report of a queue: [`QueueRecord::merged`] in SQL, so that reports of several workers can't
@@ -22,12 +22,12 @@ pub(super) const ALL: &str = "SELECT queue, remains_of, address, seen_at, accept
 const REPORT: &str = "WITH raised AS (
          UPDATE meta SET revision = revision + 1
          WHERE NOT EXISTS (SELECT FROM queues WHERE queue = $1 AND (state <> 'active' OR $10 = 'active')))
-     INSERT INTO queues (queue, remains_of, address, seen_at, accepted, queued,
+     INSERT INTO queues (queue, original_id, address, seen_at, accepted, queued,
          queued_complete, ends, backlog, state, reason)
      VALUES ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8, $9, $10, $11)
      ON CONFLICT (queue) DO UPDATE SET
-         (remains_of, address, seen_at, accepted, queued, queued_complete, ends, backlog) = (
-             SELECT remains_of, address, seen_at, accepted, queued, queued_complete, ends, backlog FROM (
+         (original_id, address, seen_at, accepted, queued, queued_complete, ends, backlog) = (
+             SELECT original_id, address, seen_at, accepted, queued, queued_complete, ends, backlog FROM (
                  SELECT excluded.*, 1 AS reported UNION ALL SELECT queues.*, 0) AS both_reports
              ORDER BY seen_at > clock_timestamp() AND reported = 0, seen_at DESC, reported DESC LIMIT 1),
          (state, reason) = (
@@ -82,7 +82,7 @@ pub(super) fn record(row: &PgRow) -> Result<QueueRecord, StoreError> {
     let state: &str = row.get("state");
     Ok(QueueRecord {
         id: QueueId(row.get::<Uuid, _>("queue").0),
-        original_id: row.get::<Option<Uuid>, _>("remains_of").map(|id| QueueId(id.0)),
+        original_id: row.get::<Option<Uuid>, _>("original_id").map(|id| QueueId(id.0)),
         address: row.get("address"),
         seen_at: row.try_get::<Moment, _>("seen_at").map_err(|_| damaged("time"))?.0,
         accepted: counters("accepted")?,

@@ -28,16 +28,16 @@ pub(super) fn count(row: &PgRow, column: &str) -> Result<u64, StoreError> {
 #[async_trait]
 impl StoreReader for PostgresStore {
     async fn layout(&self) -> Result<Option<Layout>, StoreError> {
-        let rows = self.rows(sqlx::query("SELECT partitions, pepper FROM meta")).await?;
+        let rows = self.rows(sqlx::query("SELECT partitions, fingerprint FROM meta")).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let partitions: i16 = row.get("partitions");
-        let pepper: Vec<u8> = row.get("pepper");
+        let fingerprint: Vec<u8> = row.get("fingerprint");
         Ok(Some(Layout {
             partitions: u16::try_from(partitions)
                 .ok()
                 .and_then(|n| Partitions::new(n).ok())
                 .ok_or_else(|| damaged("layout"))?,
-            fingerprint: PepperFingerprint(pepper.as_slice().try_into().map_err(|_| damaged("layout"))?),
+            fingerprint: PepperFingerprint(fingerprint.as_slice().try_into().map_err(|_| damaged("layout"))?),
         }))
     }
 

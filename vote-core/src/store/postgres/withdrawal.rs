@@ -35,29 +35,29 @@ impl PostgresStore {
         self.execute(query.bind(poll.as_str()).bind(Moment(withdrawn_at))).await.map(drop)
     }
 
-    pub(super) async fn record_given_up(
+    pub(super) async fn record_dropped(
         &self,
         queue: QueueId,
         poll: PollSlug,
         withdrawn_at: Timestamp,
     ) -> Result<(), StoreError> {
         let query = sqlx::query(
-            "INSERT INTO given_up SELECT $1, poll, withdrawn_at FROM polls WHERE slug = $2 AND withdrawn_at = $3
+            "INSERT INTO dropped_polls SELECT $1, poll, withdrawn_at FROM polls WHERE slug = $2 AND withdrawn_at = $3
              ON CONFLICT DO NOTHING",
         );
         self.execute(query.bind(Uuid(queue.0)).bind(poll.as_str()).bind(Moment(withdrawn_at))).await.map(drop)
     }
 
-    /// Returns each queue that has given up a withdrawn poll, and that poll.
-    pub(super) async fn given_up(&self) -> Result<BTreeSet<(QueueId, PollSlug)>, StoreError> {
+    /// Returns each queue that has dropped a withdrawn poll, and that poll.
+    pub(super) async fn dropped(&self) -> Result<BTreeSet<(QueueId, PollSlug)>, StoreError> {
         let query = sqlx::query(
-            "SELECT g.queue, p.slug AS poll FROM polls p JOIN given_up g USING (poll, withdrawn_at)
+            "SELECT g.queue, p.slug AS poll FROM polls p JOIN dropped_polls g USING (poll, withdrawn_at)
              WHERE position('#' in p.slug) = 0",
         );
         self.rows(query).await?.iter().map(queue_and_poll).collect()
     }
 
-    /// Frees the name of a withdrawn poll if every queue has given it up, and raises the versions of all partitions.
+    /// Frees the name of a withdrawn poll if every queue has dropped it, and raises the versions of all partitions.
     pub(super) async fn make_way(&self, poll: PollSlug) -> Result<(), StoreError> {
         // The partitions in one order, so that two of these statements can't wait for each other.
         let query = sqlx::query(
@@ -66,8 +66,8 @@ impl PostgresStore {
                  WHERE slug = $1 AND withdrawn_at IS NOT NULL
                    AND NOT EXISTS (SELECT FROM ledger WHERE poll = $1)
                    AND NOT EXISTS (SELECT FROM queues WHERE (accepted ->> $1)::bigint > 0) AND NOT EXISTS (
-                     SELECT FROM queues q WHERE state <> 'retired' AND remains_of IS NULL AND NOT EXISTS (
-                         SELECT FROM given_up g
+                     SELECT FROM queues q WHERE state <> 'retired' AND original_id IS NULL AND NOT EXISTS (
+                         SELECT FROM dropped_polls g
                          WHERE g.queue = q.queue AND g.poll = p.poll AND g.withdrawn_at = p.withdrawn_at))
                  RETURNING poll)
              UPDATE partitions SET version = version + 1 WHERE partition IN (

@@ -133,8 +133,9 @@ pub(super) async fn positions(
     tx: &mut Transaction<'_>,
     of: Option<Partition>,
 ) -> Result<BTreeMap<(QueueId, Partition), Position>, Failure> {
-    let query =
-        sqlx::query_as("SELECT queue, partition, position FROM positions WHERE ?1 IS NULL OR partition = ?1");
+    let query = sqlx::query_as(
+        "SELECT queue, partition, position FROM checkpoints WHERE ?1 IS NULL OR partition = ?1",
+    );
     let rows: Vec<(Vec<u8>, u16, Vec<u8>)> = tx.all(query.bind(of.map(|of| of.0))).await?;
     rows.into_iter()
         .map(|(queue, partition, at)| Ok(((queue_id(tx, queue)?, Partition(partition)), position(tx, &at)?)))
@@ -196,7 +197,10 @@ async fn count_rows(tx: &mut Transaction<'_>) -> Result<BTreeMap<(PollSlug, Opti
 }
 
 /// Records a seal, and returns the seal on record: for each partition the highest position and count ever recorded.
-pub(super) async fn note_seal(tx: &mut Transaction<'_>, record: &SealRecord) -> Result<SealRecord, Failure> {
+pub(super) async fn record_seal(
+    tx: &mut Transaction<'_>,
+    record: &SealRecord,
+) -> Result<SealRecord, Failure> {
     let all = seals(tx).await?;
     let before = all.iter().find(|known| (known.queue, known.poll) == (record.queue, record.poll));
     let merged = before.map_or_else(|| record.clone(), |before| before.clone().merged(record));

@@ -30,7 +30,7 @@ pub(super) async fn apply(tx: &mut Transaction<'_>, plan: &CommitPlan) -> Result
     }
     for (queue, position) in &plan.positions {
         let moved = sqlx::query(
-            "INSERT INTO positions (partition, queue, position) VALUES (?1, ?2, ?3)
+            "INSERT INTO checkpoints (partition, queue, position) VALUES (?1, ?2, ?3)
              ON CONFLICT DO UPDATE SET position = excluded.position",
         );
         tx.run(moved.bind(partition.0).bind(&queue.0[..]).bind(position.as_bytes())).await?;

@@ -13,7 +13,7 @@ use crate::{
     store::StoreError,
 };
 
-/// partition, queue, position, poll, accounted, indices, reason_code, reason, rejection, frame, state, set_aside_at
+/// partition, queue, position, poll, accounted, indices, reason_code, reason, rejection, frame, state, quarantined_at
 type Row = (
     u16,
     Vec<u8>,
@@ -35,7 +35,7 @@ macro_rules! select {
         sqlx::query_as(concat!(
             "SELECT partition, queue, position, poll, accounted,
                  iif(indices IS NULL, NULL, (SELECT coalesce(group_concat(value), '') FROM json_each(indices))),
-                 reason_code, reason, rejection, frame, state, set_aside_at
+                 reason_code, reason, rejection, frame, state, quarantined_at
              FROM quarantine ",
             $which
         ))
@@ -117,7 +117,7 @@ pub(super) async fn replays(
 ) -> Result<Vec<QuarantinedFrame>, Failure> {
     // The first condition is, word for word, that of the index; SQLite would not use the index otherwise.
     let query = select!(
-        "WHERE partition = ?1 AND (state = 'replay' OR (state = 'held' AND awaits_poll))
+        "WHERE partition = ?1 AND (state = 'replay' OR (state = 'quarantined' AND awaits_poll))
            AND (state = 'replay' OR EXISTS (
                SELECT 1 FROM polls WHERE slug = quarantine.poll AND final_at IS NULL))
          ORDER BY queue, position LIMIT ?2"
@@ -137,12 +137,12 @@ pub(super) async fn decide(
         let (update, rejection) = match decision {
             Decision::Replay => (
                 "UPDATE quarantine SET state = 'replay'
-                 WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay')",
+                 WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('quarantined', 'replay')",
                 None,
             ),
             Decision::Reject(reason) => (
                 "UPDATE quarantine SET state = 'rejected', rejection = ?4
-                 WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay')",
+                 WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('quarantined', 'replay')",
                 Some(reason),
             ),
         };
@@ -162,7 +162,7 @@ pub(super) async fn totals(
     of: Option<Partition>,
 ) -> Result<Vec<QuarantineTotal>, Failure> {
     let query = sqlx::query_as(
-        "SELECT queue, partition, poll, sum(votes), count(*) FILTER (WHERE state IN ('held', 'replay'))
+        "SELECT queue, partition, poll, sum(votes), count(*) FILTER (WHERE state IN ('quarantined', 'replay'))
          FROM quarantine WHERE state <> 'counted' AND (?1 IS NULL OR partition = ?1)
          GROUP BY queue, partition, poll",
     );
@@ -184,8 +184,8 @@ pub(super) async fn insert(
     let insert = sqlx::query(
         "INSERT INTO quarantine
              (partition, queue, position, poll, votes, indices, accounted, reason_code, reason, awaits_poll,
-              frame, state, set_aside_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'held', ?12)",
+              frame, state, quarantined_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'quarantined', ?12)",
     )
     .bind(partition.0)
     .bind(&frame.queue.0[..])
@@ -222,7 +222,7 @@ pub(super) async fn replayed(
     let update = sqlx::query(
         "UPDATE quarantine SET state = ?5, indices = ?6, votes = coalesce(json_array_length(?6), accounted),
              reason = coalesce(?7, reason), awaits_poll = ?8, reason_code = coalesce(?9, reason_code)
-         WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('held', 'replay') AND indices IS ?4",
+         WHERE partition = ?1 AND queue = ?2 AND position = ?3 AND state IN ('quarantined', 'replay') AND indices IS ?4",
     )
     .bind(partition.0)
     .bind(&replayed.queue.0[..])

@@ -13,7 +13,7 @@ use crate::{
 /// Returns all queues, in the order of their identities.
 pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<QueueRecord>, Failure> {
     let query = sqlx::query_as(
-        "SELECT queue, remains_of, address, seen_at, queued_complete, backlog, state, reason FROM queues",
+        "SELECT queue, original_id, address, seen_at, queued_complete, backlog, state, reason FROM queues",
     );
     type Row = (Vec<u8>, Option<Vec<u8>>, String, i64, bool, u64, String, String);
     let rows: Vec<Row> = tx.all(query).await?;
@@ -85,7 +85,7 @@ async fn write(tx: &mut Transaction<'_>, record: &QueueRecord) -> Result<(), Fai
     let id = &record.id.0[..];
     let queue = sqlx::query(
         "INSERT OR REPLACE INTO queues
-             (queue, remains_of, address, seen_at, queued_complete, backlog, state, reason)
+             (queue, original_id, address, seen_at, queued_complete, backlog, state, reason)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )
     .bind(id)

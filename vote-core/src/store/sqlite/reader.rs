@@ -77,7 +77,7 @@ impl StoreReader for SqliteReader {
 
     async fn position(&self, queue: QueueId, partition: Partition) -> Result<Position, StoreError> {
         let mut tx = self.read().await?;
-        let query = sqlx::query_as("SELECT position FROM positions WHERE partition = ?1 AND queue = ?2");
+        let query = sqlx::query_as("SELECT position FROM checkpoints WHERE partition = ?1 AND queue = ?2");
         let row: Option<(Vec<u8>,)> = tx.one(query.bind(partition.0).bind(&queue.0[..])).await?;
         let position = row.map(|(bytes,)| super::position(&tx, &bytes)).transpose()?;
         tx.commit().await?;
@@ -101,7 +101,7 @@ impl StoreReader for SqliteReader {
         // CROSS JOIN makes SQLite look up partition after partition, since the key begins with the partition.
         let query = sqlx::query_as(
             "SELECT p.partition, q.position FROM partitions AS p
-             CROSS JOIN positions AS q ON q.partition = p.partition AND q.queue = ?1",
+             CROSS JOIN checkpoints AS q ON q.partition = p.partition AND q.queue = ?1",
         );
         let rows: Vec<(u16, Vec<u8>)> = tx.all(query.bind(&queue.0[..])).await?;
         let positions = rows

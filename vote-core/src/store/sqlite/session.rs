@@ -198,7 +198,7 @@ async fn checkpoints(
     partition: Partition,
 ) -> Result<BTreeMap<QueueId, Checkpoint>, Failure> {
     let query =
-        sqlx::query_as("SELECT queue, position FROM positions WHERE partition = ?1").bind(partition.0);
+        sqlx::query_as("SELECT queue, position FROM checkpoints WHERE partition = ?1").bind(partition.0);
     let rows: Vec<(Vec<u8>, Vec<u8>)> = tx.all(query).await?;
     let mut checkpoints: BTreeMap<QueueId, Checkpoint> = BTreeMap::new();
     for (queue, bytes) in rows {

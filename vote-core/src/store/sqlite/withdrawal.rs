@@ -38,7 +38,7 @@ pub(super) async fn keep(tx: &mut Transaction<'_>, poll: PollSlug, at: Timestamp
     tx.run(update.bind(poll.as_str()).bind(at.as_micros())).await.map(drop)
 }
 
-/// Records that a queue has given up the poll that was withdrawn at a time.
+/// Records that a queue has dropped the poll that was withdrawn at a time.
 pub(super) async fn note(
     tx: &mut Transaction<'_>,
     queue: QueueId,
@@ -46,16 +46,16 @@ pub(super) async fn note(
     at: Timestamp,
 ) -> Result<(), Failure> {
     let insert = sqlx::query(
-        "INSERT INTO given_up SELECT ?1, poll, withdrawn_at FROM polls WHERE slug = ?2 AND withdrawn_at = ?3
+        "INSERT INTO dropped_polls SELECT ?1, poll, withdrawn_at FROM polls WHERE slug = ?2 AND withdrawn_at = ?3
          ON CONFLICT DO NOTHING",
     );
     tx.run(insert.bind(&queue.0[..]).bind(poll.as_str()).bind(at.as_micros())).await.map(drop)
 }
 
-/// Returns each queue that has given up a withdrawn poll, and that poll.
-pub(super) async fn given_up(tx: &mut Transaction<'_>) -> Result<BTreeSet<(QueueId, PollSlug)>, Failure> {
+/// Returns each queue that has dropped a withdrawn poll, and that poll.
+pub(super) async fn dropped(tx: &mut Transaction<'_>) -> Result<BTreeSet<(QueueId, PollSlug)>, Failure> {
     let query = sqlx::query_as(
-        "SELECT g.queue, p.slug FROM polls AS p JOIN given_up AS g USING (poll, withdrawn_at)
+        "SELECT g.queue, p.slug FROM polls AS p JOIN dropped_polls AS g USING (poll, withdrawn_at)
          WHERE instr(p.slug, '#') = 0",
     );
     let rows: Vec<(Vec<u8>, String)> = tx.all(query).await?;
@@ -65,7 +65,7 @@ pub(super) async fn given_up(tx: &mut Transaction<'_>) -> Result<BTreeSet<(Queue
     rows.into_iter().map(pair).collect()
 }
 
-/// Frees the name of a withdrawn poll if every queue has given it up, and raises the versions of all partitions; returns
+/// Frees the name of a withdrawn poll if every queue has dropped it, and raises the versions of all partitions; returns
 /// whether the name is free.
 pub(super) async fn make_way(
     tx: &mut Transaction<'_>,
@@ -80,8 +80,8 @@ pub(super) async fn make_way(
          WHERE slug = ?1 AND withdrawn_at IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM ledger WHERE poll = ?1)
            AND NOT EXISTS (SELECT 1 FROM queue_polls WHERE poll = ?1 AND accepted > 0) AND NOT EXISTS (
-             SELECT 1 FROM queues AS q WHERE state <> 'retired' AND remains_of IS NULL AND NOT EXISTS (
-                 SELECT 1 FROM given_up AS g
+             SELECT 1 FROM queues AS q WHERE state <> 'retired' AND original_id IS NULL AND NOT EXISTS (
+                 SELECT 1 FROM dropped_polls AS g
                  WHERE g.queue = q.queue AND g.poll = p.poll AND g.withdrawn_at = p.withdrawn_at))",
     );
     let is_free = tx.run(update.bind(poll.slug.as_str())).await?.rows_affected() > 0;

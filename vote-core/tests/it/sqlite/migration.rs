@@ -187,6 +187,7 @@ async fn a_store_of_version_6_gets_codes_for_reasons_and_a_column_for_rejections
         );
     }
     let last = rows.pop().unwrap();
+    assert!(rows.iter().all(|row| row.state == QuarantineState::Quarantined), "{rows:?}");
     let found: Vec<_> = rows.into_iter().map(|row| (row.frame.reason.text, row.frame.reason.code)).collect();
     assert_eq!(found, expected);
     assert_eq!(

@@ -48,7 +48,7 @@ pub(super) fn catalog(records: impl IntoIterator<Item = QueueRecord>) -> Catalog
         queues: records.into_iter().map(|record| (record.id, record)).collect(),
         polls: Vec::new(),
         sealed: BTreeSet::new(),
-        given_up: BTreeSet::new(),
+        dropped: BTreeSet::new(),
         workers: BTreeMap::new(),
     }
 }

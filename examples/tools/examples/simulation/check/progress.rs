@@ -139,7 +139,7 @@ impl Progress {
         let all_clear = (0..world.servers.len()).all(|server| self.clear_for(server) >= FINAL_WITHIN);
         // An operator has to retire these first.
         let diverged = moment.accounts.queues.iter().any(|queue| queue.state == QueueState::Diverged)
-            || !audit::not_heard_of(&moment.accounts).is_empty();
+            || !audit::not_heard_from(&moment.accounts).is_empty();
         for poll in &moment.accounts.polls {
             let counted = || moment.uncounted.iter().all(|vote| vote.vote.poll != poll.slug);
             let could_be = poll.closed_at.is_some()

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Gives up a definition of a poll, unless the queue has votes for it or the poll is sealed. The digest is kept, so
+-- Drops a definition of a poll, unless the queue has votes for it or the poll is sealed. The digest is kept, so
 -- that a worker that has not heard of this yet can't record the definition again.
--- Must work on a full Redis (allow-oom): a poll is given up only when every queue has done so.
+-- Must work on a full Redis (allow-oom): a poll is dropped only when every queue has done so.
 -- KEYS: key that holds the id of the current queue
 -- ARGV: key prefix, queue id, poll, digest
 -- Returns 1 if the queue accepts no votes for that definition now, else 0.
