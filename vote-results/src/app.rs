@@ -55,7 +55,7 @@ fn wants_json(route: Route, headers: &HeaderMap) -> bool {
 }
 
 impl Results {
-    /// Creates the routes, which show the latest state that a poller published.
+    /// Creates the routes, which show the latest state that a refresher published.
     #[must_use]
     pub fn new(parts: Parts, latest: Latest) -> Self {
         let live_js = Cached::new(pages::LIVE_JS);

@@ -1,7 +1,7 @@
 //! `/polls/{poll}/events`: live results as server-sent events.
 //!
-//! All browsers get the same bytes, which the poller serialized once. Each event is named `results` and carries
-//! `results.json` on one line; the first is sent at once. A stream ends with the [poller](crate::Poller), which is at
+//! All browsers get the same bytes, which the refresher serialized once. Each event is named `results` and carries
+//! `results.json` on one line; the first is sent at once. A stream ends with the [refresher](crate::Refresher), which is at
 //! shutdown; browsers then reconnect by themselves.
 
 use std::{

@@ -14,7 +14,7 @@ pub(crate) const NOT_READ: &str = "the store has not been read yet";
 pub struct Health(Arc<OnceLock<Latest>>);
 
 impl Health {
-    /// Reports on this state from now on. It can be set once: a service has one poller.
+    /// Reports on this state from now on. It can be set once: a service has one refresher.
     pub(crate) fn watch(&self, latest: Latest) {
         let _ = self.0.set(latest);
     }

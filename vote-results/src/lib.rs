@@ -1,6 +1,6 @@
 //! The results service: shows the outcome of polls, the status of receipts, and the state of the whole pipeline.
 //!
-//! It reads the store through a [`StoreReader`] and never opens a queue. One [`Poller`] per process reads the store
+//! It reads the store through a [`StoreReader`] and never opens a queue. One [`Refresher`] per process reads the store
 //! every second and shares the [`State`] with all requests, so a browser costs the store nothing unless it looks up a
 //! receipt. [`Results`] is a tower service that any server can mount, and [`run`] is a complete server:
 //!
@@ -29,9 +29,9 @@
 //! # }
 //! ```
 //!
-//! Data passes through the modules in this order: [`store`] → [`poller`] → [`figures`] (everything the public may see,
+//! Data passes through the modules in this order: [`store`] → [`refresh`] → [`figures`] (everything the public may see,
 //! built from [`snapshot`] and [`pipeline`] by the rule in [`disclosure`]) → [`state`] → [`app`], which serves the
-//! addresses in [`routes`] with [`events`], [`pages`], [`csv`] and [`receipts`]. Only the poller, the receipt lookup
+//! addresses in [`routes`] with [`events`], [`pages`], [`csv`] and [`receipts`]. Only the refresher, the receipt lookup
 //! and the event streams do I/O.
 
 use std::{future::pending, io, sync::Arc};
@@ -54,8 +54,8 @@ mod health;
 pub mod metrics;
 pub mod pages;
 pub mod pipeline;
-pub mod poller;
 pub mod receipts;
+pub mod refresh;
 pub mod routes;
 pub mod snapshot;
 pub mod state;
@@ -65,7 +65,7 @@ mod thousands;
 pub use app::Results;
 pub use figures::PublicFigures;
 pub use health::Health;
-pub use poller::{Latest, Poller};
+pub use refresh::{Latest, Refresher};
 pub use snapshot::Snapshot;
 pub use state::State;
 
@@ -123,15 +123,15 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     metrics::describe();
-    let poller = Poller::new(&parts);
-    parts.health.watch(poller.latest());
-    let results = Results::new(parts, poller.latest()).max_event_streams(options.max_event_streams());
+    let refresher = Refresher::new(&parts);
+    parts.health.watch(refresher.latest());
+    let results = Results::new(parts, refresher.latest()).max_event_streams(options.max_event_streams());
     let app = layers::guard(results, &Guards::default());
     let connections = Connections::new(options.max_connections);
-    // The poller ends at shutdown, and the event streams end with it. Otherwise they would stay open until the drain
+    // The refresher ends at shutdown, and the event streams end with it. Otherwise they would stay open until the drain
     // timeout.
     let polling = async {
-        poller.run(shutdown.clone()).await;
+        refresher.run(shutdown.clone()).await;
         pending().await
     };
     tokio::select! {

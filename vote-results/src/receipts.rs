@@ -19,7 +19,7 @@ use crate::metrics;
 /// Timeout of a lookup. Shorter than that of a request, so that the error is the one for receipts.
 const TIMEOUT: Duration = Duration::from_secs(6);
 /// Maximum number of concurrent lookups, most of which wait for one of the store's few connections. More lookups would
-/// only wait longer, and delay the poller.
+/// only wait longer, and delay the refresher.
 const MAX_LOOKUPS: usize = 256;
 
 /// The status of a vote.

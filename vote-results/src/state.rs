@@ -1,4 +1,4 @@
-//! The state that the poller shares with all requests: read once, serialized once.
+//! The state that the refresher shares with all requests: read once, serialized once.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Traces: the duration of each step that a vote passes through, sent to a collector by OTLP over HTTP.
 //!
 //! The steps are spans of `tracing` with the target [`vote_core::TRACES`]: `request` and `flush` of a frontend, `batch`
-//! and `commit` of a worker, `poll` of the results service. Without the feature `otel` nothing collects them, and each
+//! and `commit` of a worker, `read` of the results service. Without the feature `otel` nothing collects them, and each
 //! costs one comparison.
 //!
 //! The `traceparent` of a request is ignored: with it, a client could have all of its requests recorded.

@@ -41,7 +41,7 @@ async fn a_state_change_outside_the_poll_sends_no_event() {
 
     // A new report of a queue publishes a new state.
     world.report(1, 0, vote_core::count::QueueState::Active).await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
 
     assert_eq!(next(&mut events).await.unwrap(), ": still here\n\n");
 }
@@ -49,7 +49,7 @@ async fn a_state_change_outside_the_poll_sends_no_event() {
 #[tokio::test]
 async fn a_stream_above_the_maximum_is_refused_with_retry_after() {
     let world = World::new().await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     let app = world.app.clone().max_event_streams(1);
     let world = World { app, ..world };
     let _first = world.events("/polls/pets/events").await;
@@ -62,7 +62,7 @@ async fn a_stream_above_the_maximum_is_refused_with_retry_after() {
 #[tokio::test]
 async fn head_takes_no_stream_permit() {
     let world = World::new().await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     let app = world.app.clone().max_event_streams(0);
     let world = World { app, ..world };
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use tower::ServiceExt;
-use vote_results::poller::MAX_AGE;
+use vote_results::refresh::MAX_AGE;
 use vote_service::{Readiness, admin::Admin};
 
 use crate::world::{World, vote};
 
 /// Returns the status of `/readyz`.
 async fn ready(world: &World) -> StatusCode {
-    let admin = Admin::new(world.poller.latest());
+    let admin = Admin::new(world.refresher.latest());
     let request = Request::builder().uri("/readyz").body(()).unwrap();
     admin.oneshot(request).await.unwrap().status()
 }
@@ -29,7 +29,7 @@ async fn before_the_first_read_results_are_unavailable() {
         );
     }
 
-    world.poller.poll().await;
+    world.refresher.refresh().await;
 
     assert_eq!(ready(&world).await, StatusCode::OK);
     assert_eq!(world.get("/polls/pets").await.status, StatusCode::OK);
@@ -39,13 +39,13 @@ async fn before_the_first_read_results_are_unavailable() {
 async fn the_reason_for_a_failed_first_read_is_shown() {
     let world = World::new().await;
     world.store.fail("no tables yet: run `vote-worker migrate`");
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     for path in ["/polls/pets", "/polls/pets/results.json"] {
         let answer = world.get(path).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(answer.body.contains("run `vote-worker migrate`"), "{}", answer.body);
     }
-    assert!(world.poller.latest().ready().unwrap_err().contains("run `vote-worker migrate`"));
+    assert!(world.refresher.latest().ready().unwrap_err().contains("run `vote-worker migrate`"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +54,7 @@ async fn during_an_outage_the_last_numbers_are_shown_as_out_of_date() {
     world.counted([vote(1, 0, 1)]).await;
     world.store.fail("connection refused");
     world.clock.advance(1);
-    world.poller.poll().await;
+    world.refresher.refresh().await;
 
     let json = world.get("/polls/pets/results.json").await;
     assert_eq!((json.status, &json.json()["total"]), (StatusCode::OK, &1.into()));
@@ -74,18 +74,18 @@ async fn during_an_outage_the_last_numbers_are_shown_as_out_of_date() {
 #[tokio::test(start_paused = true)]
 async fn the_start_of_an_outage_is_kept_while_the_reason_changes() {
     let world = World::new().await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     for reason in ["refused", "refused", "timed out"] {
         world.clock.advance(1);
         world.store.fail(reason);
-        world.poller.poll().await;
+        world.refresher.refresh().await;
     }
     let stale = world.get("/status.json").await.json()["stale"].clone();
     assert_eq!(stale["since"], "2027-01-15T08:00:01Z");
     assert_eq!(stale["reason"], "the store is not available: timed out");
 
     world.store.recover();
-    world.poller.poll().await;
+    world.refresher.refresh().await;
 
     assert!(world.get("/status.json").await.json()["stale"].is_null());
 }
@@ -93,28 +93,28 @@ async fn the_start_of_an_outage_is_kept_while_the_reason_changes() {
 #[tokio::test(start_paused = true)]
 async fn the_service_stays_ready_during_a_short_outage_but_not_a_long_one() {
     let world = World::new().await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     world.store.fail("connection refused");
 
     tokio::time::advance(MAX_AGE).await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     assert_eq!(ready(&world).await, StatusCode::OK);
 
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(ready(&world).await, StatusCode::SERVICE_UNAVAILABLE);
-    let reason = world.poller.latest().ready().unwrap_err();
+    let reason = world.refresher.latest().ready().unwrap_err();
     assert_eq!(reason, "the store was last read 11 s ago: the store is not available: connection refused");
 
     world.store.recover();
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     assert_eq!(ready(&world).await, StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_service_is_not_ready_after_its_poller_ended() {
     let world = World::new().await;
-    world.poller.poll().await;
-    let latest = world.poller.latest();
-    drop(world.poller);
+    world.refresher.refresh().await;
+    let latest = world.refresher.latest();
+    drop(world.refresher);
     assert_eq!(latest.ready().unwrap_err(), "shutting down");
 }

@@ -121,7 +121,7 @@ async fn a_quarantined_vote_is_shown_with_the_reason_and_the_decision() {
     let record = QueueRecord::new(world.id, "memory:".to_owned(), world.clock.now());
     let replaced = QueueRecord { original_id: Some(elsewhere.queue), ..record };
     world.store.inner.report(&[replaced]).await.unwrap();
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     assert_eq!(state(&world, &elsewhere).await, "quarantined");
 }
 
@@ -173,7 +173,7 @@ async fn a_vote_in_a_diverged_queue_is_lost_unless_it_was_counted() {
     world.count().await;
     let uncounted = world.accept(vote(2, 0, 1)).await;
     world.report(2, 1, QueueState::Diverged).await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
 
     assert_eq!(state(&world, &counted).await, "counted");
     let answer = look(&world, &uncounted).await.json();

@@ -33,7 +33,7 @@ async fn the_json_shows_the_counted_votes() {
 #[tokio::test]
 async fn a_poll_without_votes_shows_zeros() {
     let world = World::new().await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
 
     let answer = world.get("/polls/pets/results.json").await.json();
 
@@ -50,7 +50,7 @@ async fn updated_at_is_the_time_of_the_last_change() {
     world.counted([vote(1, 0, 1)]).await;
 
     world.clock.advance(5);
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     assert_eq!(world.get("/polls/pets/results.json").await.json()["updated_at"], "2027-01-15T08:00:00Z");
 
     world.counted([vote(2, 0, 1)]).await;
@@ -116,7 +116,7 @@ async fn the_status_accounts_for_every_vote() {
     let world = World::new().await;
     world.counted([vote(1, 0, 1), vote(2, 0, 2), vote(2, 1, 3)]).await;
     world.report(3, 0, QueueState::Active).await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
 
     let status = world.get("/status.json").await.json();
 
@@ -142,7 +142,7 @@ async fn the_status_page_shows_a_diverged_queue() {
     let world = World::new().await;
     world.report(1234, 5, QueueState::Diverged).await;
     world.clock.advance(30);
-    world.poller.poll().await;
+    world.refresher.refresh().await;
 
     let page = world.get("/status").await.body;
 

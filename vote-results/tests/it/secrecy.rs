@@ -113,12 +113,12 @@ impl Deployment {
 
     async fn count(&self) {
         self.world.count().await;
-        self.world.poller.poll().await;
+        self.world.refresher.refresh().await;
     }
 
     /// Reports the queue as a worker does, with a reason that contains its number of votes.
     async fn report(&self, queued: u64, state: QueueState) {
-        let World { id, queue, clock, store, poller, .. } = &self.world;
+        let World { id, queue, clock, store, refresher, .. } = &self.world;
         let votes = |n| [("pets".to_owned(), n)].into();
         let reason = match state {
             QueueState::Active => String::new(),
@@ -133,7 +133,7 @@ impl Deployment {
             ..QueueRecord::new(*id, queue.address(), clock.now())
         };
         store.inner.report(&[record]).await.unwrap();
-        poller.poll().await;
+        refresher.refresh().await;
     }
 
     /// Requests every public route, and returns the responses by name.

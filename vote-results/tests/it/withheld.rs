@@ -12,7 +12,7 @@ async fn world() -> World {
     let votes = (0..46).map(|voter| vote(voter, u8::from(voter >= 31), 1)).chain([vote(45, 0, 2)]);
     world.counted(votes).await;
     world.report(47, 0, QueueState::Active).await;
-    world.poller.poll().await;
+    world.refresher.refresh().await;
     world
 }
 

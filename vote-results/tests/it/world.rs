@@ -20,7 +20,7 @@ use vote_core::{
     queue::{Appended, Frame, MemoryQueue, PollRecord},
     store::{Lookup, MemoryStore, StoreError, StoreReaderLayer},
 };
-use vote_results::{Health, Parts, Poller, Results};
+use vote_results::{Health, Parts, Refresher, Results};
 use vote_service::{Body, Receipt, ReceiptKey};
 
 pub(crate) use vote_core::conformance::vote;
@@ -35,7 +35,7 @@ pub(crate) struct World {
     pub(crate) id: QueueId,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) key: ReceiptKey,
-    pub(crate) poller: Poller,
+    pub(crate) refresher: Refresher,
     pub(crate) app: Results,
 }
 
@@ -107,9 +107,9 @@ impl World {
             health: Health::default(),
         };
         let polls = Arc::clone(&parts.polls);
-        let poller = Poller::new(&parts);
-        let app = Results::new(parts, poller.latest());
-        Self { polls, store, queue, id, clock, key, poller, app }
+        let refresher = Refresher::new(&parts);
+        let app = Results::new(parts, refresher.latest());
+        Self { polls, store, queue, id, clock, key, refresher, app }
     }
 
     /// Accepts a vote, as a frontend does.
@@ -173,7 +173,7 @@ impl World {
             self.accept(vote).await;
         }
         self.count().await;
-        self.poller.poll().await;
+        self.refresher.refresh().await;
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

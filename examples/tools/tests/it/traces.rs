@@ -105,7 +105,7 @@ fn the_steps_of_a_vote_reach_a_collector() {
         ("vote-frontend", "flush"),
         ("vote-worker", "batch"),
         ("vote-worker", "commit"),
-        ("vote-results", "poll"),
+        ("vote-results", "read"),
     ];
     let expected = BTreeSet::from(expected.map(|(service, name)| (service.to_owned(), name.to_owned())));
     let names =

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Interval between reads of the store. At one second, results look live.
-pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Timeout of one read. Longer than the 5 s that stores wait for a connection, since their error says more.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(6);
 /// Maximum age of the last read at which the service is still ready.
@@ -35,7 +35,7 @@ const CLOCK_WARNING: Duration = Duration::from_secs(2);
 
 /// Reads the store and publishes the resulting [`State`]. Dropping it ends the [event streams](crate::events).
 #[derive(Debug)]
-pub struct Poller {
+pub struct Refresher {
     store: Arc<dyn StoreReader>,
     polls: Arc<Polls>,
     clock: Arc<dyn Clock>,
@@ -47,15 +47,15 @@ pub struct Poller {
 /// Time of the last successful read. Kept apart from the state, which is published only when it changes.
 type ReadAt = Arc<Mutex<Option<(Instant, Timestamp)>>>;
 
-/// The latest state that a poller published. All clones see the same.
+/// The latest state that a refresher published. All clones see the same.
 #[derive(Debug, Clone)]
 pub struct Latest {
     state: watch::Receiver<Arc<State>>,
     read_at: ReadAt,
 }
 
-impl Poller {
-    /// Creates a poller that has not read the store yet.
+impl Refresher {
+    /// Creates a refresher that has not read the store yet.
     #[must_use]
     pub fn new(parts: &Parts) -> Self {
         Self {
@@ -74,14 +74,14 @@ impl Poller {
         Latest { state: self.state.subscribe(), read_at: Arc::clone(&self.read_at) }
     }
 
-    /// Reads the store every [`POLL_INTERVAL`] until shutdown.
+    /// Reads the store every [`REFRESH_INTERVAL`] until shutdown.
     pub async fn run(self, shutdown: Shutdown) {
-        let mut ticks = interval(POLL_INTERVAL);
+        let mut ticks = interval(REFRESH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let forever = async {
             loop {
                 ticks.tick().await;
-                self.poll().await;
+                self.refresh().await;
             }
         };
         tokio::select! {
@@ -91,8 +91,8 @@ impl Poller {
     }
 
     /// Reads the store once. If that fails, the previous state stays and is marked as stale.
-    #[tracing::instrument(target = TRACES, level = "trace", name = "poll", skip_all)]
-    pub async fn poll(&self) {
+    #[tracing::instrument(target = TRACES, level = "trace", name = "read", skip_all)]
+    pub async fn refresh(&self) {
         let (started, asked_at) = (Instant::now(), self.clock.now());
         let accounts = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
             let text = format!("no reply within {} s", READ_TIMEOUT.as_secs());
