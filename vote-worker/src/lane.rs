@@ -110,11 +110,14 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
                 _ => tracing::warn!(lane = number, "the store failed, opening a new session: {e}"),
             }
         }
-        pause = if started.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (pause * 2).min(BACKOFF.1) };
+        if started.elapsed() > BACKOFF.1 {
+            pause = BACKOFF.0;
+        }
         tokio::select! {
             () = shutdown.requested() => {}
             () = tokio::time::sleep(pause) => {}
         }
+        pause = (pause * 2).min(BACKOFF.1);
     }
 }
 

@@ -23,6 +23,7 @@ pub mod metrics;
 mod monitor;
 mod owned;
 mod presence;
+mod problem_log;
 mod rebalance;
 mod registry;
 pub mod schedule;
@@ -244,7 +245,8 @@ pub async fn open_witnesses(config: &config::Config) -> Result<Vec<Witness>, Wor
 /// the server is down.
 ///
 /// # Errors
-/// [`WorkerError::Store`] if the address is invalid, or leads to something that is not a store.
+/// [`WorkerError::Store`] if a setting is [wrong](StoreError::is_wrong_setting): if the address is invalid, for example,
+/// or leads to something that is not a store.
 pub async fn open_store(
     config: &config::Config,
     health: &Health,
@@ -254,6 +256,7 @@ pub async fn open_store(
     while config.migrate && !shutdown.is_requested() {
         match config.store.migrate(&config.store_schema).await {
             Ok(()) => break,
+            Err(e) if e.is_wrong_setting() => return Err(e.into()),
             Err(e) => {
                 if health.set(health::STORE, Err(e.to_string())) {
                     tracing::warn!("the tables of the store can't be updated yet, trying again: {e}");

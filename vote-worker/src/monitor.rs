@@ -15,7 +15,7 @@ use vote_core::{
 };
 use vote_service::Shutdown;
 
-use crate::{registry::Registry, tasks::Tasks};
+use crate::{problem_log::ProblemLog, registry::Registry, tasks::Tasks};
 
 mod claims;
 mod clock;
@@ -88,6 +88,7 @@ impl Monitored {
             fixed,
             parts,
             problem: None,
+            problems: ProblemLog::default(),
             memory: Memory::default(),
             positions: BTreeMap::new(),
             replaced: Arc::default(),
@@ -116,6 +117,8 @@ struct Monitor {
     fixed: bool,
     parts: MonitorParts,
     problem: Option<String>,
+    /// Outcomes of work that is repeated at each look.
+    problems: ProblemLog,
     memory: Memory,
     /// How far the queue was committed when the store was last asked.
     positions: BTreeMap<Partition, Position>,
@@ -183,7 +186,7 @@ impl Monitor {
                     self.recovered();
                     now
                 }
-                Err(reason) => self.shut(&reason),
+                Err(reason) => self.set_unreadable(&reason),
             };
             let open = matches!(now, QueueView::Open { .. });
             crate::metrics::queue_up(&self.address, open);
@@ -231,14 +234,13 @@ impl Monitor {
         match decision::next_step(&status, observed.due, is_new) {
             NextStep::Activate => self.activate(&status, asked.at).await?,
             NextStep::Read { report, compare_clocks } => {
-                self.keep_up(&status).await;
+                self.seal_and_record_polls(&status).await;
                 if report {
                     self.report(&status, asked.at).await?;
                 }
-                if compare_clocks
-                    && let Err(e) = self.compare_clocks(&status, asked.clock, answered - asked.since).await
-                {
-                    tracing::debug!(address = %self.address, "can't record the clock offset now, trying again: {e}");
+                if compare_clocks {
+                    let compared = self.compare_clocks(&status, asked.clock, answered - asked.since).await;
+                    self.problems.log(&self.address, "record the clock's difference in the queue", compared);
                 }
             }
         }
@@ -274,13 +276,11 @@ impl Monitor {
 
     /// Seals the queue and records polls in it. If one of these fails, the queue is read all the same, and the call is
     /// repeated at the next look.
-    async fn keep_up(&mut self, status: &QueueStatus) {
-        if let Err(e) = self.seal(status).await {
-            tracing::debug!(address = %self.address, "can't seal the queue now, trying again: {e}");
-        }
-        if let Err(e) = self.record_polls(status).await {
-            tracing::debug!(address = %self.address, "can't record polls in the queue now, trying again: {e}");
-        }
+    async fn seal_and_record_polls(&mut self, status: &QueueStatus) {
+        let sealed = self.seal(status).await;
+        self.problems.log(&self.address, "seal the queue", sealed);
+        let recorded = self.record_polls(status).await;
+        self.problems.log(&self.address, "record polls in the queue", recorded);
     }
 
     /// Asks the queue for its status; fails if there is no queue yet.
@@ -297,7 +297,7 @@ impl Monitor {
     }
 
     /// Logs why the queue is not read, if that has changed, and releases its claim.
-    fn shut(&mut self, reason: &Unreadable) -> QueueView {
+    fn set_unreadable(&mut self, reason: &Unreadable) -> QueueView {
         let text = reason.to_string();
         if self.problem.as_ref() != Some(&text) {
             tracing::warn!(address = %self.address, "the queue is not read: {text}");

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,6 +18,8 @@ use crate::{
 
 /// Minimum time between two recorded positions of a queue's partition, if trimming is delayed.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which trims that failed are tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Position up to which a partition of a queue may be trimmed.
 type Trim = (QueueId, Partition, Position);
@@ -32,6 +35,9 @@ pub(crate) struct Trimmer {
     noted: BTreeMap<(QueueId, Partition), (Instant, Option<Position>)>,
     /// Positions that are due and not yet shown by every witness.
     unshown: BTreeMap<(QueueId, Partition), Unshown>,
+    failed: FailedTrims,
+    /// When trims that failed are due again.
+    retry_at: Instant,
 }
 
 /// A partition of a queue that is due to be trimmed further than the witnesses allow.
@@ -44,10 +50,28 @@ struct Unshown {
     since: Instant,
 }
 
+/// Trims that failed and may succeed later. Clones share them.
+#[derive(Debug, Clone, Default)]
+struct FailedTrims(Arc<Mutex<BTreeMap<(QueueId, Partition), Position>>>);
+
+impl FailedTrims {
+    fn push(&self, (queue, partition, position): Trim) {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = failed.entry((queue, partition)).or_default();
+        *known = position.max(*known);
+    }
+
+    fn take(&self) -> Vec<Trim> {
+        let failed = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        failed.into_iter().map(|((queue, partition), position)| (queue, partition, position)).collect()
+    }
+}
+
 impl Trimmer {
     pub(crate) fn new(delay: Duration, witnesses: Witnesses) -> Self {
         let (due, noted, unshown) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
-        Self { delay, witnesses, due, noted, unshown }
+        let (failed, retry_at) = (FailedTrims::default(), Instant::now());
+        Self { delay, witnesses, due, noted, unshown, failed, retry_at }
     }
 
     /// Records that everything up to a position is committed.
@@ -97,15 +121,38 @@ impl Trimmer {
         trims
     }
 
-    /// Trims what is due, in tasks beside the lane. If one fails, the queue just keeps its entries for longer.
+    /// Trims what is due, in tasks beside the lane. A trim that fails is tried again: without new votes no later one
+    /// would follow, and the queue would keep the entries.
     pub(crate) fn run_due(&mut self, queues: &Queues, tasks: &Tasks) {
-        for (queue, partition, position) in self.take_due(Instant::now()) {
-            let Some(to) = source::by_id(queues, queue) else { continue };
+        let now = Instant::now();
+        self.retry_failed(now);
+        for trim in self.take_due(now) {
+            let (queue, partition, position) = trim;
+            let Some(to) = source::by_id(queues, queue) else {
+                self.failed.push(trim);
+                continue;
+            };
+            let failed = self.failed.clone();
             tasks.spawn("a trim", async move {
                 if let Err(e) = to.trim(queue, partition, position).await {
                     tracing::debug!(address = to.address(), %partition, "can't trim the queue now: {e}");
+                    if e.is_retryable() {
+                        failed.push(trim);
+                    }
                 }
             });
+        }
+    }
+
+    /// Makes trims that failed due again after a pause.
+    fn retry_failed(&mut self, now: Instant) {
+        if now < self.retry_at {
+            return;
+        }
+        self.retry_at = now + RETRY_EVERY;
+        for (queue, partition, position) in self.failed.take() {
+            // Not before the positions that are due already: these are in the order of their times.
+            self.due.push_front((now, (queue, partition, position)));
         }
     }
 
@@ -142,6 +189,20 @@ mod tests {
     /// Sets a witness that shows this position of the queue.
     fn show(trimmer: &mut Trimmer, shown: Option<Position>) {
         trimmer.witnesses = Witnesses::showing(QUEUE, PARTITION, &[shown]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trim_of_a_queue_that_cannot_be_reached_is_tried_again() {
+        let (mut trimmer, (tasks, _ended)) = (trimmer(Duration::ZERO), Tasks::new());
+        trimmer.committed(QUEUE, PARTITION, position(2));
+        trimmer.run_due(&Queues::new(), &tasks);
+        assert_eq!(trimmed(&mut trimmer), [], "it is not due at once");
+        tokio::time::advance(RETRY_EVERY).await;
+        trimmer.retry_failed(Instant::now());
+        assert_eq!(trimmed(&mut trimmer), [position(2)]);
+        tokio::time::advance(RETRY_EVERY).await;
+        trimmer.retry_failed(Instant::now());
+        assert_eq!(trimmed(&mut trimmer), [], "unless it fails again");
     }
 
     #[test]

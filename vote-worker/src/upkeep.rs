@@ -21,6 +21,7 @@ use vote_service::Shutdown;
 use crate::{
     health::{self, Health},
     presence::Presence,
+    problem_log::ProblemLog,
     registry::Registry,
     source::Queues,
     timeout::with_timeout,
@@ -53,13 +54,14 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     /// Works until shutdown. Heartbeats don't wait for the polls: finding out whether one is final may take long.
     pub(crate) async fn run(self, shutdown: Shutdown) {
-        tokio::join!(self.live(&shutdown), self.close_polls(&shutdown));
+        tokio::join!(self.live(&shutdown), self.close_and_finalize_polls(&shutdown));
         self.presence.leave().await;
     }
 
     /// Refreshes the catalog and sends heartbeats.
     async fn live(&self, shutdown: &Shutdown) {
         let (mut checked_at, mut warned) = (Instant::now(), false);
+        let mut problems = ProblemLog::default();
         while !shutdown.is_requested() {
             // A failure is retried, and the lanes log it, since they need the store as well.
             let beat = async {
@@ -72,7 +74,8 @@ impl Upkeep {
             self.compare_clocks(&mut warned);
             if checked_at.elapsed() >= CHECK_EVERY {
                 checked_at = Instant::now();
-                self.check_store().await;
+                let checked = self.check_store().await;
+                problems.log("the store", "check whether the store is durable", checked);
             }
             tokio::select! {
                 () = shutdown.requested() => {}
@@ -82,11 +85,14 @@ impl Upkeep {
     }
 
     /// Closes polls that are due, and makes closed polls final.
-    async fn close_polls(&self, shutdown: &Shutdown) {
+    async fn close_and_finalize_polls(&self, shutdown: &Shutdown) {
         let mut explained: BTreeMap<PollSlug, (Instant, Vec<Finding>)> = BTreeMap::new();
+        let mut problems = ProblemLog::default();
         while !shutdown.is_requested() {
-            if let Err(e) = self.try_close_polls(&mut explained).await {
-                tracing::debug!("can't close polls now, trying again: {e}");
+            // A store that may lose commits may also lose that a poll was closed or final, which must never be undone.
+            if self.health.is_well(health::STORE) {
+                let closed = self.try_close_polls(&mut explained).await;
+                problems.log("the store", "close polls and make them final", closed);
             }
             tokio::select! {
                 () = shutdown.requested() => {}
@@ -157,12 +163,12 @@ impl Upkeep {
         *warned = differs_by > WARN_AT;
     }
 
-    /// Checks whether the store is still durable. While it is not, the lanes commit nothing.
-    async fn check_store(&self) {
+    /// Checks whether the store is still durable. While it is not, lanes commit no votes, and no poll is closed or final.
+    async fn check_store(&self) -> Result<(), StoreError> {
         if self.allow_volatile {
-            return;
+            return Ok(());
         }
-        let Ok(problems) = with_timeout(self.store.durability_problems()).await else { return };
+        let problems = with_timeout(self.store.durability_problems()).await?;
         let state = if problems.is_empty() { Ok(()) } else { Err(DurabilityProblem::joined(&problems)) };
         let changed = self.health.set(health::STORE, state.clone());
         match state {
@@ -174,5 +180,6 @@ impl Upkeep {
             Ok(()) if changed => tracing::info!("the store is durable again, committing"),
             _ => {}
         }
+        Ok(())
     }
 }
