@@ -58,7 +58,8 @@ pub struct AdmissionOptions {
     pub polls: Arc<Polls>,
     /// Whether to accept votes even if the queue may lose them when power fails. For a laptop.
     pub allow_volatile: bool,
-    /// Time between two inspections of a queue that accepts votes; a tenth of it otherwise.
+    /// Time between two inspections of a queue that accepts votes. While it accepts none, inspections are ten times as
+    /// frequent.
     pub interval: Duration,
 }
 

@@ -66,7 +66,8 @@ impl Partitions {
 }
 
 impl Default for Partitions {
-    /// 16 partitions, which suits one to a few dozen nodes. More mean smaller frames, fewer mean less locality.
+    /// 16 partitions, which suits one to a few dozen nodes. More partitions make
+    /// frames smaller; fewer reduce locality.
     fn default() -> Self {
         Self(16)
     }

@@ -332,8 +332,8 @@ pub trait Store: StoreReader {
     /// Those of [all methods](Store#errors).
     async fn heartbeat(&self, worker: &WorkerRecord) -> Result<(), StoreError>;
 
-    /// Retires a queue for good: an operator accepts that it will not be read any more. Returns false if there is no
-    /// such queue.
+    /// Retires a queue for good: an operator accepts that votes in it may be lost, and no poll waits for it any longer.
+    /// Returns false if there is no such queue.
     ///
     /// - A queue that is already retired keeps its first reason.
     /// - Not checked: whether votes may be lost by it. See [`retirement_obstacle`](crate::count::retirement_obstacle).

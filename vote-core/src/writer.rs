@@ -67,7 +67,7 @@ pub enum CastError {
     /// The writer has stopped. Not stored.
     #[error("the writer has stopped")]
     Stopped,
-    /// The queue failed, as this text of it says. Not stored.
+    /// The queue failed, for the reason in this text. Not stored.
     #[error("{0}")]
     NotStored(String),
     /// The vote may or may not be stored. The voter may safely repeat it: a vote stored twice counts once.
@@ -186,7 +186,7 @@ impl Flusher {
                 frames.len()
             ))),
             Ok(appended) => Ok(appended),
-            Err(e) => Err(self.refused(id, e)),
+            Err(e) => Err(self.append_failed(id, e)),
         };
         match result {
             Ok(appended) => {
@@ -217,7 +217,7 @@ impl Flusher {
         Err(error)
     }
 
-    fn refused(&self, queue: QueueId, error: AppendError) -> CastError {
+    fn append_failed(&self, queue: QueueId, error: AppendError) -> CastError {
         // Whatever failed, the server may have been replaced or reconfigured.
         self.admission.check_now();
         match error {

@@ -132,7 +132,7 @@ fn is_wrong(ahead: &i64) -> bool {
 fn clock_text(ahead: i64) -> String {
     format!(
         "this frontend's clock differs from the store's by {:.1} s: votes get wrong timestamps, and polls open and \
-         close at the wrong time; synchronise the clock of this machine",
+         close at the wrong time; synchronize the clock of this machine",
         ahead as f64 / 1e6
     )
 }

@@ -48,7 +48,7 @@ pub struct Parts {
 pub struct Options {
     /// Number of partitions, which must equal that of the store.
     pub partitions: Partitions,
-    /// Accept votes even if the queue may lose them. For a laptop.
+    /// Whether to accept votes even if the queue may lose them. For a laptop.
     pub allow_volatile: bool,
     /// Limits of the HTTP server.
     pub limits: Limits,

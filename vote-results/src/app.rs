@@ -203,9 +203,11 @@ impl Results {
             None => (StatusCode::NOT_FOUND, Answer::unknown()),
             Some(receipt) => {
                 let reading = self.latest().state().reading.clone();
-                let queue = reading.map(|reading| reading.pipeline().fate(receipt.queue)).unwrap_or_default();
-                let fate = self.shared.lookups.fate(&receipt, &queue).await?;
-                (StatusCode::OK, Answer::of(&fate, receipt.poll))
+                let queue = reading
+                    .map(|reading| reading.pipeline().queue_outcome(receipt.queue))
+                    .unwrap_or_default();
+                let status = self.shared.lookups.status(&receipt, &queue).await?;
+                (StatusCode::OK, Answer::of(&status, receipt.poll))
             }
         };
         let response = if respond::wants_json(headers) {

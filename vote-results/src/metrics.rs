@@ -37,7 +37,7 @@ const RESIDUAL: Metric = Metric::gauge(
      unless votes were lost or counted twice",
 );
 const QUEUES: Metric = Metric::gauge("vote_results_queues", "Queues that workers ever reported, by state");
-const NOT_HEARD_OF: Metric = Metric::gauge(
+const NOT_HEARD_FROM: Metric = Metric::gauge(
     "vote_results_queues_not_heard_from",
     "Queues that may still hold votes to be read and that no worker reported for 10 s",
 );
@@ -66,7 +66,7 @@ const TABLE: &[Metric] = &[
     UNACCOUNTED,
     RESIDUAL,
     QUEUES,
-    NOT_HEARD_OF,
+    NOT_HEARD_FROM,
     QUEUED,
     QUARANTINED,
     PENDING,
@@ -130,7 +130,7 @@ pub(crate) fn accounts(accounts: &Accounts, now: Timestamp) {
             accounts.queues.iter().filter(|queue| queue.original_id.is_none() && queue.state == state);
         gauge!(QUEUES.name, "state" => state.as_str()).set(of_state.count() as f64);
     }
-    gauge!(NOT_HEARD_OF.name).set(audit::not_heard_from(accounts).len() as f64);
+    gauge!(NOT_HEARD_FROM.name).set(audit::not_heard_from(accounts).len() as f64);
     let active = accounts.queues.iter().filter(|queue| queue.state == QueueState::Active);
     gauge!(QUEUED.name).set(active.flat_map(|queue| queue.queued.values()).sum::<u64>() as f64);
     gauge!(QUARANTINED.name).set(accounts.quarantine.iter().map(|total| total.votes).sum::<u64>() as f64);

@@ -121,9 +121,9 @@ impl Pipeline {
         Self { queues, polls: lines.collect() }
     }
 
-    /// Returns what the fate of a vote in a queue depends on.
+    /// Returns what the status of a vote in a queue depends on.
     #[must_use]
-    pub fn fate(&self, queue: QueueId) -> QueueOutcome {
+    pub fn queue_outcome(&self, queue: QueueId) -> QueueOutcome {
         let replaced = self.queues.iter().filter(|line| line.original_id == Some(queue));
         QueueOutcome {
             is_ended: self.queues.iter().any(|line| line.queue == queue && line.state.is_ended()),
@@ -189,7 +189,7 @@ fn problem(poll: Option<&Poll>, registered: Option<&RegisteredPoll>) -> Option<S
         (Some(poll), Some(registered)) => match registered.difference(poll) {
             Some(difference) => Some(format!("in the store, its {difference}")),
             None if registered.results != poll.results && registered.final_at.is_none() => Some(format!(
-                "in the store, its results are {:?} where the file says {:?}: they are withheld until they are final",
+                "in the store, its results are {:?} where the file says {:?}: they are withheld until the poll is final",
                 registered.results.as_str(),
                 poll.results.as_str()
             )),

@@ -29,7 +29,8 @@ pub enum ReceiptStatus {
     Waiting,
     /// The effective ballot of its voter.
     Counted,
-    /// Read, but another vote is the effective ballot of its voter.
+    /// Read, but another vote is the effective ballot of its voter. (The ledger counts the later of two votes as
+    /// superseded, whichever of them is effective.)
     Superseded,
     /// Read, but it could not be counted. Other votes of the same frame may be counted.
     Quarantined {
@@ -40,7 +41,7 @@ pub enum ReceiptStatus {
     },
     /// Read, but its poll is no longer registered: operators may erase the votes of a final poll.
     Erased,
-    /// Lost together with other data of its queue, before it was read.
+    /// Lost with its queue: neither counted nor quarantined.
     Lost,
     /// Read, but neither counted nor quarantined, which is a bug.
     Unaccounted,
@@ -94,7 +95,7 @@ impl ReceiptStatus {
     }
 }
 
-/// The state of the queue of a vote, as far as the fate of the vote depends on it.
+/// The state of the queue of a vote, as far as the status of the vote depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueOutcome {
     /// Whether nothing more is counted under the id of the queue: it diverged or was retired.
@@ -123,9 +124,9 @@ impl Lookups {
         self.key.open(token)
     }
 
-    /// Looks up the fate of the vote, see [`fate`]. Fails with 503 if there are too many lookups or the store does not
+    /// Looks up the status of the vote, see [`status_of`]. Fails with 503 if there are too many lookups or the store does not
     /// reply in time.
-    pub(crate) async fn fate(
+    pub(crate) async fn status(
         &self,
         receipt: &Receipt,
         queue: &QueueOutcome,
@@ -133,10 +134,10 @@ impl Lookups {
         let Ok(_permit) = self.free.try_acquire() else {
             return Err(unavailable("overloaded", "Too many people are looking up receipts right now."));
         };
-        let found = timeout(TIMEOUT, fate(&*self.store, &self.polls, receipt, queue)).await;
+        let found = timeout(TIMEOUT, status_of(&*self.store, &self.polls, receipt, queue)).await;
         let error = match found {
-            Ok(Ok(fate)) => {
-                if fate == ReceiptStatus::Unaccounted {
+            Ok(Ok(status)) => {
+                if status == ReceiptStatus::Unaccounted {
                     metrics::unaccounted_receipt();
                     let Receipt { poll, queue, partition, position, .. } = receipt;
                     tracing::error!(
@@ -144,7 +145,7 @@ impl Lookups {
                         "a vote was read but is neither counted nor quarantined: run `vote-results audit`"
                     );
                 }
-                return Ok(fate);
+                return Ok(status);
             }
             Ok(Err(e)) => e.to_string(),
             Err(_) => format!("no reply within {} s", TIMEOUT.as_secs()),
@@ -174,7 +175,7 @@ fn unavailable(code: &'static str, why: &str) -> Problem {
 ///
 /// # Errors
 /// Fails if the store can't be read.
-pub async fn fate(
+pub async fn status_of(
     store: &dyn StoreReader,
     polls: &Polls,
     receipt: &Receipt,

@@ -7,8 +7,8 @@ use vote_core::{
     store::{WorkerId, WorkerRecord},
 };
 
-/// Time, in microseconds, within which each group of workers owns every partition once, if the groups reach different
-/// queues and none reaches more than the others.
+/// Time, in microseconds, within which each of up to six groups of workers owns every partition once, if the groups
+/// reach different queues and none reaches more than the others.
 const ROUND: i64 = 20_000_000;
 /// Shortest turn, in microseconds. A partition changes hands in about a second.
 const SHORTEST_TURN: i64 = 3_000_000;

@@ -4,7 +4,7 @@
 //! own (fair share) → read → decode → look up → plan → commit → trim
 //! ```
 //!
-//! Reads run beside the lane, one for each queue and partition at a time, so that a slow queue does not delay the
+//! Reads run alongside the lane, one for each queue and partition at a time, so that a slow queue does not delay the
 //! others. Everything else in a lane is sequential. Any error of the store ends the session; the next session starts
 //! from what is committed, so nothing here has to be undone.
 
@@ -209,7 +209,7 @@ impl Lane {
                 complete_at = Instant::now() + COMPLETE_EVERY;
             }
             while let Some(done) = self.reads.try_join_next() {
-                self.take(done).await?;
+                self.process_read(done).await?;
             }
             self.start_reads();
             self.trimmer.run_due(&self.parts.queues.borrow(), &self.parts.tasks);
@@ -224,7 +224,7 @@ impl Lane {
             };
             let wake = wake.min(Instant::now() + LOOK_EVERY);
             tokio::select! {
-                Some(done) = self.reads.join_next() => self.take(done).await?,
+                Some(done) = self.reads.join_next() => self.process_read(done).await?,
                 () = tokio::time::sleep_until(wake) => {}
                 () = shutdown.requested() => {}
             }
@@ -314,7 +314,10 @@ impl Lane {
     }
 
     /// Processes the result of a read.
-    async fn take(&mut self, done: Result<ReadDone, tokio::task::JoinError>) -> Result<(), StoreError> {
+    async fn process_read(
+        &mut self,
+        done: Result<ReadDone, tokio::task::JoinError>,
+    ) -> Result<(), StoreError> {
         // A read that panicked stays marked as running, and its queue would never be read again: so the session ends.
         let ended = |e| {
             StoreError::Unavailable(format!("a read ended by itself, which is a bug: report it ({e})").into())
@@ -328,7 +331,7 @@ impl Lane {
             return Ok(());
         }
         let version = owned.version;
-        let outcome = result.map(|read| owned.take(queue, &from, read, Instant::now()));
+        let outcome = result.map(|read| owned.add_read(queue, &from, read, Instant::now()));
         match after_read::judge(partition, outcome) {
             AfterRead::Nothing => {}
             AfterRead::Trim => {

@@ -47,7 +47,7 @@ use tasks::{Ended, Tasks};
 use upkeep::Upkeep;
 use witness::Witnesses;
 
-/// Pause before a store is tried again that is not available or not durable.
+/// Pause before an unavailable or non-durable store is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
 
 /// What the worker is built from.
@@ -80,7 +80,7 @@ pub struct Options {
     pub trim_delay: Duration,
     /// Time from a poll's `closes_at` until it is closed, for votes that are on their way.
     pub close_grace: Duration,
-    /// Commit to a store that may lose commits in a power failure. For tests and laptops.
+    /// Whether to commit to a store that may lose commits in a power failure. For tests and laptops.
     pub allow_volatile: bool,
 }
 

@@ -132,10 +132,9 @@ struct Monitor {
 #[derive(Clone, Copy)]
 struct Asked {
     /// The store's time, taken before the look, so that a late report can't pass for the latest.
-    at: Timestamp,
-    since: Instant,
-    /// Time by this worker's clock.
-    clock: Timestamp,
+    store_time: Timestamp,
+    started: Instant,
+    local_time: Timestamp,
 }
 
 /// Reason why a queue is not read now.
@@ -208,8 +207,8 @@ impl Monitor {
 
     /// Asks the queue for its status once, and does everything that follows from it.
     async fn look(&mut self) -> Result<QueueView, Unreadable> {
-        let at = self.parts.registry.catalog().taken_at;
-        let asked = Asked { at, since: now(), clock: self.parts.clock.now() };
+        let store_time = self.parts.registry.catalog().taken_at;
+        let asked = Asked { store_time, started: now(), local_time: self.parts.clock.now() };
         let mut status = self.status().await?;
         let answered = now();
         decision::compatible(&status, self.parts.layout)?;
@@ -228,18 +227,19 @@ impl Monitor {
             self.memory.record_replacement();
             return Err(Obstacle::Replaced.into());
         }
-        self.claim(&status, asked.since, answered)?;
+        self.claim(&status, asked.started, answered)?;
         self.update_replaced(&status).await?;
         self.report_replaced().await?;
         match decision::next_step(&status, observed.due, is_new) {
-            NextStep::Activate => self.activate(&status, asked.at).await?,
+            NextStep::Activate => self.activate(&status, asked.store_time).await?,
             NextStep::Read { report, compare_clocks } => {
                 self.seal_and_record_polls(&status).await;
                 if report {
-                    self.report(&status, asked.at).await?;
+                    self.report(&status, asked.store_time).await?;
                 }
                 if compare_clocks {
-                    let compared = self.compare_clocks(&status, asked.clock, answered - asked.since).await;
+                    let compared =
+                        self.compare_clocks(&status, asked.local_time, answered - asked.started).await;
                     self.problems.log(&self.address, "record the clock's difference in the queue", compared);
                 }
             }

@@ -131,7 +131,7 @@ impl OwnedPartition {
     }
 
     /// Processes the result of a read that started at `from`.
-    pub(crate) fn take(
+    pub(crate) fn add_read(
         &mut self,
         queue: QueueId,
         from: &Checkpoint,
@@ -186,7 +186,7 @@ impl OwnedPartition {
     }
 
     /// Returns whether everything is committed that the queues held at a time, judging by those that were read.
-    pub(crate) fn holds_all_since(&self, at: Instant) -> bool {
+    pub(crate) fn has_committed_all_held_at(&self, at: Instant) -> bool {
         self.cursors.values().all(|cursor| cursor.committed_at.is_some_and(|committed| committed >= at))
     }
 
@@ -201,14 +201,14 @@ impl OwnedPartition {
     }
 
     /// Takes what waits, to be committed now.
-    pub(crate) fn deliveries(&mut self) -> Vec<Delivery> {
+    pub(crate) fn take_deliveries(&mut self) -> Vec<Delivery> {
         self.votes = 0;
         self.since = None;
         std::mem::take(&mut self.waiting).into_values().collect()
     }
 
     /// Records that a commit up to these checkpoints has succeeded.
-    pub(crate) fn committed(&mut self, checkpoints: impl IntoIterator<Item = (QueueId, Checkpoint)>) {
+    pub(crate) fn record_commit(&mut self, checkpoints: impl IntoIterator<Item = (QueueId, Checkpoint)>) {
         self.version += 1;
         for (queue, checkpoint) in checkpoints {
             // Reads go on during a commit: if one has returned entries since, these wait for the next commit.
@@ -280,7 +280,7 @@ mod tests {
         let (from, _) = owned.start_read(QUEUE, 1, 40, Instant::now()).unwrap();
         assert_eq!(next_position(&mut owned, 40), None, "one read of a queue at a time");
         owned.end_read(QUEUE);
-        owned.take(QUEUE, &from, read(&[1, 2], None), Instant::now());
+        owned.add_read(QUEUE, &from, read(&[1, 2], None), Instant::now());
         assert_eq!(next_position(&mut owned, 40), Position::from_bytes(&[2]));
         assert_eq!(owned.waiting().unwrap().votes, 20);
     }
@@ -301,7 +301,7 @@ mod tests {
         let mut owned = owned();
         let (from, _) = owned.start_read(QUEUE, 1, 20, Instant::now()).unwrap();
         owned.end_read(QUEUE);
-        owned.take(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
+        owned.add_read(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
         assert_eq!(next_position(&mut owned, 20), None);
         assert!(next_position(&mut owned, 21).is_some());
     }
@@ -311,15 +311,15 @@ mod tests {
         let from = Checkpoint { accepted: [("pets".to_owned(), 30)].into(), ..Checkpoint::default() };
         let acquired = Acquired { version: 0, checkpoints: [(QUEUE, from.clone())].into() };
         let mut owned = OwnedPartition::new(Partition(0), 0, acquired);
-        let taken = owned.take(QUEUE, &from, read(&[], Some(29)), Instant::now());
+        let taken = owned.add_read(QUEUE, &from, read(&[], Some(29)), Instant::now());
         assert!(matches!(taken, ReadOutcome::Contradicts(_)), "{taken:?}");
-        assert_eq!(owned.take(QUEUE, &from, read(&[], Some(30)), Instant::now()), ReadOutcome::Drained);
+        assert_eq!(owned.add_read(QUEUE, &from, read(&[], Some(30)), Instant::now()), ReadOutcome::Drained);
     }
 
     #[test]
     fn missing_entries_are_detected_by_a_read_from_the_start() {
         let mut owned = owned();
-        let taken = owned.take(QUEUE, &Checkpoint::default(), read(&[7, 8], Some(80)), Instant::now());
+        let taken = owned.add_read(QUEUE, &Checkpoint::default(), read(&[7, 8], Some(80)), Instant::now());
         let ReadOutcome::Contradicts(reason) = taken else { panic!("{taken:?}") };
         assert!(reason.contains("counts 80 votes for poll pets, but 20"), "{reason}");
         assert_eq!(owned.waiting(), None, "none of it waits to be committed");
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn uncounted_entries_are_detected() {
         let mut owned = owned();
-        let taken = owned.take(QUEUE, &Checkpoint::default(), read(&[1, 2], Some(10)), Instant::now());
+        let taken = owned.add_read(QUEUE, &Checkpoint::default(), read(&[1, 2], Some(10)), Instant::now());
         assert!(matches!(taken, ReadOutcome::Contradicts(_)), "{taken:?}");
     }
 
@@ -336,11 +336,11 @@ mod tests {
     fn a_read_that_stops_before_the_end_does_not_check_the_count() {
         let mut owned = owned();
         assert_eq!(
-            owned.take(QUEUE, &Checkpoint::default(), read(&[1, 2], None), Instant::now()),
+            owned.add_read(QUEUE, &Checkpoint::default(), read(&[1, 2], None), Instant::now()),
             ReadOutcome::Fine
         );
         let from = owned.checkpoint(QUEUE);
-        assert_eq!(owned.take(QUEUE, &from, read(&[3], Some(30)), Instant::now()), ReadOutcome::Fine);
+        assert_eq!(owned.add_read(QUEUE, &from, read(&[3], Some(30)), Instant::now()), ReadOutcome::Fine);
     }
 
     #[test]
@@ -349,24 +349,30 @@ mod tests {
         let before = Instant::now();
         let (from, _) = owned.start_read(QUEUE, 1, 20, Instant::now()).unwrap();
         owned.end_read(QUEUE);
-        assert!(!owned.holds_all_since(before), "it is not read yet");
-        owned.take(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
-        assert!(!owned.holds_all_since(before), "it is not committed yet");
-        let checkpoints: Vec<_> =
-            owned.deliveries().into_iter().map(|delivery| (delivery.queue, delivery.checkpoint)).collect();
-        owned.committed(checkpoints);
-        assert!(owned.holds_all_since(before));
-        assert!(!owned.holds_all_since(Instant::now() + VERIFY_EVERY), "more may have been appended since");
+        assert!(!owned.has_committed_all_held_at(before), "it is not read yet");
+        owned.add_read(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
+        assert!(!owned.has_committed_all_held_at(before), "it is not committed yet");
+        let checkpoints: Vec<_> = owned
+            .take_deliveries()
+            .into_iter()
+            .map(|delivery| (delivery.queue, delivery.checkpoint))
+            .collect();
+        owned.record_commit(checkpoints);
+        assert!(owned.has_committed_all_held_at(before));
+        assert!(
+            !owned.has_committed_all_held_at(Instant::now() + VERIFY_EVERY),
+            "more may have been appended since"
+        );
     }
 
     #[test]
     fn uncommitted_entries_of_a_diverged_queue_are_discarded() {
         let mut owned = owned();
-        owned.take(QUEUE, &Checkpoint::default(), read(&[1], None), Instant::now());
+        owned.add_read(QUEUE, &Checkpoint::default(), read(&[1], None), Instant::now());
         let after = owned.checkpoint(QUEUE);
         owned.forget(QUEUE);
         assert_eq!(owned.waiting(), None);
-        owned.take(QUEUE, &after, read(&[2], None), Instant::now());
+        owned.add_read(QUEUE, &after, read(&[2], None), Instant::now());
         assert_eq!(owned.waiting(), None, "entries of a read that started after them are discarded, too");
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 const ALIVE_WITHIN: Duration = Duration::from_secs(6);
 /// How long a queue may be out of reach before the others are told. Longer than [`ALIVE_WITHIN`]: a server that ended
 /// is dead for all workers by then, and no partition changes hands because one worker noticed it before another.
-const PATIENCE: Duration = Duration::from_secs(7);
+const UNREACHED_AFTER: Duration = Duration::from_secs(7);
 
 /// A lane that failed does not count until it has worked for this long. Otherwise, a lane that fails again and again
 /// would hold its share of the partitions and make hardly any progress with them.
@@ -162,7 +162,7 @@ impl Presence {
         for id in catalog.queues.keys().filter(|id| !reached.contains(id) && is_alive(id)) {
             missing.entry(*id).or_insert_with(Instant::now);
         }
-        missing.iter().filter(|(_, since)| since.elapsed() >= PATIENCE).map(|(id, _)| *id).collect()
+        missing.iter().filter(|(_, since)| since.elapsed() >= UNREACHED_AFTER).map(|(id, _)| *id).collect()
     }
 
     /// Publishes the queues out of reach in the health and in the log.

@@ -121,7 +121,7 @@ impl Trimmer {
         trims
     }
 
-    /// Trims what is due, in tasks beside the lane. A trim that fails is tried again: without new votes no later one
+    /// Trims what is due, in tasks alongside the lane. A trim that fails is tried again: without new votes no later one
     /// would follow, and the queue would keep the entries.
     pub(crate) fn run_due(&mut self, queues: &Queues, tasks: &Tasks) {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Work of a worker beside its lanes: it refreshes the catalog, sends heartbeats, compares its clock with the store's,
+//! Work of a worker alongside its lanes: it refreshes the catalog, sends heartbeats, compares its clock with the store's,
 //! closes polls that are due, and makes them final when every partition is complete.
 //!
 //! ```text
@@ -47,7 +47,7 @@ pub(crate) struct Upkeep {
     pub(crate) health: Health,
     /// Time from a poll's `closes_at` until it is closed, for votes that are on their way.
     pub(crate) grace: Duration,
-    /// Commit to a store that may lose commits.
+    /// Whether to commit to a store that may lose commits.
     pub(crate) allow_volatile: bool,
 }
 
@@ -155,7 +155,7 @@ impl Upkeep {
             tracing::info!("this worker's clock agrees with the store's again");
         } else if differs_by > WARN_AT && !*warned {
             tracing::warn!(
-                "this worker's clock differs from the store's by {seconds:.1} s; synchronise them, beyond {} s this \
+                "this worker's clock differs from the store's by {seconds:.1} s; synchronize them, beyond {} s this \
                  worker closes no poll by time",
                 MAX_CLOCK_DIFFERENCE.as_secs()
             );

@@ -32,7 +32,7 @@ pub use residual::{Residual, residuals};
 /// Time without a report after which a queue counts as not heard from.
 ///
 /// Workers report every 2 s, so the number of queued votes in an audit may be that old or older.
-pub const NOT_HEARD_OF_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
+pub const NOT_HEARD_FROM_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Audits a store, or one poll of it, as of the time of the accounts by the store's clock.
 #[must_use]
@@ -73,7 +73,7 @@ pub fn is_read_to_the_end(accounts: &Accounts, queue: &QueueRecord) -> bool {
 }
 
 /// Returns the queues, including replaced queues, from which votes may still come and that no worker reported for
-/// [`NOT_HEARD_OF_AFTER`].
+/// [`NOT_HEARD_FROM_AFTER`].
 #[must_use]
 pub fn not_heard_from(accounts: &Accounts) -> Vec<QueueId> {
     let view = View::new(accounts);
@@ -321,7 +321,7 @@ impl<'a> View<'a> {
     }
 
     fn is_late(&self, queue: &QueueRecord) -> bool {
-        !was_within(queue.seen_at, self.accounts.taken_at, NOT_HEARD_OF_AFTER)
+        !was_within(queue.seen_at, self.accounts.taken_at, NOT_HEARD_FROM_AFTER)
     }
 
     /// Returns whether votes for the audited polls may still come from a queue.

@@ -112,7 +112,7 @@ impl Batch {
             }
             batch.positions.insert(queue, delivery.checkpoint.position);
             for entry in delivery.entries {
-                batch.take(queue, partitions, polls, entry);
+                batch.add_entry(queue, partitions, polls, entry);
             }
         }
         for frame in replays {
@@ -121,7 +121,7 @@ impl Batch {
         batch
     }
 
-    fn take(&mut self, queue: QueueId, partitions: Partitions, polls: &[RegisteredPoll], entry: Entry) {
+    fn add_entry(&mut self, queue: QueueId, partitions: Partitions, polls: &[RegisteredPoll], entry: Entry) {
         let Entry { position, poll, votes, frame } = entry;
         let tried =
             Tried { queue, poll: &poll, accounted: votes, votes: &QuarantinedVotes::All, frame: &frame };

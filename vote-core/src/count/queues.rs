@@ -13,7 +13,8 @@ pub enum QueueState {
     /// It lost data, was rolled back, or was copied. No more votes are counted under its identity; its remaining
     /// entries are read as a [replaced queue](crate::queue::ReplacedQueue).
     Diverged,
-    /// An operator accepted, with a reason, that it will not be read any more.
+    /// An operator accepted, with a reason, that votes in it may be lost: no poll waits for it any longer. If its server
+    /// comes back, its remaining entries are read as a [replaced queue](crate::queue::ReplacedQueue).
     Retired,
 }
 

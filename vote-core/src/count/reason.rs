@@ -19,7 +19,7 @@ pub enum QuarantineReason {
         poll: PollSlug,
     },
     /// The frame was read after the count of its poll was final.
-    #[error("it came after the count of poll {poll} was final")]
+    #[error("the frame was read after the count of poll {poll} was final")]
     PollFinal {
         /// The poll.
         poll: PollSlug,
@@ -35,7 +35,7 @@ pub enum QuarantineReason {
         has_more: bool,
     },
     /// The quarantine selects a vote that the frame does not have.
-    #[error("vote {index} is quarantined, and the frame has {votes}")]
+    #[error("the quarantine names vote {index}, counted from 0, of a frame with {votes} votes")]
     DamagedIndex {
         /// The last selected index.
         index: u32,

@@ -25,7 +25,7 @@ pub struct Frame {
 pub enum Appended {
     /// On disk, at this position.
     Stored(Position),
-    /// Not stored: its poll is sealed in this queue, which is final.
+    /// Not stored: its poll is sealed in this queue, which can't be undone.
     Sealed,
     /// Not stored: no worker has [recorded](crate::Queue::record_polls) its poll in this queue yet, or the queue
     /// [dropped it](crate::Queue::drop_poll). Try again later.

@@ -9,7 +9,7 @@ use crate::Partition;
 pub enum AppendError {
     /// Not stored: the address holds another queue now, or none. Get its [status](crate::Queue::status), and encode the
     /// votes for that queue.
-    #[error("the queue was replaced: its address holds another one now")]
+    #[error("the queue was replaced: its address holds another one now, or none")]
     Replaced,
     /// Not stored: no worker has [activated](crate::Queue::activate) the queue yet. Wait for one.
     #[error("no worker has activated the queue yet")]
@@ -28,7 +28,7 @@ pub enum AppendError {
 #[non_exhaustive]
 pub enum QueueError {
     /// The address holds another queue, or none. Get its [status](crate::Queue::status).
-    #[error("the queue was replaced: its address holds another one now")]
+    #[error("the queue was replaced: its address holds another one now, or none")]
     Replaced,
     /// The log no longer holds the entry at the position that was committed last: it lost or rolled back data. Count
     /// nothing more under this identity, and [replace](crate::Queue::create) the queue.

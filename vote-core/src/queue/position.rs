@@ -55,8 +55,8 @@ impl Position {
         Some(Self { bytes, len: len as u8 })
     }
 
-    /// Returns whether it is the position of the entry at `entry`: both are equal, or the order numbers are and this
-    /// one was stored before positions had a check.
+    /// Returns whether both positions name the same entry: they are equal, or their order numbers are and this one was
+    /// stored before positions had a check.
     #[must_use]
     pub fn is_of(&self, entry: &Self) -> bool {
         let (this, entry) = (self.as_bytes(), entry.as_bytes());

@@ -20,8 +20,8 @@ pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(30);
 
 /// What a store has on record of polls, queues and workers.
 ///
-/// Its parts are read in an order that makes it safe to act on. No queue is missing that was recorded before `revision`
-/// was read. And if it holds a queue, it holds each poll as it was when that queue was recorded, or as it became later.
+/// Its parts are read in an order that makes it safe to act on: it contains every queue that was recorded before
+/// `revision` was read, and each poll is at least as recent as any queue in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalog {
     /// The store's clock, read before anything else.

@@ -40,7 +40,8 @@ mod workers;
 use error::{damaged, error_at, place};
 use types::{Moment, Uuid};
 
-/// Time limit of one statement, kept by the server.
+/// Time limit of one statement, kept by the server. Another lane may end the session of a lane whose statement takes
+/// longer than [`IDLE_TIMEOUT`].
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit of a whole call, in case the server does not keep its own.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);

@@ -9,7 +9,7 @@ use crate::receipts::ReceiptStatus;
 /// The response to a receipt. Serializes as the JSON response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
-    /// State for programs: the [name](ReceiptStatus::name) of the fate, or `unknown`.
+    /// State for programs: the [name](ReceiptStatus::name) of the status, or `unknown`.
     pub state: &'static str,
     /// Slug of the poll; none if the token is not a valid receipt.
     pub poll: Option<String>,
@@ -18,10 +18,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Returns the response for a vote in this poll with this fate.
+    /// Returns the response for a vote in this poll with this status.
     #[must_use]
-    pub fn of(fate: &ReceiptStatus, poll: impl Into<String>) -> Self {
-        Self { state: fate.name(), poll: Some(poll.into()), message: fate.message() }
+    pub fn of(status: &ReceiptStatus, poll: impl Into<String>) -> Self {
+        Self { state: status.name(), poll: Some(poll.into()), message: status.message() }
     }
 
     /// Returns the response for a token that is not a valid receipt.

@@ -130,8 +130,8 @@ fn queues(content: &mut String, queues: &[QueueLine], now: Timestamp) {
         let state = match line.state {
             QueueState::Active => "<td><span class=\"badge good\">active</span></td>".to_owned(),
             QueueState::Diverged => format!(
-                "<td><span class=\"badge bad\">diverged</span><br><small class=\"bad-text\">data was lost or rolled \
-                 back; nothing more is counted from this queue{because}</small></td>"
+                "<td><span class=\"badge bad\">diverged</span><br><small class=\"bad-text\">its content contradicts \
+                 what was read before; what is left of it is read again under a new id{because}</small></td>"
             ),
             QueueState::Retired => {
                 format!("<td><span class=\"badge\">retired</span><br><small>{reason}</small></td>")

@@ -121,14 +121,14 @@ fn a_withheld_poll_shows_no_counts_of_votes() {
 }
 
 #[test]
-fn the_fate_of_a_diverged_queue_names_its_replaced_queue() {
+fn the_outcome_of_a_diverged_queue_names_its_replaced_queue() {
     let replaced = QueueRecord { original_id: Some(QueueId([2; 16])), ..queue(9, 0, QueueState::Active) };
     let queues = [queue(1, 0, QueueState::Active), queue(2, 0, QueueState::Diverged), replaced];
     let pipeline = pipeline(&Polls::example(), &[], &queues, &[]);
     let diverged = QueueOutcome { is_ended: true, replaced: vec![QueueId([9; 16])] };
-    assert_eq!(pipeline.fate(QueueId([2; 16])), diverged);
-    assert_eq!(pipeline.fate(QueueId([1; 16])), QueueOutcome::default());
-    assert_eq!(pipeline.fate(QueueId([3; 16])), QueueOutcome::default());
+    assert_eq!(pipeline.queue_outcome(QueueId([2; 16])), diverged);
+    assert_eq!(pipeline.queue_outcome(QueueId([1; 16])), QueueOutcome::default());
+    assert_eq!(pipeline.queue_outcome(QueueId([3; 16])), QueueOutcome::default());
 }
 
 #[test]

@@ -65,9 +65,10 @@ async fn the_merge_rule_of_the_store_applies_even_if_the_file_differs() {
     world.count().await;
 
     let queue = vote_results::receipts::QueueOutcome::default();
-    let fate = vote_results::receipts::fate(&*world.store, &Polls::example(), &first, &queue).await.unwrap();
+    let status =
+        vote_results::receipts::status_of(&*world.store, &Polls::example(), &first, &queue).await.unwrap();
 
-    assert_eq!(fate.name(), "superseded");
+    assert_eq!(status.name(), "superseded");
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ async fn withdraw(store: &dyn Store, matches: &ArgMatches) -> Done {
     let at =
         found.ok_or_else(|| not_registered(*poll))?.withdrawal.map(|withdrawal| withdrawal.at.to_string());
     println!(
-        "poll {poll} is withdrawn since {}. Now put its new definition into the files of all workers; once \
+        "poll {poll} was withdrawn at {}. Now put its new definition into the files of all workers; once \
          `polls list` shows that it is registered, put it into the files of the frontends",
         at.unwrap_or_default()
     );
@@ -142,7 +142,7 @@ async fn close(store: &dyn Store, matches: &ArgMatches) -> Done {
         return Err(format!("poll {poll} is withdrawn, so there is nothing to close").into());
     }
     let at = closed.closed_at.map(|at| at.to_string()).unwrap_or_default();
-    println!("poll {poll} is closed since {at}; workers seal the queues and count the remaining votes");
+    println!("poll {poll} was closed at {at}; workers seal the queues and count the remaining votes");
     Ok(())
 }
 

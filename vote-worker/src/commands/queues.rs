@@ -14,8 +14,8 @@ pub(super) fn definition() -> Command {
         .subcommand(
             Command::new("retire")
                 .about(
-                    "Retire a queue for good: votes in it that are not counted yet never will be. Audit and \
-                     certificate show it",
+                    "Retire a queue for good: no poll waits for votes in it any longer. Audit and certificate \
+                     show it",
                 )
                 .arg(Arg::new("queue")
                 .value_name("QUEUE")

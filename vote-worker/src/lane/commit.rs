@@ -39,7 +39,7 @@ impl Lane {
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         let started = Instant::now();
         let version = owned.version;
-        let mut deliveries = owned.deliveries();
+        let mut deliveries = owned.take_deliveries();
         let of_replays: BTreeSet<QueueId> = replays.iter().map(|frame| frame.queue).collect();
         for queue in of_replays {
             if !deliveries.iter().any(|delivery| delivery.queue == queue) {
@@ -71,7 +71,7 @@ impl Lane {
         self.parts.presence.lane_works(self.number);
         crate::metrics::committed(&plan, votes, started.elapsed());
         if let Some(owned) = self.owned.get_mut(&partition) {
-            owned.committed(checkpoints.iter().cloned());
+            owned.record_commit(checkpoints.iter().cloned());
         }
         for (queue, checkpoint) in checkpoints {
             self.trimmer.committed(queue, partition, checkpoint.position);

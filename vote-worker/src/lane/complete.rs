@@ -25,7 +25,7 @@ impl Lane {
                 |partition: &Partition| self.completed.get(&(poll, *partition)) != Some(&catalog.revision);
             let pending: Vec<Partition> = self.owned.keys().copied().filter(is_pending).collect();
             let looks_complete = |partition: &Partition| {
-                self.owned.get(partition).is_some_and(|owned| owned.holds_all_since(sealed_at))
+                self.owned.get(partition).is_some_and(|owned| owned.has_committed_all_held_at(sealed_at))
             };
             let (likely, unlikely): (Vec<_>, Vec<_>) = pending.into_iter().partition(looks_complete);
             let blindly = unlikely.iter().cycle().skip(self.blind % unlikely.len().max(1));

@@ -30,14 +30,16 @@ mod obstacle;
 #[cfg(test)]
 mod tests;
 
-pub(super) use check::{LastReport, SealCheck, compare_seals, compare_with_report, first_end_less, is_gone};
+pub(super) use check::{
+    LastReport, SealCheck, compare_seals, compare_with_report, evidence_if_gone, first_end_less,
+};
 pub(super) use evidence::Evidence;
 pub(super) use obstacle::{Obstacle, compatible};
 
 /// Interval at which the queue is reported to the store.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// How long another queue must have been at a fixed address before the one that was there counts as lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+const VANISHED_AFTER: Duration = Duration::from_secs(10);
 
 /// Address of a queue.
 #[derive(Debug, Clone, Copy)]
@@ -169,7 +171,7 @@ impl Memory {
                 // A worker has seen it, here or at another address.
                 (*seen_at, *since) = (record.seen_at, now);
             }
-            now.saturating_duration_since(*since) >= PATIENCE
+            now.saturating_duration_since(*since) >= VANISHED_AFTER
         };
         missing.into_iter().filter(|record| is_gone(record)).collect()
     }

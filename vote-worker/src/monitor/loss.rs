@@ -56,7 +56,7 @@ impl Monitor {
             }
             // Asked only now: if the entry has been read meanwhile, it may have been trimmed.
             let committed = with_timeout(self.parts.store.position(id, partition)).await?;
-            let gone = decision::is_gone(partition, end, committed);
+            let gone = decision::evidence_if_gone(partition, end, committed);
             if gone.is_some() {
                 return Ok(gone);
             }

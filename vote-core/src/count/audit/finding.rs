@@ -21,7 +21,7 @@ pub enum Finding {
         /// The queue.
         queue: QueueId,
     },
-    /// A queue lost votes, and no operator has retired it.
+    /// A queue has diverged, and no operator has retired it.
     #[error(
         "queue {queue} at {address} has diverged: {reason}. It last reported {accepted} accepted votes. If \
          what it lost can't be brought back, retire it: `vote-worker queues retire {queue} --reason TEXT`"
@@ -152,7 +152,7 @@ pub enum Finding {
     },
     /// No worker has reported a queue lately.
     #[error(
-        "queue {queue} at {address} was not heard from since {seen_at}; it last reported {accepted} accepted \
+        "queue {queue} at {address} has not been heard from since {seen_at}; it last reported {accepted} accepted \
          votes and {queued} queued"
     )]
     NotHeardFrom {
@@ -206,7 +206,7 @@ pub enum Finding {
     },
     /// The entries of a replaced queue are not read to their end.
     #[error(
-        "the remaining entries of replaced queue {original_id} at {address} are not read to their end as {queue}"
+        "the remaining entries of replaced queue {original_id} at {address} have not been read to their end; they are read as {queue}"
     )]
     NotReread {
         /// The queue.

@@ -59,7 +59,7 @@ impl PostgresStore {
 
     /// Retires a queue; returns whether there is one.
     pub(super) async fn retire_queue(&self, queue: QueueId, reason: &str) -> Result<bool, StoreError> {
-        // As in QueueRecord::written_off.
+        // As in QueueRecord::retirement_reason.
         let update = "UPDATE queues SET state = 'retired',
                  reason = CASE reason WHEN '' THEN $2 ELSE reason || '; retired: ' || $2 END
              WHERE queue = $1 AND state <> 'retired'";

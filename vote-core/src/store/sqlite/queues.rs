@@ -127,7 +127,7 @@ pub(super) async fn retire(tx: &mut Transaction<'_>, queue: QueueId, reason: &st
     let known = sqlx::query_as("SELECT 1 FROM queues WHERE queue = ?1").bind(&queue.0[..]);
     let known: Option<(i64,)> = tx.one(known).await?;
     let update = sqlx::query(
-        // As in QueueRecord::written_off.
+        // As in QueueRecord::retirement_reason.
         "UPDATE queues SET state = 'retired',
              reason = CASE reason WHEN '' THEN ?2 ELSE reason || '; retired: ' || ?2 END
          WHERE queue = ?1 AND state <> 'retired'",

@@ -14,7 +14,7 @@ pub(in crate::monitor) enum LastReport {
     /// The queue contradicts it.
     Contradicts(Evidence),
     /// The counts agree. Later entries may have made up for lost ones in them, so these entries are to be
-    /// [looked for](is_gone): each was the last of its partition at the report.
+    /// [looked for](evidence_if_gone): each was the last of its partition at the report.
     Agrees {
         /// Partitions that had entries, and the last one of each.
         ends: Vec<(Partition, Position)>,
@@ -41,7 +41,7 @@ pub(in crate::monitor) fn compare_with_report(status: &QueueStatus, record: &Que
 
 /// Returns the evidence that an entry is gone which the queue no longer has, if it was not read: `committed` is how far
 /// its partition was read, requested after the queue was asked. An entry that was read may have been trimmed.
-pub(in crate::monitor) fn is_gone(
+pub(in crate::monitor) fn evidence_if_gone(
     partition: Partition,
     end: Position,
     committed: Position,
@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn an_entry_that_was_read_may_be_gone() {
-        assert_eq!(is_gone(Partition(1), position(9), position(9)), None);
-        assert_eq!(is_gone(Partition(1), position(9), position(10)), None);
+        assert_eq!(evidence_if_gone(Partition(1), position(9), position(9)), None);
+        assert_eq!(evidence_if_gone(Partition(1), position(9), position(10)), None);
     }
 
     #[test]

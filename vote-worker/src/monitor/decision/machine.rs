@@ -179,7 +179,7 @@ impl World {
             _ => self.now,
         };
         self.missing = missing.into_iter().map(|(n, seen_at)| (n, (seen_at, since(n, seen_at)))).collect();
-        let gone = self.missing.iter().filter(|(_, (_, since))| self.now - *since >= PATIENCE);
+        let gone = self.missing.iter().filter(|(_, (_, since))| self.now - *since >= VANISHED_AFTER);
         gone.map(|(n, _)| *n).collect()
     }
 
@@ -352,7 +352,7 @@ impl Decisions {
                 Some(LastReport::Contradicts(evidence)) => Some(evidence),
                 Some(LastReport::Agrees { ends }) => ends.into_iter().find_map(|(partition, end)| {
                     let n = usize::from(partition.0);
-                    log.lacks(n, end).then(|| is_gone(partition, end, position(log.committed[n])))?
+                    log.lacks(n, end).then(|| evidence_if_gone(partition, end, position(log.committed[n])))?
                 }),
                 None => None,
             };

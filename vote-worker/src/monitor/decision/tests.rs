@@ -129,7 +129,7 @@ fn a_queue_is_checked_when_it_or_its_server_is_new() {
 #[test]
 fn an_entry_that_is_gone_and_was_never_read_is_a_loss() {
     let evidence = Evidence::EntryGone { partition: Partition(1), end: position(9) };
-    assert_eq!(is_gone(Partition(1), position(9), position(8)), Some(evidence.clone()));
+    assert_eq!(evidence_if_gone(Partition(1), position(9), position(8)), Some(evidence.clone()));
     let mut memory = Memory::default();
     memory.start_check();
     memory.end_check(QUEUE, "b".to_owned(), Some(evidence.clone()));
@@ -195,7 +195,7 @@ fn a_queue_that_may_have_moved_here_is_not_read_and_has_lost_nothing() {
     let waits = Err(Obstacle::Unclear { address: "redis://two".to_owned() });
     assert_eq!(memory.conflict_since(QUEUE), None);
     assert_eq!(memory.apply_claim(QUEUE, unclear(), now), waits);
-    assert_eq!(memory.apply_claim(QUEUE, unclear(), now + PATIENCE), waits);
+    assert_eq!(memory.apply_claim(QUEUE, unclear(), now + VANISHED_AFTER), waits);
     assert_eq!(memory.conflict_since(QUEUE), Some(now), "the first answer counts");
     assert_eq!(look(&mut memory, &here, &catalog([]), now), None);
     assert_eq!(memory.apply_claim(QUEUE, Ok(()), now), Ok(()));
@@ -220,14 +220,14 @@ fn a_queue_that_is_read_at_another_address_has_lost_nothing() {
     assert_eq!(look(&mut memory, &here, &catalog([]), now), None);
 }
 
-/// Looks at another queue at an address, whose former queue is recorded like this, and again after `PATIENCE`.
+/// Looks at another queue at an address, whose former queue is recorded like this, and again after `VANISHED_AFTER`.
 fn vanished(place: Place<'_>, [before, after]: [QueueRecord; 2]) -> Vec<QueueRecord> {
     let (now, other) = (Instant::now(), status(OTHER, "b", [0, 0]));
     let mut memory = Memory::default();
-    let almost = PATIENCE - Duration::from_millis(1);
+    let almost = VANISHED_AFTER - Duration::from_millis(1);
     assert_eq!(memory.observe(&other, place, &catalog([before.clone()]), now).vanished, []);
     assert_eq!(memory.observe(&other, place, &catalog([before]), now + almost).vanished, []);
-    memory.observe(&other, place, &catalog([after]), now + PATIENCE).vanished
+    memory.observe(&other, place, &catalog([after]), now + VANISHED_AFTER).vanished
 }
 
 /// As of a server that comes back empty.

@@ -109,5 +109,7 @@ pub(super) async fn receipt_status(
         is_ended: record(stored.queue).is_some_and(|queue| queue.state.is_ended()),
         replaced: replaced.map(|queue| queue.id).collect(),
     };
-    receipts::fate(&world.results, &world.files.full, &receipt, &of_queue).await.map_err(|e| e.to_string())
+    receipts::status_of(&world.results, &world.files.full, &receipt, &of_queue)
+        .await
+        .map_err(|e| e.to_string())
 }
