@@ -7,7 +7,7 @@
 //! The same is decided for each poll. The store's definition is the only one; a frontend learns from its queue whether
 //! it equals the one in its own file, and when the poll closes.
 //!
-//! Admission also detects that a queue lost votes which it had acknowledged. Where no worker has read those votes yet,
+//! Admission also detects that a queue lost acknowledged votes. Where no worker has read those votes yet,
 //! only the frontend can know. It then creates a new queue on the server, and the workers find that the old one
 //! diverged.
 
@@ -274,7 +274,7 @@ async fn try_inspect(
     if let Some(partition) = bounds.lost(&status) {
         tracing::error!(
             address = queue.address(), queue = %status.id,
-            "the queue lost votes of partition {partition} that it had acknowledged: replacing it with a new queue; \
+            "the queue lost acknowledged votes of partition {partition}: replacing it with a new queue; \
              the audit reports the old one"
         );
         queue.create(options.layout, Some(status.id)).await?;

@@ -172,7 +172,7 @@ impl Inner {
         let admission = self.writer.admission();
         match admission.poll_admission(poll.slug) {
             _ if matches!(admission.state(), AdmissionState::Closed(_)) => Ok(()),
-            Some(PollAdmission::Unknown) => Err(not_ready()),
+            Some(PollAdmission::NotRecorded) => Err(not_ready()),
             Some(PollAdmission::Differs { .. }) => Err(differs()),
             _ => Ok(()),
         }
@@ -234,6 +234,7 @@ impl Inner {
         // Only now: while the queue may define the poll differently, the options of the file are not authoritative.
         let option =
             ballot::option(poll, &chosen).map_err(|unknown| match self.writer.admission().state() {
+                // The definition was not compared with a queue now, so the option may exist.
                 AdmissionState::Closed(_) => refuse(not_stored()),
                 _ => refuse(unknown),
             })?;

@@ -95,7 +95,7 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
         crate::metrics::trim_waits(number, Duration::ZERO);
         let Err(e) = result else { return };
         crate::metrics::store_error();
-        // If another lane committed first, this lane has not failed.
+        // If another lane committed first, or the plan did not fit the store, the connection has not failed.
         if !matches!(e, StoreError::StaleVersion(_) | StoreError::Conflict(_)) {
             parts.presence.lane_failed(number);
         }

@@ -211,10 +211,8 @@ impl OwnedPartition {
     pub(crate) fn record_commit(&mut self, checkpoints: impl IntoIterator<Item = (QueueId, Checkpoint)>) {
         self.version += 1;
         for (queue, checkpoint) in checkpoints {
-            // Reads go on during a commit: if one has returned entries since, these wait for the next commit.
-            if !self.waiting.contains_key(&queue)
-                && let Some(cursor) = self.cursors.get_mut(&queue)
-            {
+            // Results of reads are added between commits only, so what was read of the queue is in this commit.
+            if let Some(cursor) = self.cursors.get_mut(&queue) {
                 cursor.committed_at = cursor.ended_at;
             }
             self.committed.insert(queue, checkpoint);

@@ -27,7 +27,7 @@ pub enum ClosedReason {
         /// The queue.
         queue: QueueId,
     },
-    /// The queue lost votes that it had acknowledged. This frontend is replacing it with a new one.
+    /// The queue lost acknowledged votes. This frontend is replacing it with a new one.
     LostVotes {
         /// The queue.
         queue: QueueId,
@@ -100,10 +100,9 @@ impl fmt::Display for ClosedReason {
                 "no worker has activated the queue {queue} yet: is one running, and does it reach the queue and the \
                  store?"
             ),
-            Self::LostVotes { partition, .. } => write!(
-                f,
-                "the queue lost votes of partition {partition} that it had acknowledged, and is being replaced"
-            ),
+            Self::LostVotes { partition, .. } => {
+                write!(f, "the queue lost acknowledged votes of partition {partition}, and is being replaced")
+            }
             Self::Replaced => QueueError::Replaced.fmt(f),
             Self::Queue(error) => error.fmt(f),
             Self::WatcherEnded => {
@@ -147,7 +146,7 @@ mod tests {
             (ClosedReason::NotActivated { queue: QUEUE }, "no worker has activated the queue 0101"),
             (
                 ClosedReason::LostVotes { queue: QUEUE, partition: Partition(3) },
-                "lost votes of partition 3 that it had acknowledged",
+                "lost acknowledged votes of partition 3",
             ),
             (ClosedReason::Replaced, "the queue was replaced"),
             (ClosedReason::Queue(QueueError::Replaced), "the queue was replaced"),

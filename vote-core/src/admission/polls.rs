@@ -13,7 +13,7 @@ pub enum PollAdmission {
     /// Votes are accepted: the queue has the same definition of the poll.
     Accepted,
     /// No worker has recorded the poll in the queue yet.
-    Unknown,
+    NotRecorded,
     /// The queue has another definition of the poll: other options, or another `keep` or `voters`.
     Differs {
         /// Digest of the definition in the frontend's file.
@@ -56,7 +56,7 @@ impl SeenPolls {
 
     pub(super) fn poll_admission(&self, poll: PollSlug, file: PollDigest) -> Option<PollAdmission> {
         Some(match self.states.as_ref()?.get(&poll) {
-            None => PollAdmission::Unknown,
+            None => PollAdmission::NotRecorded,
             Some(PollState::Sealed) => PollAdmission::Sealed,
             Some(PollState::Recorded { digest, .. }) if *digest == file => PollAdmission::Accepted,
             Some(PollState::Recorded { digest, .. }) => PollAdmission::Differs { file, queue: *digest },
@@ -92,7 +92,7 @@ pub(super) fn announce(
                 tracing::info!(%address, %poll, "the queue accepts votes for the poll")
             }
             PollAdmission::Sealed => tracing::info!(%address, %poll, "the poll is closed"),
-            PollAdmission::Unknown => tracing::warn!(
+            PollAdmission::NotRecorded => tracing::warn!(
                 %address, %poll,
                 "not accepting votes for the poll: no worker has recorded it in the queue; check that the polls file \
                  of the workers has it"

@@ -210,7 +210,7 @@ async fn votes_for_an_unknown_poll_are_accepted_once_it_is_recorded() {
     assert_eq!(admission.poll_admission(cars()), None, "the queue has not been inspected yet");
     admission.opened().await.unwrap();
     let writer = Writer::start(queue.clone(), admission, 10, Arc::new(|_| ())).0;
-    sees(writer.admission(), cars(), PollAdmission::Unknown).await;
+    sees(writer.admission(), cars(), PollAdmission::NotRecorded).await;
     let on_cars = Vote { poll: cars(), ..vote(1, 0, 1) };
     let (pets, refused) = (cast(&writer, vote(1, 0, 1)), cast(&writer, on_cars));
     pets.await.unwrap().unwrap();
@@ -257,7 +257,7 @@ async fn a_poll_closes_at_the_time_recorded_in_the_queue() {
     assert_eq!(admission.phase(&pets, at(15)), Phase::Open);
     assert_eq!(admission.phase(&pets, at(20)), Phase::Closed);
     queue.create(layout(), Some(id)).await.unwrap();
-    sees(&admission, poll(), PollAdmission::Unknown).await;
+    sees(&admission, poll(), PollAdmission::NotRecorded).await;
     assert_eq!(
         admission.phase(&pets, at(15)),
         Phase::Open,

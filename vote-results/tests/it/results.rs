@@ -146,7 +146,14 @@ async fn the_status_page_shows_a_diverged_queue() {
 
     let page = world.get("/status").await.body;
 
-    for part in ["memory:", &world.id.to_string(), "1,234", "30 s ago", "diverged", "its content contradicts what was read before"] {
+    for part in [
+        "memory:",
+        &world.id.to_string(),
+        "1,234",
+        "30 s ago",
+        "diverged",
+        "its content contradicts what was read before",
+    ] {
         assert!(page.contains(part), "{part} in {page}");
     }
 }
