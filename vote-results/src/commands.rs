@@ -9,7 +9,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio::runtime::{Builder, Runtime};
 use vote_core::{PollSlug, Polls, StoreAddress};
-use vote_service::{ConfigError, Settings};
+use vote_service::{ConfigError, Settings, settings::EX_CONFIG};
 
 use crate::{
     audit,
@@ -80,7 +80,7 @@ pub fn run(name: &str, matches: &ArgMatches, settings: Settings) -> Result<ExitC
             let certifying = run_certify(&config, &store, &mut out, &mut err);
             match one_thread() {
                 Ok(runtime) => ExitCode::from(runtime.block_on(certifying)),
-                Err(e) => fail(&e, 1),
+                Err(e) => fail(&e, audit::EX_UNAVAILABLE),
             }
         }
         _ => ExitCode::from(run_verify(&VerifyConfig::new(matches), &mut io::stdout(), &mut io::stderr())),
@@ -92,7 +92,7 @@ fn run_audit(config: AuditConfig) -> ExitCode {
     let store = LazyStore::new(config.store, config.store_schema);
     let runtime = match one_thread() {
         Ok(runtime) => runtime,
-        Err(e) => return fail(&e, 1),
+        Err(e) => return fail(&e, audit::EX_UNAVAILABLE),
     };
     match runtime.block_on(audit::audit(&store, config.poll)) {
         Ok(audit) => {
@@ -105,6 +105,7 @@ fn run_audit(config: AuditConfig) -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::from(audit.verdict.exit_code())
         }
+        Err(e) if e.is_wrong_setting() => fail(&e, EX_CONFIG),
         Err(e) => fail(&e, audit::EX_UNAVAILABLE),
     }
 }
@@ -231,7 +232,7 @@ fn audit_command() -> Command {
         .about(
             "Check that every accepted vote is accounted for. Exit codes: 0 all are and nothing is outstanding, 1 \
              accounting errors or lost votes, 2 votes are outstanding or a queue was not heard from, 69 the store can't \
-             be read",
+             be read, 78 a setting is wrong",
         )
         .arg(poll_argument().help("Poll to audit [default: all polls]"))
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))

@@ -48,6 +48,19 @@ fn invalid_settings_exit_with_78_and_are_all_reported() {
     }
 }
 
+/// An exit code of 1 would say that votes were lost.
+#[test]
+fn an_audit_of_a_file_that_is_no_store_exits_with_78() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("notes.txt");
+    std::fs::write(&file, "This is neither a store nor a queue, and long enough for a header. ".repeat(10))
+        .unwrap();
+    let output = program(&["audit"], &[("VOTE_STORE", &format!("sqlite:{}", file.display()))]);
+    let problem = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{problem}");
+    assert!(problem.contains("notes.txt"), "{problem}");
+}
+
 #[test]
 fn help_and_version_are_printed() {
     for (arg, part) in [("--help", "VOTE_RECEIPT_KEY"), ("--version", "vote-results ")] {
