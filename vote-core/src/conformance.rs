@@ -104,7 +104,7 @@ pub fn digest(poll: PollSlug) -> PollDigest {
 /// Returns what a worker records in a queue of a poll of that name without a closing time.
 #[must_use]
 pub fn record(poll: PollSlug) -> PollRecord {
-    PollRecord { poll, digest: digest(poll), closes_at: None }
+    PollRecord { poll, digest: digest(poll), closes_at: None, undone_withdrawal: None }
 }
 
 /// Records polls of these names in a queue and activates it, as a worker does.

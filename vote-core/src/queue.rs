@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{DurabilityProblem, Partition, PollDigest, PollSlug};
+use crate::{DurabilityProblem, Partition, PollDigest, PollSlug, Timestamp};
 
 mod entry;
 mod error;
@@ -199,9 +199,13 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// them.
     ///
     /// Returns the polls that it did not record, in the order given: those that the queue holds with another digest,
-    /// and those whose digest it dropped last. Nothing of these polls was changed.
+    /// and those whose digest it dropped last, unless the record shows that this was undone. Nothing of these polls was
+    /// changed.
     ///
     /// - The first digest of a poll stays until it is [dropped](Self::drop_poll).
+    /// - The digest that was dropped last is recorded again if the record's
+    ///   [undone withdrawal](PollRecord::undone_withdrawal) is that for which it was dropped, or a later one. Then the
+    ///   caller has read the store since that withdrawal was undone. A caller that has read it earlier is refused.
     /// - The closing time is the one recorded last.
     /// - A sealed poll stays sealed, and is not among the polls returned.
     /// - It works before the queue is [activated](Self::activate).
@@ -219,7 +223,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError>;
 
     /// Drops the definition of a poll with this digest, in one atomic step: from then on the queue accepts no
-    /// votes for it, and does not record it again until it has recorded another definition of the poll.
+    /// votes for it, and does not record it again until it has recorded another definition of the poll, or gets a
+    /// record which shows that the withdrawal was undone.
+    ///
+    /// `withdrawn_at` is the [time](crate::count::Withdrawal::at) of the definition's withdrawal. Of several calls for
+    /// the same digest, the latest time counts.
     ///
     /// - `Ok(true)`: the queue accepts no votes for this definition. If another definition is recorded, it stays.
     /// - `Ok(false)`: nothing was changed, because the poll is sealed, or because the queue has accepted votes for
@@ -232,7 +240,13 @@ pub trait Queue: Send + Sync + fmt::Debug {
     ///
     /// # Cost
     /// Scales with the number of partitions; on SQLite also with the polls that the queue knows.
-    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError>;
+    async fn drop_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+        withdrawn_at: Timestamp,
+    ) -> Result<bool, QueueError>;
 
     /// Records by how many microseconds the queue's [clock](QueueClock) is ahead of the store's, for the queue's
     /// frontend.

@@ -257,6 +257,8 @@ pub trait Store: StoreReader {
     /// - A poll that is already withdrawn keeps its first time and reason.
     /// - Queues may accept votes for it until they have [dropped it](Self::record_dropped). If a queue turns out
     ///   to have votes for it, the worker undoes the withdrawal by [`undo_withdrawal`](Self::undo_withdrawal).
+    /// - The [time](crate::count::Withdrawal::at) of the withdrawal is later than that of the one that was
+    ///   [undone](RegisteredPoll::undone_withdrawal) before, even if the store's clock was set back since.
     ///
     /// # Errors
     /// - [`StoreError::Conflict`] if the poll is closed, or if votes for it were reported or read.
@@ -267,7 +269,9 @@ pub trait Store: StoreReader {
     /// Undoes the withdrawal of a poll, because a queue has votes for it.
     ///
     /// `withdrawn_at` is the [time](crate::count::Withdrawal::at) of that withdrawal. If the poll is not withdrawn, or
-    /// was withdrawn at another time, nothing is changed: so a late call can't undo a newer withdrawal.
+    /// was withdrawn at another time, nothing is changed: so a late call can't undo a newer withdrawal. Otherwise the
+    /// time becomes the poll's [`undone_withdrawal`](RegisteredPoll::undone_withdrawal), by which queues that have
+    /// dropped the poll record it again. It stays there until the poll is withdrawn and replaced.
     ///
     /// # Errors
     /// Those of [all methods](Store#errors).

@@ -38,6 +38,8 @@ suite!(QueueHarness, QueueFault, queue_conformance, queue, {
     a_poll_without_votes_is_dropped: PretendsToDrop,
     a_poll_with_votes_or_a_seal_is_not_dropped: DropsPollsWithVotes,
     another_definition_is_not_dropped: DropsAnyDefinition,
+    a_dropped_poll_is_recorded_again_once_its_withdrawal_is_undone: IgnoresUndoneWithdrawals,
+    a_record_from_before_a_drop_is_refused: TakesAnyWithdrawalForUndone,
     the_latest_closing_time_counts: KeepsTheFirstClosingTime,
     the_latest_clock_difference_counts: KeepsTheFirstClock,
     a_poll_is_sealed_whether_it_was_recorded_or_not: SealsRecordedPollsOnly,

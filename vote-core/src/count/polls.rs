@@ -37,6 +37,10 @@ pub struct RegisteredPoll {
     pub final_at: Option<Timestamp>,
     /// The withdrawal, if the poll is withdrawn and may be replaced by another definition.
     pub withdrawal: Option<Withdrawal>,
+    /// [Time](Withdrawal::at) of the latest withdrawal of this definition that was
+    /// [undone](crate::Store::undo_withdrawal). A queue that dropped the definition for that withdrawal, or for an
+    /// earlier one, records it again.
+    pub undone_withdrawal: Option<Timestamp>,
     /// Earlier definitions of the same name, in the order of registration.
     pub earlier: Vec<EarlierDefinition>,
 }
@@ -101,6 +105,7 @@ impl From<&Poll> for RegisteredPoll {
             closed_at: None,
             final_at: None,
             withdrawal: None,
+            undone_withdrawal: None,
             earlier: Vec::new(),
         }
     }
@@ -109,7 +114,8 @@ impl From<&Poll> for RegisteredPoll {
 /// Withdrawal of a poll by an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// Time of the withdrawal, by the store's clock. It identifies the withdrawal among those of the poll.
+    /// Time of the withdrawal, by the store's clock. It identifies the withdrawal among those of the poll, and is later
+    /// than that of each withdrawal of the same definition that was undone, even if the clock was set back.
     pub at: Timestamp,
     /// Reason that the operator gave.
     pub reason: String,

@@ -8,7 +8,7 @@ use super::{
     AppendError, Appended, Backlog, Frame, Layout, PollRecord, Position, Queue, QueueError, QueueId,
     QueueStatus, Read, Seal, Usage,
 };
-use crate::{DurabilityProblem, Partition, PollDigest, PollSlug};
+use crate::{DurabilityProblem, Partition, PollDigest, PollSlug, Timestamp};
 
 /// Declares [`QueueLayer`] with a forwarding default for each method, and implements [`Queue`] for layers and for
 /// pointers, from one list of the methods. A method that the list lacks is a compile error in each implementation.
@@ -110,7 +110,7 @@ layer! {
     async fn status() -> Result<Option<QueueStatus>, QueueError>;
     async fn activate(id: QueueId) -> Result<(), QueueError>;
     async fn record_polls(id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError>;
-    async fn drop_poll(id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError>;
+    async fn drop_poll(id: QueueId, poll: PollSlug, digest: PollDigest, withdrawn_at: Timestamp) -> Result<bool, QueueError>;
     async fn record_clock(id: QueueId, ahead: i64) -> Result<(), QueueError>;
     async fn append(id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError>;
     async fn read(id: QueueId, partition: Partition, after: Position, limit: usize) -> Result<Read, QueueError>;

@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use super::{
     AppendError, Appended, Backlog, Counters, Entry, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState,
     PollStates, Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, ReplacedQueue, Seal,
-    Usage,
+    Usage, polls::DroppedPoll,
 };
-use crate::{Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock};
+use crate::{Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock, Timestamp};
 
 /// A queue in memory. Wrap it in an `Arc` to share it between a frontend and a worker of the same process.
 #[derive(Default)]
@@ -50,8 +50,8 @@ struct Log {
     active: bool,
     clock_ahead: Option<i64>,
     polls: PollStates,
-    /// Digest that was dropped last, for each poll of which one was.
-    dropped: BTreeMap<PollSlug, PollDigest>,
+    /// Definition that was dropped last, for each poll of which one was.
+    dropped: BTreeMap<PollSlug, DroppedPoll>,
     partitions: Vec<PartitionLog>,
 }
 
@@ -221,8 +221,9 @@ impl Queue for MemoryQueue {
         self.with(id, |log| {
             let mut others = Vec::new();
             for record in polls {
-                if log.dropped.get(&record.poll) == Some(&record.digest)
-                    && !log.polls.contains_key(&record.poll)
+                let is_recorded = log.polls.contains_key(&record.poll);
+                if !is_recorded
+                    && log.dropped.get(&record.poll).is_some_and(|dropped| dropped.refuses(record))
                 {
                     others.push(record.poll);
                     continue;
@@ -236,7 +237,13 @@ impl Queue for MemoryQueue {
         })
     }
 
-    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
+    async fn drop_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+        withdrawn_at: Timestamp,
+    ) -> Result<bool, QueueError> {
         self.with(id, |log| {
             let has_votes = log.partitions.iter().any(|log| log.accepted.contains_key(poll.as_str()));
             match log.polls.get(&poll) {
@@ -246,7 +253,8 @@ impl Queue for MemoryQueue {
                 _ => {}
             }
             log.polls.remove(&poll);
-            log.dropped.insert(poll, digest);
+            let dropped = DroppedPoll { digest, withdrawn_at: Some(withdrawn_at) };
+            log.dropped.insert(poll, dropped.after(log.dropped.get(&poll).copied()));
             Ok(true)
         })
     }

@@ -14,11 +14,46 @@ pub struct PollRecord {
     pub digest: PollDigest,
     /// Time when the poll closes, if it has one.
     pub closes_at: Option<Timestamp>,
+    /// Time of the latest withdrawal of this definition that was undone, as the
+    /// [store](RegisteredPoll::undone_withdrawal) has it.
+    pub undone_withdrawal: Option<Timestamp>,
 }
 
 impl From<&RegisteredPoll> for PollRecord {
     fn from(poll: &RegisteredPoll) -> Self {
-        Self { poll: poll.slug, digest: poll.digest(), closes_at: poll.closes_at }
+        Self {
+            poll: poll.slug,
+            digest: poll.digest(),
+            closes_at: poll.closes_at,
+            undone_withdrawal: poll.undone_withdrawal,
+        }
+    }
+}
+
+/// Definition of a poll that a queue dropped last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DroppedPoll {
+    pub digest: PollDigest,
+    /// Time of the withdrawal for which it was dropped; `None` if a version that did not store it dropped it.
+    pub withdrawn_at: Option<Timestamp>,
+}
+
+impl DroppedPoll {
+    /// Returns whether a record is of this definition, and its worker did not know that the withdrawal was undone.
+    pub(super) fn refuses(&self, record: &PollRecord) -> bool {
+        let is_undone = self
+            .withdrawn_at
+            .zip(record.undone_withdrawal)
+            .is_some_and(|(dropped, undone)| undone >= dropped);
+        self.digest == record.digest && !is_undone
+    }
+
+    /// Returns what was dropped last after this drop. A late call for an earlier withdrawal of the same definition
+    /// does not replace a later one.
+    pub(super) fn after(self, before: Option<Self>) -> Self {
+        before
+            .filter(|before| before.digest == self.digest && before.withdrawn_at > self.withdrawn_at)
+            .unwrap_or(self)
     }
 }
 

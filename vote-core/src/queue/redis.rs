@@ -13,7 +13,8 @@
 //!
 //! `clock` is by how many microseconds the server's clock was ahead of the store's when they were last compared. The
 //! state of a poll is the digest of its definition, followed by a space and the closing time (microseconds since
-//! 1970) if there is one; or `sealed`; or `withdrawn` and the digest that was dropped last.
+//! 1970) if there is one; or `sealed`; or `withdrawn`, the digest that was dropped last and the time of its withdrawal
+//! (microseconds since 1970), which earlier versions did not write.
 //!
 //! Each atomic step is one script. So is a read, since a Redis that is full refuses to queue commands in a `MULTI`,
 //! even those that only read, and that is when it must be read. The order number of a position is a stream entry's
@@ -33,7 +34,7 @@ use super::{
     AppendError, Appended, Backlog, Frame, LAYOUT_VERSION, Layout, PollRecord, Position, Queue, QueueError,
     QueueId, QueueStatus, Read, Seal, Usage,
 };
-use crate::{DurabilityProblem, Partition, PollDigest, PollSlug};
+use crate::{DurabilityProblem, Partition, PollDigest, PollSlug, Timestamp};
 
 mod durability;
 mod entry;
@@ -151,24 +152,33 @@ impl Queue for RedisQueue {
     }
 
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {
-        let mut args: Vec<Value> = Vec::with_capacity(2 + polls.len() * 3);
+        let mut args: Vec<Value> = Vec::with_capacity(2 + polls.len() * 4);
         args.push(self.prefix.clone().into());
         args.push(id.to_string().into());
+        let micros = |at: Option<Timestamp>| at.map(|at| at.as_micros().to_string()).unwrap_or_default();
         for record in polls {
             args.push(record.poll.as_str().into());
             args.push(record.digest.to_string().into());
-            args.push(record.closes_at.map(|at| at.as_micros().to_string()).unwrap_or_default().into());
+            args.push(micros(record.closes_at).into());
+            args.push(micros(record.undone_withdrawal).into());
         }
         let reply = self.ask(&self.scripts.record, include_str!("redis/record.lua"), args).await?;
         reply::polls(reply)
     }
 
-    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
+    async fn drop_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+        withdrawn_at: Timestamp,
+    ) -> Result<bool, QueueError> {
         let args = vec![
             self.prefix.clone().into(),
             id.to_string().into(),
             poll.as_str().into(),
             digest.to_string().into(),
+            withdrawn_at.as_micros().into(),
         ];
         let reply = self.ask(&self.scripts.drop, include_str!("redis/drop.lua"), args).await?;
         match reply.as_u64() {

@@ -9,7 +9,7 @@ use super::{
     Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, Seal, Usage,
 };
 use crate::{
-    Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock,
+    Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock, Timestamp,
     sqlite::{Failure, Files, OpenError, Schema, signed},
 };
 
@@ -27,6 +27,7 @@ const SCHEMA: Schema = Schema {
         (4, "clock", include_str!("sqlite/4_clock.sql")),
         (5, "given up", include_str!("sqlite/5_given_up.sql")),
         (6, "names", include_str!("sqlite/6_names.sql")),
+        (7, "withdrawal", include_str!("sqlite/7_withdrawal.sql")),
     ],
 };
 
@@ -167,9 +168,16 @@ impl Queue for SqliteQueue {
         Ok(others)
     }
 
-    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
+    async fn drop_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+        withdrawn_at: Timestamp,
+    ) -> Result<bool, QueueError> {
         let mut tx = self.file.writer.begin().await?;
-        let dropped = CurrentQueue::by_id(&mut tx, id).await?.give_up(&mut tx, poll, digest).await?;
+        let current = CurrentQueue::by_id(&mut tx, id).await?;
+        let dropped = current.drop_poll(&mut tx, poll, digest, withdrawn_at).await?;
         tx.commit().await?;
         Ok(dropped)
     }

@@ -208,7 +208,7 @@ impl Store for MemoryStore {
     }
 
     async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
-        self.lock().keep(poll, withdrawn_at);
+        self.lock().undo_withdrawal(poll, withdrawn_at);
         Ok(())
     }
 

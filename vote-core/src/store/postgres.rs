@@ -224,7 +224,7 @@ impl Store for PostgresStore {
     }
 
     async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
-        self.keep(poll, withdrawn_at).await
+        self.undo_withdrawal(poll, withdrawn_at).await
     }
 
     async fn record_dropped(

@@ -40,6 +40,7 @@ const SCHEMA: Schema = Schema {
         (7, "reason codes", include_str!("sqlite/7_reason_codes.sql")),
         (8, "diverged", include_str!("sqlite/8_diverged.sql")),
         (9, "names", include_str!("sqlite/9_names.sql")),
+        (10, "undone withdrawal", include_str!("sqlite/10_undone_withdrawal.sql")),
     ],
 };
 
@@ -244,7 +245,7 @@ impl Store for SqliteStore {
 
     async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        withdrawal::keep(&mut tx, poll, withdrawn_at).await?;
+        withdrawal::undo(&mut tx, poll, withdrawn_at).await?;
         Ok(tx.commit().await?)
     }
 

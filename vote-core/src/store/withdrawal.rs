@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! withdrawn by an operator → dropped by every queue that has no votes for it → registered with another definition
-//!                          ↘ kept, if a queue has votes for it
+//!                          ↘ kept, if a queue has votes for it; the others record it again
 //! ```
 //!
-//! A queue may accept votes for a definition until it has given that up, and no vote may be acknowledged that the store
+//! A queue may accept votes for a definition until it has dropped it, and no vote may be acknowledged that the store
 //! can't count. So the other definition waits for every queue.
 
 use super::StoreError;

@@ -38,6 +38,7 @@ fn registered(keep: Keep) -> RegisteredPoll {
         closed_at: None,
         final_at: None,
         withdrawal: None,
+        undone_withdrawal: None,
         earlier: Vec::new(),
     }
 }

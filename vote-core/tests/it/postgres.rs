@@ -114,7 +114,7 @@ async fn concurrent_migrations_run_once() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "9");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "10");
 }
 
 #[tokio::test]
@@ -390,6 +390,15 @@ async fn a_migration_gives_codes_to_reasons_and_a_column_to_rejections() {
     assert_eq!(found, expected);
     assert_eq!(last.frame.reason, stored(ReasonCode::PollNotRegistered, "poll pets is not registered"));
     assert_eq!(last.rejection.as_deref(), Some("spam; rejected: twice"));
+}
+
+#[tokio::test]
+async fn a_withdrawal_is_later_than_an_undone_one_although_the_clock_was_set_back() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    Postgres::shared().psql(&url, "UPDATE vote.polls SET undone_withdrawal = now() + interval '1 hour'");
+    let found = store.withdraw_poll(poll(), "a typo").await.unwrap().unwrap();
+    assert!(found.withdrawal.map(|withdrawal| withdrawal.at) > found.undone_withdrawal);
 }
 
 #[tokio::test]

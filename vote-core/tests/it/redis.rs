@@ -9,9 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use vote_core::{
-    Clock, DurabilityProblem, Partition, Position, Queue, QueueId, SystemClock,
+    Clock, DurabilityProblem, Partition, Position, Queue, QueueId, SystemClock, Timestamp,
     conformance::{QueueHarness, activate, frames, layout, poll, record, vote},
-    queue::{AppendError, Appended, QueueError, RedisQueue, Usage},
+    queue::{AppendError, Appended, PollRecord, QueueError, RedisQueue, Usage},
 };
 use vote_testkit::Redis;
 
@@ -179,6 +179,19 @@ async fn a_queue_on_a_full_server_can_be_sealed_replaced_activated_and_drained()
         queue.trim(replaced.id, partition, backlog.end).await.unwrap();
     }
     assert_eq!(queue.status().await.unwrap().unwrap().replaced, []);
+}
+
+#[tokio::test]
+async fn a_poll_dropped_before_queues_kept_the_time_is_not_recorded_again() {
+    let prefix = Redis::unique_prefix();
+    let queue = connect(Redis::shared(), &prefix);
+    let id = queue.create(layout(), None).await.unwrap();
+    let undone = PollRecord { undone_withdrawal: Some(Timestamp::MAX), ..record(poll()) };
+    let state = format!("withdrawn {}", undone.digest);
+    Redis::shared().cli(&["HSET", &format!("{prefix}:{id}:polls"), poll().as_str(), &state]);
+    assert_eq!(queue.record_polls(id, &[undone]).await, Ok(vec![poll()]));
+    assert_eq!(queue.drop_poll(id, poll(), undone.digest, Timestamp::MIN).await, Ok(true));
+    assert_eq!(queue.record_polls(id, &[undone]).await, Ok(vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -121,7 +121,8 @@ impl World {
     }
 
     pub(crate) async fn append(&self, frame: &Frame) -> Position {
-        let record = PollRecord { poll: frame.poll, digest: frame.digest, closes_at: None };
+        let record =
+            PollRecord { poll: frame.poll, digest: frame.digest, closes_at: None, undone_withdrawal: None };
         self.queue.record_polls(self.id, &[record]).await.unwrap();
         match self.queue.append(self.id, std::slice::from_ref(frame)).await.unwrap()[..] {
             [Appended::Stored(position)] => position,

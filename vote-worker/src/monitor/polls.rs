@@ -18,6 +18,8 @@ pub(super) struct Compared {
     last: Option<(QueueId, Arc<Catalog>, PollStates)>,
     /// Polls of which the queue has another definition than the store, as logged.
     differing: BTreeSet<(QueueId, PollSlug)>,
+    /// Polls that the queue refuses to record, as logged.
+    refused: BTreeSet<(QueueId, PollSlug)>,
 }
 
 impl Monitor {
@@ -35,13 +37,17 @@ impl Monitor {
             catalog = self.parts.registry.refresh().await?;
         }
         let missing = missing(&catalog.polls, status);
+        let mut refused = Vec::new();
         if !missing.is_empty() {
-            let others = self.queue.record_polls(status.id, &missing).await?;
-            tracing::info!(
-                address = %self.address, queue = %status.id,
-                "recorded {} poll(s) in the queue", missing.len() - others.len()
-            );
+            refused = self.queue.record_polls(status.id, &missing).await?;
+            let recorded = missing.len() - refused.len();
+            if recorded > 0 {
+                tracing::info!(
+                    address = %self.address, queue = %status.id, "recorded {recorded} poll(s) in the queue"
+                );
+            }
         }
+        self.log_refused(&refused, status.id);
         self.drop_withdrawn_polls(&catalog, status).await?;
         self.log_differing(&differing(&catalog.polls, status), status.id);
         self.compared.last = Some((status.id, catalog, status.polls.clone()));
@@ -61,7 +67,7 @@ impl Monitor {
             if let Some(withdrawal) = &poll.withdrawal
                 && (has_it || !catalog.dropped.contains(&(status.id, poll.slug)))
             {
-                if self.queue.drop_poll(status.id, poll.slug, poll.digest()).await? {
+                if self.queue.drop_poll(status.id, poll.slug, poll.digest(), withdrawal.at).await? {
                     with_timeout(self.parts.store.record_dropped(status.id, poll.slug, withdrawal.at))
                         .await?;
                     tracing::info!(
@@ -79,12 +85,27 @@ impl Monitor {
             }
             // A queue that has votes for an earlier definition keeps it, and is reported as differing.
             if let Some(found) = found.filter(|_| !has_it)
-                && poll.earlier.iter().any(|earlier| earlier.digest == found)
+                && let Some(earlier) = poll.earlier.iter().find(|earlier| earlier.digest == found)
             {
-                self.queue.drop_poll(status.id, poll.slug, found).await?;
+                self.queue.drop_poll(status.id, poll.slug, found, earlier.withdrawal.at).await?;
             }
         }
         Ok(())
+    }
+
+    /// Logs each poll that the queue refuses to record, once.
+    fn log_refused(&mut self, refused: &[PollSlug], queue: QueueId) {
+        self.compared.refused.retain(|(id, poll)| *id == queue && refused.contains(poll));
+        for poll in refused {
+            if self.compared.refused.insert((queue, *poll)) {
+                tracing::warn!(
+                    address = %self.address, %queue, %poll,
+                    "the queue has dropped this definition of the poll and accepts no votes for it: it is recorded \
+                     again once the store says that the withdrawal was undone, and another definition once that is \
+                     registered. If the store has lost the withdrawal, withdraw the poll again"
+                );
+            }
+        }
     }
 
     /// Publishes how many polls differ, and logs each once.

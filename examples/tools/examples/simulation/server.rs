@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use vote_core::{
-    DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId,
+    DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId, Timestamp,
     queue::{
         AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, QueueClock, QueueError,
         QueueStatus, Read, Seal, Usage, memory::MemoryQueueImage,
@@ -86,6 +86,11 @@ impl Server {
     /// Whether the server holds this queue.
     pub(crate) fn holds(&self, queue: QueueId) -> bool {
         at_once(self.queue.status()).ok().flatten().is_some_and(|status| status.id == queue)
+    }
+
+    /// Whether the queue of the server knows a poll: accepts votes for a definition of it, or has sealed it.
+    pub(crate) fn knows(&self, poll: PollSlug) -> bool {
+        at_once(self.queue.status()).ok().flatten().is_some_and(|status| status.polls.contains_key(&poll))
     }
 
     /// Freezes or wakes the server.
@@ -241,8 +246,14 @@ impl Queue for Connection {
         self.ask(move |queue| at_once(queue.record_polls(id, &polls))).await
     }
 
-    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
-        self.ask(move |queue| at_once(queue.drop_poll(id, poll, digest))).await
+    async fn drop_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+        withdrawn_at: Timestamp,
+    ) -> Result<bool, QueueError> {
+        self.ask(move |queue| at_once(queue.drop_poll(id, poll, digest, withdrawn_at))).await
     }
 
     async fn record_clock(&self, id: QueueId, ahead: i64) -> Result<(), QueueError> {

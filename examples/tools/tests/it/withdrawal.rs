@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vote_testkit::http;
 
-use crate::world::{World, cookie, eventually, vote, vote_in};
+use crate::world::{Process, World, cookie, eventually, vote, vote_in};
 
 const PETS: &str = "[[poll]]\nslug = \"pets\"\ntitle = \"Cats or dogs?\"\n\
     options = [{ slug = \"cats\", label = \"Cats\" }, { slug = \"dogs\", label = \"Dogs\" }]\n";
@@ -26,8 +26,11 @@ fn polls(world: &World) -> String {
 }
 
 fn vote_for_snack(world: &World, option: &str) -> u16 {
-    let frontend = world.frontends[0].public;
-    vote_in(frontend, "snack", option, &cookie(frontend)).unwrap().status
+    vote_for_snack_at(&world.frontends[0], option)
+}
+
+fn vote_for_snack_at(frontend: &Process, option: &str) -> u16 {
+    vote_in(frontend.public, "snack", option, &cookie(frontend.public)).unwrap().status
 }
 
 #[test]
@@ -95,9 +98,41 @@ fn a_withdrawal_is_undone_if_a_queue_has_unread_votes() {
     world.assert_audit_holds();
 }
 
+#[test]
+fn a_queue_that_dropped_a_poll_accepts_votes_again_once_the_withdrawal_is_undone() {
+    let world = World::with_polls(2, &with_snacks("crisps", "popcorn"));
+    let worker = world.worker("1");
+    world.wait_until_ready();
+    drop(worker);
+    assert_eq!(vote_for_snack(&world, "crisps"), 202);
+    let output = withdraw(&world);
+    assert!(output.status.success(), "{output:?}");
+
+    // This worker does not read the queue that has the vote, so it can't undo the withdrawal.
+    let worker = world.worker_reading_only(&world.redis[1].url());
+    let id = world.redis[1].answer(&["GET", "vote:id"]).trim().to_owned();
+    let recorded = || world.redis[1].answer(&["HGET", &format!("vote:{id}:polls"), "snack"]);
+    eventually("the queue without votes dropped it", Duration::from_secs(20), || {
+        recorded().starts_with("withdrawn")
+    });
+    assert_eq!(vote_for_snack_at(&world.frontends[1], "crisps"), 503);
+    drop(worker);
+
+    let _worker = world.worker("1");
+    eventually("votes are accepted again", Duration::from_secs(20), || {
+        vote_for_snack_at(&world.frontends[1], "popcorn") == 202
+    });
+    assert!(!polls(&world).contains("withdrawn"), "{}", polls(&world));
+    assert_eq!(vote_for_snack(&world, "popcorn"), 202);
+    eventually("all votes are counted", Duration::from_secs(20), || {
+        world.results_json("snack")["total"].as_u64() >= Some(3)
+    });
+    world.assert_audit_holds();
+}
+
 /// This happens after a worker was frozen, or after a Redis was rolled back by a moment.
 #[test]
-fn a_queue_that_has_a_withdrawn_poll_again_gives_it_up_again() {
+fn a_queue_that_has_a_withdrawn_poll_again_drops_it_again() {
     let world = World::with_polls(1, &with_snacks("crisps", "popcron"));
     let _worker = world.worker("1");
     world.wait_until_ready();

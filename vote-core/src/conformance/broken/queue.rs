@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 
 use crate::{
-    Partition, PollDigest, PollSlug, Position, Queue, QueueId,
+    Partition, PollDigest, PollSlug, Position, Queue, QueueId, Timestamp,
     conformance::{QueueHarness, layout},
     queue::{
         AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, PollState, PollStates,
@@ -48,6 +48,8 @@ pub enum QueueFault {
     PretendsToDrop,
     DropsPollsWithVotes,
     DropsAnyDefinition,
+    IgnoresUndoneWithdrawals,
+    TakesAnyWithdrawalForUndone,
     SealsRecordedPollsOnly,
     Unseals,
     RefusesTheRest,
@@ -91,7 +93,12 @@ impl BrokenQueue {
 
     /// Records the polls of frames with the digests that the frames have.
     async fn record_polls_of(&self, id: QueueId, frames: &[Frame]) {
-        let record = |frame: &Frame| PollRecord { poll: frame.poll, digest: frame.digest, closes_at: None };
+        let record = |frame: &Frame| PollRecord {
+            poll: frame.poll,
+            digest: frame.digest,
+            closes_at: None,
+            undone_withdrawal: None,
+        };
         let records: Vec<_> = frames.iter().map(record).collect();
         drop(self.inner.record_polls(id, &records).await);
     }
@@ -163,11 +170,24 @@ impl QueueLayer for BrokenQueue {
             let known = self.polls().await;
             polls.retain(|record| !known.contains_key(&record.poll));
         }
+        for record in &mut polls {
+            record.undone_withdrawal = match self.fault {
+                QueueFault::IgnoresUndoneWithdrawals => None,
+                QueueFault::TakesAnyWithdrawalForUndone => record.undone_withdrawal.and(Some(Timestamp::MAX)),
+                _ => record.undone_withdrawal,
+            };
+        }
         let others = self.inner.record_polls(id, &polls).await?;
         Ok(if self.fault == QueueFault::HidesAnotherDigest { Vec::new() } else { others })
     }
 
-    async fn drop_poll(&self, id: QueueId, poll: PollSlug, digest: PollDigest) -> Result<bool, QueueError> {
+    async fn drop_poll(
+        &self,
+        id: QueueId,
+        poll: PollSlug,
+        digest: PollDigest,
+        withdrawn_at: Timestamp,
+    ) -> Result<bool, QueueError> {
         let status = self.inner.status().await?;
         let has_votes = status.is_some_and(|status| {
             status.accepted.values().any(|counters| counters.contains_key(poll.as_str()))
@@ -180,9 +200,9 @@ impl QueueLayer for BrokenQueue {
                     Some(PollState::Recorded { digest, .. }) => *digest,
                     _ => digest,
                 };
-                self.inner.drop_poll(id, poll, found).await
+                self.inner.drop_poll(id, poll, found, withdrawn_at).await
             }
-            _ => self.inner.drop_poll(id, poll, digest).await,
+            _ => self.inner.drop_poll(id, poll, digest, withdrawn_at).await,
         }
     }
 

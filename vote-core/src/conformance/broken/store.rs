@@ -59,8 +59,9 @@ pub enum StoreFault {
     FollowsTheFile,
     ReschedulesClosedPolls,
     WithdrawsPollsWithVotes,
-    NeverKeepsPolls,
-    ForgetsWhoGaveUp,
+    NeverUndoesWithdrawals,
+    ForgetsUndoneWithdrawals,
+    ForgetsWhoDroppedPolls,
     RegistersTooEarly,
     KeepsPlansByReplacedPolls,
     SkipsUnregisteredPolls,
@@ -182,7 +183,7 @@ impl StoreLayer for BrokenStore {
             && let Some(found) = self.inner.polls().await?.into_iter().find(|known| known.slug == poll.slug)
             && let Some(withdrawal) = found.withdrawal
         {
-            // As if every queue had given the poll up.
+            // As if every queue had dropped the poll.
             for queue in self.inner.queues().await? {
                 self.inner.record_dropped(queue.id, poll.slug, withdrawal.at).await?;
             }
@@ -244,10 +245,14 @@ impl StoreLayer for BrokenStore {
         }
     }
     async fn undo_withdrawal(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
-        if self.fault == StoreFault::NeverKeepsPolls {
+        if self.fault == StoreFault::NeverUndoesWithdrawals {
             return Ok(());
         }
-        self.inner.undo_withdrawal(poll, withdrawn_at).await
+        self.inner.undo_withdrawal(poll, withdrawn_at).await?;
+        if self.fault == StoreFault::ForgetsUndoneWithdrawals {
+            self.inner.change_poll(poll, |poll| poll.undone_withdrawal = None);
+        }
+        Ok(())
     }
     async fn record_dropped(
         &self,
@@ -255,7 +260,7 @@ impl StoreLayer for BrokenStore {
         poll: PollSlug,
         withdrawn_at: Timestamp,
     ) -> Result<(), StoreError> {
-        if self.fault == StoreFault::ForgetsWhoGaveUp {
+        if self.fault == StoreFault::ForgetsWhoDroppedPolls {
             return Ok(());
         }
         self.inner.record_dropped(queue, poll, withdrawn_at).await

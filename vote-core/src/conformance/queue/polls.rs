@@ -30,8 +30,12 @@ fn recorded(closes_at: Option<Timestamp>) -> PollState {
     PollState::Recorded { digest: digest(poll()), closes_at }
 }
 
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::MIN.saturating_add(seconds * 1_000_000)
+}
+
 fn at(seconds: i64) -> Option<Timestamp> {
-    Some(Timestamp::MIN.saturating_add(seconds * 1_000_000))
+    Some(time(seconds))
 }
 
 pub(super) async fn recorded_polls_are_in_the_status(harness: &dyn QueueHarness) {
@@ -158,13 +162,13 @@ pub(super) async fn a_refused_frame_does_not_affect_others(harness: &dyn QueueHa
 
 pub(super) async fn a_poll_without_votes_is_dropped(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
-    assert_eq!(queue.drop_poll(id, poll(), digest(poll())).await, Ok(true));
+    assert_eq!(queue.drop_poll(id, poll(), digest(poll()), time(5)).await, Ok(true));
     assert!(
         polls_of(&*queue).await.iter().all(|(known, _)| *known != poll()),
         "the poll is no longer recorded"
     );
     assert_eq!(queue.append(id, &some_frames(1)).await, Ok(vec![Appended::UnknownPoll]));
-    assert_eq!(queue.drop_poll(id, poll(), digest(poll())).await, Ok(true), "a repeated call");
+    assert_eq!(queue.drop_poll(id, poll(), digest(poll()), time(5)).await, Ok(true), "a repeated call");
     let again = queue.record_polls(id, &[record(poll())]).await;
     assert_eq!(again, Ok(vec![poll()]), "a worker that has not heard from it can't record it again");
     let queue = harness.reopen(queue).await;
@@ -173,20 +177,27 @@ pub(super) async fn a_poll_without_votes_is_dropped(harness: &dyn QueueHarness) 
     assert_eq!(queue.record_polls(id, &[other]).await, Ok(vec![]), "another definition can be recorded");
     let flush = [Frame { digest: other_digest(), ..some_frames(1)[0].clone() }];
     append(&*queue, id, &flush).await;
-    let dropped = queue.drop_poll(id, poll(), digest(poll())).await;
+    let dropped = queue.drop_poll(id, poll(), digest(poll()), time(5)).await;
     assert_eq!(dropped, Ok(true), "the votes are for the other definition");
     append(&*queue, id, &flush).await;
-    assert_eq!(queue.drop_poll(QueueId([9; 16]), poll(), digest(poll())).await, Err(QueueError::Replaced));
+    assert_eq!(
+        queue.drop_poll(QueueId([9; 16]), poll(), digest(poll()), time(5)).await,
+        Err(QueueError::Replaced)
+    );
 }
 
 pub(super) async fn a_poll_with_votes_or_a_seal_is_not_dropped(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     let last = *append(&*queue, id, &some_frames(2)).await.last().expect("a position");
     queue.trim(id, PARTITION, last).await.expect("a trim");
-    assert_eq!(queue.drop_poll(id, poll(), digest(poll())).await, Ok(false), "it has votes");
+    assert_eq!(queue.drop_poll(id, poll(), digest(poll()), time(5)).await, Ok(false), "it has votes");
     append(&*queue, id, &some_frames(1)).await;
     queue.seal(id, other_poll()).await.expect("a seal");
-    assert_eq!(queue.drop_poll(id, other_poll(), digest(other_poll())).await, Ok(false), "it is sealed");
+    assert_eq!(
+        queue.drop_poll(id, other_poll(), digest(other_poll()), time(5)).await,
+        Ok(false),
+        "it is sealed"
+    );
     let status = queue.status().await.expect("a status").expect("a queue");
     assert!(status.is_sealed(other_poll()));
 }
@@ -194,9 +205,43 @@ pub(super) async fn a_poll_with_votes_or_a_seal_is_not_dropped(harness: &dyn Que
 pub(super) async fn another_definition_is_not_dropped(harness: &dyn QueueHarness) {
     let (queue, id) = open(harness).await;
     assert_eq!(
-        queue.drop_poll(id, poll(), other_digest()).await,
+        queue.drop_poll(id, poll(), other_digest(), time(5)).await,
         Ok(true),
         "the queue accepts no votes for that definition"
     );
     append(&*queue, id, &some_frames(1)).await;
+}
+
+/// Returns a record of the suite's poll by a worker that knows that the withdrawal of this second was undone.
+fn record_after_undoing(seconds: i64) -> PollRecord {
+    PollRecord { undone_withdrawal: at(seconds), ..record(poll()) }
+}
+
+pub(super) async fn a_dropped_poll_is_recorded_again_once_its_withdrawal_is_undone(
+    harness: &dyn QueueHarness,
+) {
+    for undone in [5, 6] {
+        let (queue, id) = open(harness).await;
+        assert_eq!(queue.drop_poll(id, poll(), digest(poll()), time(5)).await, Ok(true));
+        let queue = harness.reopen(queue).await;
+        assert_eq!(queue.record_polls(id, &[record_after_undoing(undone)]).await, Ok(vec![]));
+        append(&*queue, id, &some_frames(1)).await;
+    }
+}
+
+pub(super) async fn a_record_from_before_a_drop_is_refused(harness: &dyn QueueHarness) {
+    let (queue, id) = open(harness).await;
+    for withdrawn_at in [5, 3] {
+        let dropped = queue.drop_poll(id, poll(), digest(poll()), time(withdrawn_at)).await;
+        assert_eq!(dropped, Ok(true), "also for an earlier withdrawal");
+    }
+    for undone in [3, 4] {
+        let result = queue.record_polls(id, &[record_after_undoing(undone)]).await;
+        assert_eq!(result, Ok(vec![poll()]), "the poll was dropped for a later withdrawal");
+    }
+    assert_eq!(queue.append(id, &some_frames(1)).await, Ok(vec![Appended::UnknownPoll]));
+    assert_eq!(queue.record_polls(id, &[record_after_undoing(5)]).await, Ok(vec![]));
+    assert_eq!(queue.drop_poll(id, poll(), digest(poll()), time(8)).await, Ok(true), "it is withdrawn again");
+    let result = queue.record_polls(id, &[record_after_undoing(5)]).await;
+    assert_eq!(result, Ok(vec![poll()]), "only the first withdrawal was undone");
 }

@@ -42,7 +42,7 @@ pub(super) async fn a_poll_with_votes_is_not_withdrawn(harness: &dyn StoreHarnes
     assert_eq!(known(&*store).await.withdrawal, None);
 }
 
-pub(super) async fn a_withdrawn_poll_is_replaced_once_every_queue_gave_it_up(harness: &dyn StoreHarness) {
+pub(super) async fn a_withdrawn_poll_is_replaced_once_every_queue_dropped_it(harness: &dyn StoreHarness) {
     let store = prepared(harness).await;
     let before = known(&*store).await;
     let queues = [queue(1, QueueState::Active), queue(2, QueueState::Retired)];
@@ -117,7 +117,26 @@ pub(super) async fn a_withdrawal_can_be_undone(harness: &dyn StoreHarness) {
     store.undo_withdrawal(poll(), at.saturating_add(-1)).await.expect("an answer");
     assert!(known(&*store).await.withdrawal.is_some(), "the call was about another withdrawal");
     store.undo_withdrawal(poll(), at).await.expect("an answer");
-    assert_eq!(known(&*store).await, before);
+    let kept = RegisteredPoll { undone_withdrawal: None, ..known(&*store).await };
+    assert_eq!(kept, before);
     let found = store.register_poll(&corrected()).await.expect("an answer");
-    assert_eq!(found, before, "its definition is kept");
+    assert_eq!(found.digest(), before.digest(), "its definition is kept");
+}
+
+pub(super) async fn an_undone_withdrawal_is_remembered(harness: &dyn StoreHarness) {
+    let store = prepared(harness).await;
+    assert_eq!(known(&*store).await.undone_withdrawal, None);
+    let first = withdraw(&*store).await;
+    store.undo_withdrawal(poll(), first).await.expect("an answer");
+    let store = harness.reopen(store).await;
+    assert_eq!(known(&*store).await.undone_withdrawal, Some(first));
+    let second = withdraw(&*store).await;
+    assert!(second > first, "the time tells withdrawals apart: {second}, after {first}");
+    assert_eq!(known(&*store).await.undone_withdrawal, Some(first), "the second one is not undone");
+    store.undo_withdrawal(poll(), second).await.expect("an answer");
+    store.undo_withdrawal(poll(), first).await.expect("an answer");
+    assert_eq!(known(&*store).await.undone_withdrawal, Some(second), "the latest one counts");
+    withdraw(&*store).await;
+    let replaced = store.register_poll(&corrected()).await.expect("an answer");
+    assert_eq!((replaced.digest(), replaced.undone_withdrawal), (corrected().digest(), None));
 }

@@ -66,6 +66,7 @@ fn accounts() -> Accounts {
         closed_at: None,
         final_at: None,
         withdrawal: None,
+        undone_withdrawal: None,
         earlier: Vec::new(),
     };
     let rows = [("cats", 8), ("dogs", 4)].map(|(option, n)| ((pets(), option.parse().unwrap()), n));

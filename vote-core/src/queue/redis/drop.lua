@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Drops a definition of a poll, unless the queue has votes for it or the poll is sealed. The digest is kept, so
--- that a worker that has not heard of this yet can't record the definition again.
+-- Drops a definition of a poll, unless the queue has votes for it or the poll is sealed. The digest and the
+-- time of its withdrawal are kept: a worker that has not heard of the withdrawal yet can't record the definition again,
+-- but one that has heard that the withdrawal was undone can.
 -- Must work on a full Redis (allow-oom): a poll is dropped only when every queue has done so.
 -- KEYS: key that holds the id of the current queue
--- ARGV: key prefix, queue id, poll, digest
+-- ARGV: key prefix, queue id, poll, digest, time of the withdrawal in microseconds since 1970
 -- Returns 1 if the queue accepts no votes for that definition now, else 0.
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
   return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
@@ -22,5 +23,10 @@ for partition = 0, tonumber(redis.call('HGET', queue .. 'meta', 'partitions')) -
     return 0
   end
 end
-redis.call('HSET', queue .. 'polls', poll, 'withdrawn ' .. ARGV[4])
+local dropped = 'withdrawn ' .. ARGV[4] .. ' '
+if found and string.sub(found, 1, 43) == dropped and (tonumber(string.sub(found, 44)) or 0) >= tonumber(ARGV[5]) then
+  -- Dropped for this withdrawal, or for a later one: a late call must not make it look older.
+  return 1
+end
+redis.call('HSET', queue .. 'polls', poll, dropped .. ARGV[5])
 return 1

@@ -3,17 +3,23 @@
 -- stays sealed.
 -- Must work on a full Redis (allow-oom), or it could not be drained.
 -- KEYS: key that holds the id of the current queue
--- ARGV: key prefix, queue id; then for each poll: slug, digest, closing time in microseconds since 1970 or ''
--- Returns the polls that are recorded with another digest, or whose digest was dropped last.
+-- ARGV: key prefix, queue id; then for each poll: slug, digest, closing time or '', and time of the latest withdrawal
+-- that was undone or ''; times in microseconds since 1970
+-- Returns the polls that are recorded with another digest, or whose digest was dropped last for a withdrawal that is
+-- later than the one that was undone. A drop of an earlier version has no time: its digest is not recorded again.
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
   return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
 end
 local polls = ARGV[1] .. ':' .. ARGV[2] .. ':polls'
 local others = {}
-for i = 3, #ARGV, 3 do
-  local poll, digest, closes_at = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+for i = 3, #ARGV, 4 do
+  local poll, digest, closes_at, undone = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   local found = redis.call('HGET', polls, poll)
-  local is_free = not found or (string.sub(found, 1, 9) == 'withdrawn' and string.sub(found, 11) ~= digest)
+  local is_free = not found
+  if found and string.sub(found, 1, 9) == 'withdrawn' then
+    local dropped_at = tonumber(string.sub(found, 44))
+    is_free = string.sub(found, 11, 42) ~= digest or (undone and dropped_at and undone >= dropped_at)
+  end
   if is_free or string.sub(found, 1, 32) == digest then
     redis.call('HSET', polls, poll, closes_at == '' and digest or digest .. ' ' .. closes_at)
   elseif found ~= 'sealed' then

@@ -20,14 +20,18 @@ impl Data {
             if found.closed_at.is_some() || has_votes {
                 return Err(withdrawal::refused(found));
             }
+            // Later than what was undone, even if the clock was set back: queues compare the two.
+            let at = found.undone_withdrawal.map_or(at, |undone| at.max(undone.saturating_add(1)));
             found.withdrawal = Some(Withdrawal { at, reason: reason.to_owned() });
         }
         Ok(Some(found.clone()))
     }
 
-    pub(super) fn keep(&mut self, poll: PollSlug, withdrawn_at: Timestamp) {
-        if let Some(found) = self.poll(poll) {
-            found.withdrawal.take_if(|withdrawal| withdrawal.at == withdrawn_at);
+    pub(super) fn undo_withdrawal(&mut self, poll: PollSlug, withdrawn_at: Timestamp) {
+        if let Some(found) = self.poll(poll)
+            && found.withdrawal.take_if(|withdrawal| withdrawal.at == withdrawn_at).is_some()
+        {
+            found.undone_withdrawal = Some(withdrawn_at);
         }
     }
 
@@ -36,7 +40,7 @@ impl Data {
         self.dropped.iter().filter_map(|dropped| self.still_dropped(dropped))
     }
 
-    /// Returns the queue and the poll of a record of giving up, if it is about the poll's current withdrawal.
+    /// Returns the queue and the poll of a record of a drop, if it is about the poll's current withdrawal.
     fn still_dropped(&self, dropped: &(QueueId, PollSlug, Timestamp)) -> Option<(QueueId, PollSlug)> {
         let (queue, slug, at) = *dropped;
         let poll = self.polls.iter().find(|poll| poll.slug == slug)?;

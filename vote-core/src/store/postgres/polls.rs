@@ -13,7 +13,7 @@ use crate::{
 
 /// Query of all polls with their options, in the order of registration.
 pub(super) const ALL: &str = "SELECT p.slug, p.keep, p.voters, p.results, p.closes_at, p.closed_at, p.final_at,
-         p.withdrawn_at, p.withdrawn_reason,
+         p.withdrawn_at, p.withdrawn_reason, p.undone_withdrawal,
          (SELECT array_agg(o.slug ORDER BY o.option) FROM options o WHERE o.poll = p.poll) AS options,
          (SELECT coalesce(json_agg(json_build_object('at', at, 'from', \"from\", 'to', \"to\", 'reason', reason)
               ORDER BY reschedule), '[]')::text
@@ -49,6 +49,7 @@ pub(super) fn registered(row: &PgRow) -> Result<(String, RegisteredPoll), StoreE
         closed_at: moment("closed_at")?.map(|at| at.0),
         final_at: moment("final_at")?.map(|at| at.0),
         withdrawal,
+        undone_withdrawal: moment("undone_withdrawal")?.map(|at| at.0),
         earlier: Vec::new(),
     };
     Ok((name, poll))

@@ -16,7 +16,9 @@ impl PostgresStore {
         reason: &str,
     ) -> Result<Option<RegisteredPoll>, StoreError> {
         let query = sqlx::query(
-            "UPDATE polls SET withdrawn_at = clock_timestamp(), withdrawn_reason = $2
+            "UPDATE polls SET withdrawn_reason = $2, withdrawn_at =
+                 -- Later than what was undone, even if the clock was set back: queues compare the two.
+                 greatest(clock_timestamp(), undone_withdrawal + interval '1 microsecond')
              WHERE slug = $1 AND closed_at IS NULL AND withdrawn_at IS NULL
                AND NOT EXISTS (SELECT FROM ledger WHERE poll = $1)
                AND NOT EXISTS (SELECT FROM queues WHERE (accepted ->> $1)::bigint > 0)",
@@ -28,9 +30,14 @@ impl PostgresStore {
         }
     }
 
-    pub(super) async fn keep(&self, poll: PollSlug, withdrawn_at: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn undo_withdrawal(
+        &self,
+        poll: PollSlug,
+        withdrawn_at: Timestamp,
+    ) -> Result<(), StoreError> {
         let query = sqlx::query(
-            "UPDATE polls SET withdrawn_at = NULL, withdrawn_reason = NULL WHERE slug = $1 AND withdrawn_at = $2",
+            "UPDATE polls SET undone_withdrawal = withdrawn_at, withdrawn_at = NULL, withdrawn_reason = NULL
+             WHERE slug = $1 AND withdrawn_at = $2",
         );
         self.execute(query.bind(poll.as_str()).bind(Moment(withdrawn_at))).await.map(drop)
     }

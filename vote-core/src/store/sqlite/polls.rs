@@ -13,14 +13,17 @@ use crate::{
 /// Returns all polls, in the order of registration.
 pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>, Failure> {
     let query = sqlx::query_as(
-        "SELECT poll, slug, keep, voters, results, closes_at, closed_at, final_at, withdrawn_at, withdrawn_reason
+        "SELECT poll, slug, keep, voters, results, closes_at, closed_at, final_at, withdrawn_at, withdrawn_reason,
+             undone_withdrawal
          FROM polls ORDER BY poll",
     );
     type Time = Option<i64>;
-    type Row = (i64, String, String, String, String, Time, Time, Time, Time, Option<String>);
+    type Row = (i64, String, String, String, String, Time, Time, Time, Time, Option<String>, Time);
     let rows: Vec<Row> = tx.all(query).await?;
     let mut polls = Vec::with_capacity(rows.len());
-    for (number, name, keep, voters, results, closes_at, closed_at, final_at, withdrawn_at, reason) in rows {
+    for (number, name, keep, voters, results, closes_at, closed_at, final_at, withdrawn_at, reason, undone) in
+        rows
+    {
         let withdrawal = match withdrawn_at.zip(reason) {
             Some((at, reason)) => Some(Withdrawal { at: timestamp(tx, at)?, reason }),
             None => None,
@@ -36,6 +39,7 @@ pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>,
             closed_at: closed_at.map(|at| timestamp(tx, at)).transpose()?,
             final_at: final_at.map(|at| timestamp(tx, at)).transpose()?,
             withdrawal,
+            undone_withdrawal: undone.map(|at| timestamp(tx, at)).transpose()?,
             earlier: Vec::new(),
         };
         polls.push((name, poll));

@@ -18,7 +18,9 @@ pub(super) async fn withdraw(
     now: Timestamp,
 ) -> Result<Option<RegisteredPoll>, StoreError> {
     let update = sqlx::query(
-        "UPDATE polls SET withdrawn_at = ?2, withdrawn_reason = ?3
+        "UPDATE polls SET withdrawn_reason = ?3, withdrawn_at =
+             -- Later than what was undone, even if the clock was set back: queues compare the two.
+             max(?2, coalesce(undone_withdrawal + 1, ?2))
          WHERE slug = ?1 AND closed_at IS NULL AND withdrawn_at IS NULL
            AND NOT EXISTS (SELECT 1 FROM ledger WHERE poll = ?1)
            AND NOT EXISTS (SELECT 1 FROM queue_polls WHERE poll = ?1 AND accepted > 0)",
@@ -31,9 +33,10 @@ pub(super) async fn withdraw(
 }
 
 /// Undoes the withdrawal that was made at a time.
-pub(super) async fn keep(tx: &mut Transaction<'_>, poll: PollSlug, at: Timestamp) -> Result<(), Failure> {
+pub(super) async fn undo(tx: &mut Transaction<'_>, poll: PollSlug, at: Timestamp) -> Result<(), Failure> {
     let update = sqlx::query(
-        "UPDATE polls SET withdrawn_at = NULL, withdrawn_reason = NULL WHERE slug = ?1 AND withdrawn_at = ?2",
+        "UPDATE polls SET undone_withdrawal = withdrawn_at, withdrawn_at = NULL, withdrawn_reason = NULL
+         WHERE slug = ?1 AND withdrawn_at = ?2",
     );
     tx.run(update.bind(poll.as_str()).bind(at.as_micros())).await.map(drop)
 }

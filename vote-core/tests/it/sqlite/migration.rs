@@ -8,10 +8,11 @@ use sqlx::{
 };
 use vote_core::{
     Timestamp,
+    conformance::record,
     count::{
         Batch, Decision, Delivery, QuarantineState, QuarantinedVotes, QueueRecord, QueueState, ReasonCode,
     },
-    queue::PollState,
+    queue::{PollRecord, PollState},
     store::Lookup,
 };
 
@@ -246,6 +247,32 @@ async fn entries_of_earlier_queues_in_a_file_of_version_1_become_replaced_queues
     queue.append(queue_id(3), &frames(&[vote(1, 0, 1)])).await.unwrap();
     let again = SqliteQueue::open(&path).await.unwrap().status().await.unwrap().unwrap();
     assert_eq!(again.replaced, status.replaced, "the id stays the same");
+}
+
+#[tokio::test]
+async fn a_poll_dropped_before_queues_kept_the_time_is_not_recorded_again() {
+    let files = Files::new();
+    let path = files.new_path();
+    let (id, count, print) = (queue_id(1), layout().partitions.count(), hex(&layout().fingerprint.0));
+    let rows = format!(
+        "INSERT INTO queues VALUES (1, x'{id}', 1, {count}, x'{print}', 1, NULL);
+         INSERT INTO dropped_polls VALUES (1, 'pets', x'{}');",
+        record(poll()).digest
+    );
+    let migrations = [
+        QUEUE,
+        include_str!("../../../src/queue/sqlite/2_remains.sql"),
+        include_str!("../../../src/queue/sqlite/3_polls.sql"),
+        include_str!("../../../src/queue/sqlite/4_clock.sql"),
+        include_str!("../../../src/queue/sqlite/5_given_up.sql"),
+        include_str!("../../../src/queue/sqlite/6_names.sql"),
+    ];
+    old_file(&path, &migrations, rows).await;
+    let queue = SqliteQueue::open(&path).await.unwrap();
+    let undone = PollRecord { undone_withdrawal: Some(Timestamp::MAX), ..record(poll()) };
+    assert_eq!(queue.record_polls(queue_id(1), &[undone]).await, Ok(vec![poll()]));
+    assert_eq!(queue.drop_poll(queue_id(1), poll(), undone.digest, second(1)).await, Ok(true));
+    assert_eq!(queue.record_polls(queue_id(1), &[undone]).await, Ok(vec![]));
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(35);
 const COMPARED_WITHIN: Duration = Duration::from_secs(5);
 /// A closed poll whose queues are drained is final within this time.
 const FINAL_WITHIN: Duration = Duration::from_secs(10);
+/// An open poll is recorded within this time in each queue that a worker reaches.
+const RECORDED_WITHIN: Duration = Duration::from_secs(15);
 /// Time for which a partition may be without an owner: while it changes owners; while a lane that lost its session is
 /// on probation for 5 s, and until the other worker learns it, which takes 3 s if a sign of life gets lost; and if, besides, the other worker does not reach every queue and leaves its partitions to the first.
 const UNOWNED_FOR: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(8), Duration::from_secs(20)];
@@ -40,6 +42,8 @@ pub(super) struct Progress {
     owners_checked_at: Instant,
     /// Times since when each closed poll could be final.
     could_be_final: BTreeMap<PollSlug, Instant>,
+    /// Times since when each open poll (second) is not recorded in the queue of each server (first).
+    unrecorded_since: BTreeMap<(usize, PollSlug), Instant>,
 }
 
 impl Progress {
@@ -49,6 +53,7 @@ impl Progress {
             unowned_since: BTreeMap::new(),
             owners_checked_at: Instant::now(),
             could_be_final: BTreeMap::new(),
+            unrecorded_since: BTreeMap::new(),
         }
     }
 
@@ -106,6 +111,31 @@ impl Progress {
         }
         self.check_owners(world, truth, problems);
         self.check_finality(world, truth, moment, problems);
+        self.check_records(world, truth, moment, problems);
+    }
+
+    /// Checks that every queue that a worker reaches accepts votes for every open poll. A queue that lost data may not
+    /// be read; and a database that failed over may have lost the withdrawal for which a queue dropped a poll.
+    fn check_records(&mut self, world: &World, truth: &Truth, moment: &Moment, problems: &mut Problems) {
+        for poll in &moment.accounts.polls {
+            let is_open = poll.closed_at.is_none() && poll.withdrawal.is_none();
+            for server in 0..FRONTENDS {
+                let may_be_missing = !is_open || truth.may_have_diverged(server) || truth.failed_over();
+                if may_be_missing || world.servers[server].knows(poll.slug) {
+                    self.unrecorded_since.remove(&(server, poll.slug));
+                    continue;
+                }
+                let since =
+                    self.unrecorded_since.entry((server, poll.slug)).or_insert_with(Instant::now).elapsed();
+                if since.min(self.clear_for(server)) > RECORDED_WITHIN {
+                    problems.add(
+                        world,
+                        "not recorded in a queue in time, although a worker reaches it",
+                        || format!("{}, server {server}", poll.slug),
+                    );
+                }
+            }
+        }
     }
 
     /// Checks that every partition has an owner.
