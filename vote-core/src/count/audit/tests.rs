@@ -240,7 +240,7 @@ fn votes_read_from_a_replaced_queue_are_separate_from_the_invariant() {
     assert_eq!((diverged.code(), diverged.queue()), ("diverged", Some(B)));
     let total = audit.polls[0].total;
     assert_eq!((total.accepted, total.reread, total.reread_new), (15, 3, 1));
-    assert_eq!(audit.polls[0].queues.len(), 2, "remains have no line of their own");
+    assert_eq!(audit.polls[0].queues.len(), 2, "replaced queues have no line of their own");
 }
 
 #[test]

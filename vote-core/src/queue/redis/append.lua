@@ -5,12 +5,12 @@
 -- recorded (or was dropped), 2 if it is recorded with another digest.
 local prefix, id = ARGV[1], ARGV[2]
 if redis.call('GET', KEYS[1]) ~= id then
-  return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
+  return redis.error_reply('VOTEREPLACED the queue was replaced: its address holds another one now, or none')
 end
 local queue = prefix .. ':' .. id .. ':'
 local meta = redis.call('HMGET', queue .. 'meta', 'registered', 'partitions')
 if meta[1] ~= '1' then
-  return redis.error_reply('VOTENOTREGISTERED no worker has activated the queue')
+  return redis.error_reply('VOTENOTACTIVE no worker has activated the queue')
 end
 local partitions = tonumber(meta[2])
 for i = 3, #ARGV, 5 do

@@ -7,7 +7,7 @@ local prefix, of = ARGV[1], ARGV[2]
 if redis.call('GET', KEYS[1]) ~= of then
   of = redis.call('HGET', prefix .. ':remains', of)
   if not of then
-    return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
+    return redis.error_reply('VOTEREPLACED the queue was replaced: its address holds another one now, or none')
   end
 end
 local limit = tonumber(ARGV[3])

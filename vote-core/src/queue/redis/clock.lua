@@ -4,7 +4,7 @@
 -- KEYS: key that holds the id of the current queue
 -- ARGV: key prefix, queue id, microseconds
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
-  return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
+  return redis.error_reply('VOTEREPLACED the queue was replaced: its address holds another one now, or none')
 end
 redis.call('HSET', ARGV[1] .. ':' .. ARGV[2] .. ':meta', 'clock', ARGV[3])
 return 1

@@ -7,7 +7,7 @@
 -- ARGV: key prefix, queue id, poll, digest, time of the withdrawal in microseconds since 1970
 -- Returns 1 if the queue accepts no votes for that definition now, else 0.
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
-  return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
+  return redis.error_reply('VOTEREPLACED the queue was replaced: its address holds another one now, or none')
 end
 local queue, poll = ARGV[1] .. ':' .. ARGV[2] .. ':', ARGV[3]
 local found = redis.call('HGET', queue .. 'polls', poll)

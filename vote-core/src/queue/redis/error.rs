@@ -10,7 +10,7 @@ use crate::{
 /// Translates an error of a call other than an append.
 pub(super) fn queue_error(error: &Error) -> QueueError {
     let details = error.details();
-    if details.starts_with("VOTEANOTHERBOX") {
+    if details.starts_with("VOTEREPLACED") {
         QueueError::Replaced
     } else if let Some(partition) =
         details.strip_prefix("VOTENOPARTITION ").and_then(|n| n.trim().parse().ok())
@@ -38,8 +38,8 @@ pub(super) fn append_error(error: &Error) -> AppendError {
     let details = error.details();
     let code = details.split_whitespace().next().unwrap_or_default();
     match code {
-        "VOTEANOTHERBOX" => AppendError::Replaced,
-        "VOTENOTREGISTERED" => AppendError::NotActivated,
+        "VOTEREPLACED" => AppendError::Replaced,
+        "VOTENOTACTIVE" => AppendError::NotActivated,
         "VOTENOPARTITION" => AppendError::NotStored(details.to_owned()),
         code if NOT_EXECUTED.contains(&code) => AppendError::NotStored(details.to_owned()),
         "NOPERM" => AppendError::Unknown(details.to_owned()),

@@ -8,7 +8,7 @@
 -- Returns the polls that are recorded with another digest, or whose digest was dropped last for a withdrawal that is
 -- later than the one that was undone. A drop of an earlier version has no time: its digest is not recorded again.
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
-  return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
+  return redis.error_reply('VOTEREPLACED the queue was replaced: its address holds another one now, or none')
 end
 local polls = ARGV[1] .. ':' .. ARGV[2] .. ':polls'
 local others = {}

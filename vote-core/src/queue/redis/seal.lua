@@ -5,7 +5,7 @@
 -- ARGV: key prefix, queue id, poll
 -- Returns for each partition its last entry, or false if nothing was ever stored there, and the poll's votes.
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
-  return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
+  return redis.error_reply('VOTEREPLACED the queue was replaced: its address holds another one now, or none')
 end
 local queue = ARGV[1] .. ':' .. ARGV[2] .. ':'
 redis.call('HSET', queue .. 'polls', ARGV[3], 'sealed')

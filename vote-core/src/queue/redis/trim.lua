@@ -13,7 +13,7 @@ if redis.call('GET', KEYS[1]) == id then
 end
 local of = redis.call('HGET', prefix .. ':remains', id)
 if not of then
-  return redis.error_reply('VOTEANOTHERBOX the queue was replaced: its address holds another one now')
+  return redis.error_reply('VOTEREPLACED the queue was replaced: its address holds another one now, or none')
 end
 local queue = prefix .. ':' .. of .. ':'
 local stream = queue .. 'p:' .. ARGV[3]
