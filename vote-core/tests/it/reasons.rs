@@ -12,7 +12,8 @@ pub(crate) fn stored_before_codes() -> Vec<(String, ReasonCode)> {
     let foreign = FrameError::ForeignKey { voter: VoterKey([7; 16]), partition: Partition(3) };
     let frame = |error| QuarantineReason::from(Undecodable::Frame(error));
     let options = |n: u8| (0..n).map(|n| format!("bird{n}").parse().unwrap()).collect();
-    let today = [
+    // Sentences that have stayed the same since.
+    let unchanged = [
         Undecodable::Poll("no slug".parse::<PollSlug>().unwrap_err()).into(),
         frame(FrameError::Checksum),
         frame(FrameError::Version(9)),
@@ -22,18 +23,18 @@ pub(crate) fn stored_before_codes() -> Vec<(String, ReasonCode)> {
         frame(FrameError::Malformed("3 votes in the frame, but 4 were accounted for".to_owned())),
         frame(FrameError::Trailing(3)),
         QuarantineReason::PollNotRegistered { poll: pets },
-        QuarantineReason::PollFinal { poll: pets },
         QuarantineReason::UnknownOptions { poll: pets, options: options(1), has_more: false },
         QuarantineReason::UnknownOptions { poll: pets, options: options(8), has_more: true },
-        QuarantineReason::DamagedIndex { index: 3, votes: 2 },
     ];
     let earlier = [
+        ("it came after the count of poll pets was final", ReasonCode::PollFinal),
+        ("vote 3 is quarantined, and the frame has 2", ReasonCode::DamagedIndex),
         ("frame: 3 votes where 4 were accounted for", ReasonCode::WrongVoteCount),
         ("frame: 4 bytes are no frame: it has 6 to 1048576", ReasonCode::MalformedFrame),
         ("frame: too short", ReasonCode::Unknown),
         ("poll cars has no option birds", ReasonCode::Unknown),
     ];
-    today
+    unchanged
         .map(|reason| (reason.to_string(), reason.code()))
         .into_iter()
         .chain(earlier.map(|(text, code)| (text.to_owned(), code)))
