@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use vote_core::{
     PollSlug, StoreReader,
-    count::audit::{self, Audit, PollAudit, PollState, Verdict},
+    count::audit::{self, Audit, PollAudit, PollStage, Verdict},
     store::StoreError,
 };
 
@@ -51,11 +51,11 @@ const COLUMNS: [&str; 9] = [
 
 fn write_poll(text: &mut String, poll: &PollAudit) -> std::fmt::Result {
     let state = match poll.state {
-        PollState::Open => "open",
-        PollState::Withdrawn => "withdrawn, to be replaced by another definition",
-        PollState::Closed => "closed, not final yet",
-        PollState::Final => "final",
-        PollState::Unregistered => "not registered: its votes are quarantined until it is",
+        PollStage::Open => "open",
+        PollStage::Withdrawn => "withdrawn, to be replaced by another definition",
+        PollStage::Closed => "closed, not final yet",
+        PollStage::Final => "final",
+        PollStage::Unregistered => "not registered: its votes are quarantined until it is",
     };
     writeln!(text, "Poll {} ({state})", poll.poll.escape_debug())?;
     for moved in &poll.reschedules {

@@ -26,7 +26,7 @@ mod residual;
 
 pub use finality::{obstacles, obstacles_in};
 pub use finding::Finding;
-pub use found::{Audit, Figures, PollAudit, PollState, QueueAudit, Verdict};
+pub use found::{Audit, Figures, PollAudit, PollStage, QueueAudit, Verdict};
 pub use residual::{Residual, residuals};
 
 /// Time without a report after which a queue counts as not heard from.
@@ -45,7 +45,7 @@ pub fn audit(accounts: &Accounts, only: Option<PollSlug>) -> Audit {
         let poll = view.poll(&name);
         view.check_poll(&poll, &mut problems);
         match (poll.state, name.parse()) {
-            (PollState::Closed, Ok(slug)) => outstanding.extend(obstacles(accounts, slug)),
+            (PollStage::Closed, Ok(slug)) => outstanding.extend(obstacles(accounts, slug)),
             _ => outstanding.extend(view.quarantine_pending(&name)),
         }
         polls.push(poll);
@@ -111,13 +111,13 @@ impl<'a> View<'a> {
         registered.iter().cloned().chain(unknown).collect()
     }
 
-    fn state(&self, poll: &str) -> PollState {
+    fn state(&self, poll: &str) -> PollStage {
         match self.accounts.polls.iter().find(|known| known.slug.as_str() == poll) {
-            None => PollState::Unregistered,
-            Some(known) if known.final_at.is_some() => PollState::Final,
-            Some(known) if known.closed_at.is_some() => PollState::Closed,
-            Some(known) if known.withdrawal.is_some() => PollState::Withdrawn,
-            Some(_) => PollState::Open,
+            None => PollStage::Unregistered,
+            Some(known) if known.final_at.is_some() => PollStage::Final,
+            Some(known) if known.closed_at.is_some() => PollStage::Closed,
+            Some(known) if known.withdrawal.is_some() => PollStage::Withdrawn,
+            Some(_) => PollStage::Open,
         }
     }
 

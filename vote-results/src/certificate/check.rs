@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use vote_core::count::{
     QueueState,
-    audit::{Figures, PollAudit, PollState, Verdict},
+    audit::{Figures, PollAudit, PollStage, Verdict},
 };
 
 use super::{Certificate, CertificateStatus, FORMAT, MAX_CERTIFICATE, ballots::Counted, files};
@@ -210,7 +210,7 @@ pub fn status(certificate: &Certificate) -> Checked {
     match status {
         CertificateStatus::Forced => Ok(Vec::new()),
         CertificateStatus::Final => {
-            let is_final = audit.polls.iter().all(|poll| poll.state == PollState::Final);
+            let is_final = audit.polls.iter().all(|poll| poll.state == PollStage::Final);
             if let Some(finding) = outstanding.iter().chain(&audit.outstanding).next() {
                 return Err(format!(
                     "the certificate claims to be final, but lists as outstanding: {finding}"

@@ -4,7 +4,7 @@ use vote_core::{
     Keep, Polls, QueueId, Timestamp,
     count::{
         QueueState,
-        audit::{Audit, Figures, Finding, PollAudit, PollState, QueueAudit, Verdict},
+        audit::{Audit, Figures, Finding, PollAudit, PollStage, QueueAudit, Verdict},
     },
     poll::Voters,
 };
@@ -72,7 +72,7 @@ pub(super) fn certificate() -> Certificate {
             outstanding: Vec::new(),
             polls: vec![PollAudit {
                 poll: "pets".to_owned(),
-                state: PollState::Final,
+                state: PollStage::Final,
                 reschedules: Vec::new(),
                 tally: 7,
                 rows: Some(7),
@@ -99,6 +99,6 @@ pub(super) fn forced() -> Certificate {
     certificate.status = CertificateStatus::Forced;
     certificate.final_at = None;
     certificate.outstanding = vec![queued("redis://node-1:6379")];
-    certificate.audit.polls[0].state = PollState::Closed;
+    certificate.audit.polls[0].state = PollStage::Closed;
     certificate
 }

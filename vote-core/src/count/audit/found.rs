@@ -60,10 +60,10 @@ pub struct Audit {
     pub polls: Vec<PollAudit>,
 }
 
-/// State of a poll in an audit.
+/// Stage of a poll, as an audit finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PollState {
+pub enum PollStage {
     /// It accepts votes.
     Open,
     /// It was withdrawn before any vote was cast for it, and may be replaced by another definition.
@@ -82,7 +82,7 @@ pub struct PollAudit {
     /// Name of the poll, as queues hold it.
     pub poll: String,
     /// State of the poll.
-    pub state: PollState,
+    pub state: PollStage,
     /// All changes of its closing time, in order.
     pub reschedules: Vec<Reschedule>,
     /// Number of effective ballots, by the tally.

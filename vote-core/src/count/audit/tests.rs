@@ -117,7 +117,7 @@ fn consistent_accounts_hold() {
     assert_eq!((audit.verdict, &*audit.problems, &*audit.outstanding), (Verdict::Holds, &[][..], &[][..]));
     let [poll] = &*audit.polls else { panic!("{audit:?}") };
     assert_eq!((poll.total.accepted, poll.total.new_voters, poll.total.superseded), (15, 12, 3));
-    assert_eq!((poll.tally, poll.rows, poll.state), (12, Some(12), PollState::Open));
+    assert_eq!((poll.tally, poll.rows, poll.state), (12, Some(12), PollStage::Open));
     assert!(poll.total.unaccounted(false) == 0 && poll.queues.len() == 2);
 }
 
@@ -345,7 +345,7 @@ fn a_final_poll_has_nothing_outstanding() {
     accounts.seals.clear();
     accounts.queues[0].seen_at = second(1);
     let audit = audited(&accounts);
-    assert_eq!((audit.verdict, audit.polls[0].state), (Verdict::Holds, PollState::Final));
+    assert_eq!((audit.verdict, audit.polls[0].state), (Verdict::Holds, PollStage::Final));
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn one_poll_can_be_audited_alone() {
     accounts.ledger.push(other);
     assert_eq!(audited(&accounts).verdict, Verdict::Broken, "three votes of cars are nowhere");
     let names: Vec<_> = audited(&accounts).polls.into_iter().map(|poll| (poll.poll, poll.state)).collect();
-    let expected = [("pets".to_owned(), PollState::Open), ("cars".to_owned(), PollState::Unregistered)];
+    let expected = [("pets".to_owned(), PollStage::Open), ("cars".to_owned(), PollStage::Unregistered)];
     assert_eq!(names, expected);
     assert_eq!(audit(&accounts, Some(pets())).verdict, Verdict::Holds);
 }
