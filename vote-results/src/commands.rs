@@ -8,13 +8,13 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio::runtime::{Builder, Runtime};
-use vote_core::{PollSlug, Polls, StoreAddress};
+use vote_core::{PollSlug, StoreAddress};
 use vote_service::{ConfigError, Settings, settings::EX_CONFIG};
 
 use crate::{
     audit,
     certificate::{
-        command::{run_certify, run_verify},
+        command::{CertifyConfig, VerifyConfig, run_certify, run_verify},
         key,
     },
     config::{schema, store},
@@ -36,34 +36,6 @@ pub struct AuditConfig {
     pub poll: Option<PollSlug>,
     /// Whether to print JSON instead of a table.
     pub json: bool,
-}
-
-/// The configuration of `certify`.
-#[derive(Debug, Clone)]
-pub struct CertifyConfig {
-    /// Address of the store.
-    pub store: StoreAddress,
-    /// Schema that holds the tables of the store, on Postgres.
-    pub store_schema: String,
-    /// Source of the titles and labels to print.
-    pub polls: Polls,
-    /// The poll to certify.
-    pub poll: PollSlug,
-    /// The folder to create.
-    pub out: PathBuf,
-    /// The file with the private key that signs the certificate.
-    pub key: PathBuf,
-    /// Whether to write a certificate even if votes are outstanding or the audit is broken.
-    pub force: bool,
-}
-
-/// The configuration of `verify`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifyConfig {
-    /// The folder with the certificate.
-    pub dir: PathBuf,
-    /// The file with the public key to check the signature with.
-    pub public_key: PathBuf,
 }
 
 /// Runs a command, and returns its exit code.
@@ -134,49 +106,6 @@ impl AuditConfig {
             poll,
             json,
         }))
-    }
-}
-
-impl CertifyConfig {
-    /// Builds the configuration from the settings and the arguments.
-    ///
-    /// # Errors
-    /// Reports a missing key, and every invalid or missing setting by name.
-    pub fn new(mut settings: Settings, matches: &ArgMatches) -> Result<Self, ConfigError> {
-        let poll = matches.get_one::<PollSlug>("poll").copied();
-        let out = matches.get_one::<PathBuf>("out").cloned();
-        let key = matches.get_one::<PathBuf>("key").cloned();
-        let force = matches.get_flag("force");
-        if key.is_none() {
-            let how = key::HOW_TO_MAKE;
-            let text =
-                format!("is required (private key that signs the certificate); create one with: {how}");
-            settings.problem_with_argument("--key", text);
-        }
-        let (store, store_schema) = (store(&mut settings), schema(&mut settings));
-        let polls = settings.polls();
-        let config = || {
-            Some(Self {
-                store: store?,
-                store_schema: store_schema?,
-                polls: polls?,
-                poll: poll?,
-                out: out?,
-                key: key?,
-                force,
-            })
-        };
-        settings.finish_with(config())
-    }
-}
-
-impl VerifyConfig {
-    /// Builds the configuration from the arguments.
-    #[must_use]
-    pub fn new(matches: &ArgMatches) -> Self {
-        // Both arguments are required, so clap has already reported a missing one.
-        let path = |name| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
-        Self { dir: path("dir"), public_key: path("public-key") }
     }
 }
 
@@ -251,7 +180,8 @@ mod tests {
 
     fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<(ArgMatches, Settings), CliExit> {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let parsed = crate::config::cli().parse(["vote-results"].iter().chain(args).map(Into::into), env)?;
+        let parsed = crate::config::cli(definitions())
+            .parse(["vote-results"].iter().chain(args).map(Into::into), env)?;
         Ok((parsed.command.unwrap().1, parsed.settings))
     }
 

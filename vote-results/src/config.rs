@@ -2,10 +2,11 @@
 
 use std::{env, net::SocketAddr};
 
+use clap::Command;
 use vote_core::{Polls, StoreAddress};
 use vote_service::{Cli, CliExit, ConfigError, Limits, Parsed, ReceiptKey, Setting, Settings, cli, settings};
 
-use crate::{Options, commands, store as open};
+use crate::{Options, store as open};
 
 const SETTINGS: &[&Setting] = &[
     &settings::STORE,
@@ -46,20 +47,20 @@ pub struct Config {
     pub options: Options,
 }
 
-/// Parses the command line, and the settings in it and in the environment.
+/// Parses the command line, which may name one of the commands, and the settings in it and in the environment.
 ///
 /// # Errors
 /// Returns what to print and the exit code for `--help`, `--version` and invalid arguments.
-pub fn parse() -> Result<Parsed, CliExit> {
-    cli().parse(env::args_os(), cli::lossy_env(env::vars_os()))
+pub fn parse(commands: impl IntoIterator<Item = Command>) -> Result<Parsed, CliExit> {
+    cli(commands).parse(env::args_os(), cli::lossy_env(env::vars_os()))
 }
 
-pub(crate) fn cli() -> Cli {
+pub(crate) fn cli(commands: impl IntoIterator<Item = Command>) -> Cli {
     let about = "Show poll results, the status of receipts, and the state of the count";
     let cli = Cli::new("vote-results", about, SETTINGS)
         .default_value(&settings::LISTEN, "127.0.0.1:8081")
         .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9083");
-    commands::definitions().into_iter().fold(cli, Cli::command)
+    commands.into_iter().fold(cli, Cli::command)
 }
 
 pub(crate) fn store(settings: &mut Settings) -> Option<StoreAddress> {
@@ -143,7 +144,7 @@ mod tests {
 
     fn settings(env: &[(&str, &str)]) -> Settings {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        cli().parse(["vote-results".into()], env).unwrap().settings
+        cli([]).parse(["vote-results".into()], env).unwrap().settings
     }
 
     fn config(env: &[(&str, &str)]) -> Config {

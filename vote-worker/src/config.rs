@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use clap::Command;
 use vote_core::{Partitions, Pepper, Polls, QueueAddress, StoreAddress, queue::QueueError};
 use vote_service::{
     Cli, CliExit, ConfigError, Parsed, Settings, cli,
     settings::{self, Setting},
 };
 
-use crate::{Source, commands};
+use crate::Source;
 
 /// The settings of the worker.
 const SETTINGS: &[&Setting] = &[
@@ -158,18 +159,18 @@ fn witnesses(text: &str) -> Result<Vec<StoreAddress>, String> {
     all.into_iter().map(parse).collect()
 }
 
-/// Parses the command line, and the settings in it and in the environment.
+/// Parses the command line, which may name one of the commands, and the settings in it and in the environment.
 ///
 /// # Errors
 /// Returns what to print and the exit code for `--help`, `--version` and invalid arguments.
-pub fn parse() -> Result<Parsed, CliExit> {
+pub fn parse(commands: impl IntoIterator<Item = Command>) -> Result<Parsed, CliExit> {
     let cli = Cli::new(
         "vote-worker",
         "Read all queues, deduplicate the votes, and commit each to the store exactly once",
         SETTINGS,
     )
     .default_value(&settings::ADMIN_LISTEN, "127.0.0.1:9082");
-    let cli = commands::definitions().into_iter().fold(cli, Cli::command);
+    let cli = commands.into_iter().fold(cli, Cli::command);
     cli.parse(std::env::args_os(), cli::lossy_env(std::env::vars_os()))
 }
 

@@ -22,7 +22,7 @@ impl Program for Worker {
     type Health = Health;
 
     fn parse() -> Result<Parsed, CliExit> {
-        config::parse()
+        config::parse(commands::definitions())
     }
 
     fn command(name: &str, matches: &ArgMatches, settings: Settings) -> Result<ExitCode, ConfigError> {

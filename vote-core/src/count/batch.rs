@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Ballot, Checkpoint, CommitPlan, LedgerEntry, QuarantineReason, QuarantinedFrame, QuarantinedVotes,
-    RegisteredPoll, ReplayOutcome, Replayed, Undecodable, plan::plan_poll, quarantine,
+    RegisteredPoll, ReplayOutcome, Replayed, Undecodable,
+    plan::{PollBatch, plan_poll},
+    quarantine,
 };
-use crate::{
-    Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey, queue::Entry,
-};
+use crate::{OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey, queue::Entry};
 
 /// Entries that were read from one partition of one queue, after one position.
 #[derive(Debug, Clone)]
@@ -73,12 +73,6 @@ pub struct Batch {
     positions: BTreeMap<QueueId, Position>,
     quarantine: Vec<QuarantinedFrame>,
     replayed: Vec<Replayed>,
-}
-
-#[derive(Debug)]
-pub(super) struct PollBatch {
-    pub(super) keep: Keep,
-    pub(super) ballots: Vec<(QueueId, Ballot)>,
 }
 
 impl Batch {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Ballot, LedgerEntry, QuarantinedFrame, Replayed, batch::PollBatch, merge};
-use crate::{OptionSlug, Partition, PollSlug, Position, QueueId, VoterKey, queue::Counters};
+use super::{Ballot, LedgerEntry, QuarantinedFrame, Replayed, merge};
+use crate::{Keep, OptionSlug, Partition, PollSlug, Position, QueueId, VoterKey, queue::Counters};
 
 /// How far a partition of a queue was read and committed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,6 +46,13 @@ pub struct PollPlan {
     pub replacements: Vec<(Ballot, Ballot)>,
     /// Number to add to the tally of each option.
     pub tally: BTreeMap<OptionSlug, i64>,
+}
+
+/// Decoded ballots of one poll, each with the queue that it was read from.
+#[derive(Debug)]
+pub(super) struct PollBatch {
+    pub(super) keep: Keep,
+    pub(super) ballots: Vec<(QueueId, Ballot)>,
 }
 
 /// Numbers of new voters and of superseded votes, by queue.

@@ -41,6 +41,7 @@ mod entry;
 mod error;
 mod reply;
 mod server;
+mod value;
 
 use error::{append_error, queue_error};
 use server::{Script, Server};
@@ -137,7 +138,7 @@ impl Queue for RedisQueue {
             QueueId::random()?.to_string().into(),
         ];
         let reply = self.ask(&self.scripts.create, include_str!("redis/create.lua"), args).await?;
-        reply::text(&reply)?.parse().map_err(|_| reply::unexpected("the id of a queue", &reply))
+        value::text(&reply)?.parse().map_err(|_| value::unexpected("the id of a queue", &reply))
     }
 
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
@@ -183,7 +184,7 @@ impl Queue for RedisQueue {
         let reply = self.ask(&self.scripts.drop, include_str!("redis/drop.lua"), args).await?;
         match reply.as_u64() {
             Some(answer) => Ok(answer == 1),
-            None => Err(reply::unexpected("whether a poll was dropped", &reply)),
+            None => Err(value::unexpected("whether a poll was dropped", &reply)),
         }
     }
 

@@ -31,6 +31,7 @@ mod polls;
 mod quarantine;
 mod queues;
 mod reader;
+mod rows;
 mod session;
 mod snapshot;
 mod types;

@@ -17,10 +17,13 @@ use crate::{
 
 mod accounts;
 mod commit;
+mod json;
 mod polls;
 mod quarantine;
 mod queues;
 mod reader;
+mod registered;
+mod revision;
 mod session;
 mod withdrawal;
 mod workers;
@@ -190,9 +193,9 @@ impl Store for SqliteStore {
         let queues = queues::all(&mut tx).await?;
         let catalog = Catalog {
             taken_at,
-            revision: accounts::revision(&mut tx).await?,
+            revision: revision::read(&mut tx).await?,
             queues: queues.into_iter().map(|record| (record.id, record)).collect(),
-            polls: polls::all(&mut tx).await?,
+            polls: registered::all(&mut tx).await?,
             dropped: withdrawal::dropped(&mut tx).await?,
             sealed: accounts::sealed(&mut tx).await?,
             workers: workers::alive(&mut tx, taken_at).await?,

@@ -1,19 +1,91 @@
 //! The commands `certify` and `verify`: their output and their exit codes.
 
-use std::io::Write;
+use std::{io::Write, path::PathBuf};
 
-use vote_core::StoreReader;
-use vote_service::{BUILD_COMMIT, settings::EX_CONFIG};
+use clap::ArgMatches;
+use vote_core::{PollSlug, Polls, StoreAddress, StoreReader};
+use vote_service::{BUILD_COMMIT, ConfigError, Settings, settings::EX_CONFIG};
 
 use super::{
-    Build, Certificate, CertificateStatus, CertifyError, PrivateKey, PublicKey, Request, certify, files,
+    Build, Certificate, CertificateStatus, CertifyError, PrivateKey, PublicKey, Request, certify, files, key,
     verify,
 };
 use crate::{
     audit::EX_UNAVAILABLE,
-    commands::{CertifyConfig, VerifyConfig},
+    config::{schema, store},
     thousands::grouped,
 };
+
+/// The configuration of `certify`.
+#[derive(Debug, Clone)]
+pub struct CertifyConfig {
+    /// Address of the store.
+    pub store: StoreAddress,
+    /// Schema that holds the tables of the store, on Postgres.
+    pub store_schema: String,
+    /// Source of the titles and labels to print.
+    pub polls: Polls,
+    /// The poll to certify.
+    pub poll: PollSlug,
+    /// The folder to create.
+    pub out: PathBuf,
+    /// The file with the private key that signs the certificate.
+    pub key: PathBuf,
+    /// Whether to write a certificate even if votes are outstanding or the audit is broken.
+    pub force: bool,
+}
+
+/// The configuration of `verify`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyConfig {
+    /// The folder with the certificate.
+    pub dir: PathBuf,
+    /// The file with the public key to check the signature with.
+    pub public_key: PathBuf,
+}
+
+impl CertifyConfig {
+    /// Builds the configuration from the settings and the arguments.
+    ///
+    /// # Errors
+    /// Reports a missing key, and every invalid or missing setting by name.
+    pub fn new(mut settings: Settings, matches: &ArgMatches) -> Result<Self, ConfigError> {
+        let poll = matches.get_one::<PollSlug>("poll").copied();
+        let out = matches.get_one::<PathBuf>("out").cloned();
+        let key = matches.get_one::<PathBuf>("key").cloned();
+        let force = matches.get_flag("force");
+        if key.is_none() {
+            let how = key::HOW_TO_MAKE;
+            let text =
+                format!("is required (private key that signs the certificate); create one with: {how}");
+            settings.problem_with_argument("--key", text);
+        }
+        let (store, store_schema) = (store(&mut settings), schema(&mut settings));
+        let polls = settings.polls();
+        let config = || {
+            Some(Self {
+                store: store?,
+                store_schema: store_schema?,
+                polls: polls?,
+                poll: poll?,
+                out: out?,
+                key: key?,
+                force,
+            })
+        };
+        settings.finish_with(config())
+    }
+}
+
+impl VerifyConfig {
+    /// Builds the configuration from the arguments.
+    #[must_use]
+    pub fn new(matches: &ArgMatches) -> Self {
+        // Both arguments are required, so clap has already reported a missing one.
+        let path = |name| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+        Self { dir: path("dir"), public_key: path("public-key") }
+    }
+}
 
 /// Exit code if votes are outstanding.
 pub const OUTSTANDING: u8 = 2;

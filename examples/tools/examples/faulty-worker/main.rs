@@ -30,7 +30,7 @@ impl Program for FaultyWorker {
     type Health = Health;
 
     fn parse() -> Result<Parsed, CliExit> {
-        config::parse()
+        config::parse([])
     }
 
     fn config(settings: Settings) -> Result<(Fault, Config), ConfigError> {

@@ -167,7 +167,9 @@ fn a_frontend_detects_that_its_redis_lost_acknowledged_votes() {
     cast(&world.frontends[0], 30);
     stopped(&world.redis[0], || put_back(kept.path(), world.redis[0].dir()));
     let log = || world.frontends[0].service.log();
-    eventually("the log says so", Duration::from_secs(15), || log().contains("lost votes of partition"));
+    eventually("the log says so", Duration::from_secs(15), || {
+        log().contains("lost acknowledged votes of partition")
+    });
     worker.service.signal("CONT");
     let poll = broken_by_diverged_queues(&world, 1);
     assert_eq!(poll["accepted"], 5, "{poll:#}");

@@ -154,7 +154,7 @@ fn a_replica_that_lacks_uncounted_votes_is_a_diverged_queue() {
 
     // Only the frontend knows of the missing votes.
     eventually("the frontend logs the loss", Duration::from_secs(20), || {
-        pair.frontend().service.log().contains("lost votes of partition")
+        pair.frontend().service.log().contains("lost acknowledged votes of partition")
     });
     // Until the queue is not heard from: while no worker reports the queue of an open poll, the audit can't hold.
     eventually("the queue is not heard from", Duration::from_secs(30), || pair.world.audit().0 == 2);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fred::types::Value;
 
-use super::reply::{array, text, unexpected};
+use super::value::{array, text, unexpected};
 use crate::queue::{Entry, Frame, Position, QueueError, poll_name};
 
 /// Returns the two numbers of a stream entry's id as the order number of a position.

@@ -5,7 +5,7 @@
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
-    Moment, PostgresStore, Uuid, commit::Failure, damaged, polls, position, quarantine, queues, reader,
+    Moment, PostgresStore, Uuid, commit::Failure, damaged, polls, position, quarantine, queues, rows,
 };
 use crate::{
     OptionSlug, Partition, PollSlug, Position, QueueId,
@@ -89,8 +89,8 @@ async fn seals(rows: &mut Rows<'_>) -> Result<Vec<SealRecord>, Failure> {
     let rows = rows
         .here(SEALS, |row| {
             let queue = QueueId(row.get::<Uuid, _>("queue").0);
-            let (poll, partition) = (quarantine::slug(row, "poll")?, reader::partition(row));
-            Ok((queue, poll, partition, position(row.get("position"))?, reader::count(row, "accepted")?))
+            let (poll, partition) = (rows::slug(row, "poll")?, rows::partition(row));
+            Ok((queue, poll, partition, position(row.get("position"))?, rows::count(row, "accepted")?))
         })
         .await?;
     let mut seals: Vec<SealRecord> = Vec::new();
@@ -110,37 +110,37 @@ async fn seals(rows: &mut Rows<'_>) -> Result<Vec<SealRecord>, Failure> {
 }
 
 fn version(row: &PgRow) -> Result<(Partition, u64), StoreError> {
-    Ok((reader::partition(row), reader::count(row, "version")?))
+    Ok((rows::partition(row), rows::count(row, "version")?))
 }
 
 fn completion(row: &PgRow) -> Result<((PollSlug, Partition), u64), StoreError> {
-    let place = (quarantine::slug(row, "slug")?, reader::partition(row));
-    Ok((place, reader::count(row, "revision")?))
+    let place = (rows::slug(row, "slug")?, rows::partition(row));
+    Ok((place, rows::count(row, "revision")?))
 }
 
 fn checkpoint(row: &PgRow) -> Result<((QueueId, Partition), Position), StoreError> {
     let queue = QueueId(row.get::<Uuid, _>("queue").0);
-    Ok(((queue, reader::partition(row)), position(row.get("position"))?))
+    Ok(((queue, rows::partition(row)), position(row.get("position"))?))
 }
 
 fn tally_row(row: &PgRow) -> Result<TallyRow, StoreError> {
     Ok(TallyRow {
-        poll: quarantine::slug(row, "slug")?,
+        poll: rows::slug(row, "slug")?,
         option: option(row)?,
-        partition: reader::partition(row),
+        partition: rows::partition(row),
         votes: row.get("n"),
     })
 }
 
 fn ledger_row(row: &PgRow) -> Result<LedgerRow, StoreError> {
     Ok(LedgerRow {
-        partition: reader::partition(row),
+        partition: rows::partition(row),
         entry: LedgerEntry {
             queue: QueueId(row.get::<Uuid, _>("queue").0),
             poll: row.get("poll"),
-            accepted: reader::count(row, "accepted")?,
-            new_voters: reader::count(row, "new_voters")?,
-            superseded: reader::count(row, "superseded")?,
+            accepted: rows::count(row, "accepted")?,
+            new_voters: rows::count(row, "new_voters")?,
+            superseded: rows::count(row, "superseded")?,
             quarantined: row.get("quarantined"),
         },
     })
@@ -150,10 +150,10 @@ fn ledger_row(row: &PgRow) -> Result<LedgerRow, StoreError> {
 fn total(row: &PgRow) -> Result<QuarantineTotal, StoreError> {
     Ok(QuarantineTotal {
         queue: QueueId(row.get::<Uuid, _>("queue").0),
-        partition: reader::partition(row),
+        partition: rows::partition(row),
         poll: row.get("poll"),
-        votes: reader::count(row, "votes")?,
-        pending: reader::count(row, "pending")?,
+        votes: rows::count(row, "votes")?,
+        pending: rows::count(row, "pending")?,
     })
 }
 
@@ -191,11 +191,11 @@ impl PostgresStore {
             .await?;
         let mut recorded = seal.clone();
         for row in &rows {
-            let place = usize::from(reader::partition(row).0);
+            let place = usize::from(rows::partition(row).0);
             if let (Some(end), Some(accepted)) =
                 (recorded.seal.ends.get_mut(place), recorded.seal.accepted.get_mut(place))
             {
-                (*end, *accepted) = (position(row.get("position"))?, reader::count(row, "accepted")?);
+                (*end, *accepted) = (position(row.get("position"))?, rows::count(row, "accepted")?);
             }
         }
         Ok(recorded)

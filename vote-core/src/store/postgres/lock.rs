@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::{IDLE_TIMEOUT, Uuid, reader};
+use super::{IDLE_TIMEOUT, Uuid, rows};
 use crate::Partition;
 
 /// Returns the first of the two numbers of the advisory locks of a store's partitions.
@@ -73,5 +73,5 @@ pub(super) async fn unowned(connection: &mut PgConnection, lock: i32) -> Result<
     .bind(i64::from(lock as u32))
     .fetch_all(connection)
     .await?;
-    Ok(rows.iter().map(reader::partition).collect())
+    Ok(rows.iter().map(rows::partition).collect())
 }

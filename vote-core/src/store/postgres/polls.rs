@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{Row, postgres::PgRow};
 
-use super::{Moment, PostgresStore, Uuid, damaged, quarantine};
+use super::{Moment, PostgresStore, Uuid, damaged, rows};
 use crate::{
     Poll, PollSlug, QueueId, StoreReader, Timestamp,
     count::{RegisteredPoll, Reschedule, Withdrawal},
@@ -116,7 +116,7 @@ impl PostgresStore {
         .bind(i64::try_from(grace.as_micros()).unwrap_or(i64::MAX) as f64)
         .bind(Moment(now))
         .bind(MAX_CLOCK_DIFFERENCE.as_secs_f64());
-        self.rows(query).await?.iter().map(|row| quarantine::slug(row, "slug")).collect()
+        self.rows(query).await?.iter().map(|row| rows::slug(row, "slug")).collect()
     }
 
     pub(super) async fn reschedule(
@@ -168,5 +168,5 @@ impl PostgresStore {
 }
 
 pub(super) fn queue_and_poll(row: &PgRow) -> Result<(QueueId, PollSlug), StoreError> {
-    Ok((QueueId(row.get::<Uuid, _>("queue").0), quarantine::slug(row, "poll")?))
+    Ok((QueueId(row.get::<Uuid, _>("queue").0), rows::slug(row, "poll")?))
 }

@@ -6,9 +6,9 @@ use sqlx::{
     query::Query,
 };
 
-use super::{Moment, PostgresStore, Uuid, damaged, position, reader};
+use super::{Moment, PostgresStore, Uuid, damaged, position, rows};
 use crate::{
-    PollSlug, QueueId,
+    QueueId,
     count::{
         Decision, QuarantineKey, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes,
         ReasonCode, StoredReason,
@@ -79,8 +79,8 @@ fn votes(row: &PgRow) -> Result<QuarantinedVotes, StoreError> {
 /// Reads the frame of a row. Rows written by versions that could only quarantine whole frames have no `accounted`.
 pub(super) fn frame(row: &PgRow) -> Result<QuarantinedFrame, StoreError> {
     let accounted = match row.get::<Option<i64>, _>("accounted") {
-        Some(_) => reader::count(row, "accounted")?,
-        None => reader::count(row, "votes")?,
+        Some(_) => rows::count(row, "accounted")?,
+        None => rows::count(row, "votes")?,
     };
     Ok(QuarantinedFrame {
         queue: QueueId(row.get::<Uuid, _>("queue").0),
@@ -99,7 +99,7 @@ pub(super) fn frame(row: &PgRow) -> Result<QuarantinedFrame, StoreError> {
 pub(super) fn row(row: &PgRow) -> Result<QuarantineRow, StoreError> {
     let state: &str = row.get("state");
     Ok(QuarantineRow {
-        partition: reader::partition(row),
+        partition: rows::partition(row),
         frame: frame(row)?,
         state: QuarantineState::ALL
             .into_iter()
@@ -115,8 +115,3 @@ pub(super) const TOTALS: &str = "SELECT queue, partition, poll, sum(votes)::bigi
          count(*) FILTER (WHERE state IN ('quarantined', 'replay')) AS pending
      FROM quarantine WHERE state <> 'counted' AND ($1::smallint IS NULL OR partition = $1)
      GROUP BY queue, partition, poll";
-
-/// Reads the name of a poll from a column.
-pub(super) fn slug(row: &PgRow, column: &str) -> Result<PollSlug, StoreError> {
-    row.get::<&str, _>(column).parse().map_err(|_| damaged("poll"))
-}

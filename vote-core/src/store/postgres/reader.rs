@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
-    Moment, PostgresStore, Uuid, damaged, polls, position, quarantine, queues, snapshot::PostgresSnapshot,
+    Moment, PostgresStore, Uuid, damaged, polls, position, quarantine, queues, rows,
+    snapshot::PostgresSnapshot,
 };
 use crate::{
     Partition, Partitions, PepperFingerprint, PollSlug, Position, QueueId, VoterKey,
@@ -14,16 +15,6 @@ use crate::{
     queue::Layout,
     store::{Snapshot, StoreError, StoreReader, withdrawal},
 };
-
-/// Reads the column `partition`.
-pub(super) fn partition(row: &PgRow) -> Partition {
-    Partition(row.get::<i16, _>("partition") as u16)
-}
-
-/// Reads a count, which is never negative, from a column.
-pub(super) fn count(row: &PgRow, column: &str) -> Result<u64, StoreError> {
-    u64::try_from(row.get::<i64, _>(column)).map_err(|_| damaged(column))
-}
 
 #[async_trait]
 impl StoreReader for PostgresStore {
@@ -88,12 +79,12 @@ impl StoreReader for PostgresStore {
     async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
         let query = sqlx::query("SELECT partition, position FROM checkpoints WHERE queue = $1");
         let rows = self.rows(query.bind(Uuid(queue.0))).await?;
-        rows.iter().map(|row| Ok((partition(row), position(row.get("position"))?))).collect()
+        rows.iter().map(|row| Ok((rows::partition(row), position(row.get("position"))?))).collect()
     }
 
     async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
         let rows = self.rows(sqlx::query("SELECT queue, partition, position FROM checkpoints")).await?;
-        let of = |row: &PgRow| (QueueId(row.get::<Uuid, _>("queue").0), partition(row));
+        let of = |row: &PgRow| (QueueId(row.get::<Uuid, _>("queue").0), rows::partition(row));
         rows.iter().map(|row| Ok((of(row), position(row.get("position"))?))).collect()
     }
 

@@ -9,7 +9,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::{Moment, PostgresStore, Uuid, accounts, commit::Failure, damaged, error_at, quarantine, reader};
+use super::{Moment, PostgresStore, Uuid, accounts, commit::Failure, damaged, error_at, rows};
 use crate::{
     OptionSlug, PollSlug, VoterKey,
     count::{Accounts, Ballot},
@@ -65,9 +65,8 @@ impl PostgresSnapshot {
              LEFT JOIN polls p USING (poll) LEFT JOIN options o USING (poll, option)",
         );
         let rows = self.rows(query).await?;
-        let count = |row: &PgRow| {
-            Ok(((quarantine::slug(row, "slug")?, accounts::option(row)?), reader::count(row, "n")?))
-        };
+        let count =
+            |row: &PgRow| Ok(((rows::slug(row, "slug")?, accounts::option(row)?), rows::count(row, "n")?));
         rows.iter().map(count).collect()
     }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
-use super::{commit::json, layout, polls, position, quarantine, queue_id, queues, timestamp};
+use super::{
+    json::json, layout, polls, position, quarantine, queue_id, queues, registered, revision, timestamp,
+};
 use crate::{
     Clock, OptionSlug, Partition, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey,
     count::{Accounts, Ballot, LedgerEntry, LedgerRow, SealRecord, TallyRow},
@@ -39,8 +41,8 @@ pub(super) async fn read(
 ) -> Result<Accounts, Failure> {
     Ok(Accounts {
         taken_at,
-        revision: revision(tx).await?,
-        polls: polls::all(tx).await?,
+        revision: revision::read(tx).await?,
+        polls: registered::all(tx).await?,
         versions: polls::versions(tx, of).await?,
         completions: completions(tx, of).await?,
         queues: queues::all(tx).await?,
@@ -51,16 +53,6 @@ pub(super) async fn read(
         rows: None,
         quarantine: quarantine::totals(tx, of).await?,
     })
-}
-
-/// Returns the store's revision; 0 before it was prepared.
-pub(super) async fn revision(tx: &mut Transaction<'_>) -> Result<u64, Failure> {
-    let row: Option<(u64,)> = tx.one(sqlx::query_as("SELECT revision FROM meta")).await?;
-    Ok(row.map_or(0, |(revision,)| revision))
-}
-
-pub(super) async fn raise_revision(tx: &mut Transaction<'_>) -> Result<(), Failure> {
-    tx.run(sqlx::query("UPDATE meta SET revision = revision + 1")).await.map(drop)
 }
 
 async fn completions(
@@ -96,8 +88,8 @@ impl Snapshot for SqliteSnapshot {
         limit: usize,
     ) -> Result<Vec<Ballot>, StoreError> {
         let tx = &mut self.tx;
-        let Some(number) = polls::number(tx, poll).await? else { return Ok(Vec::new()) };
-        let options = polls::options(tx, number).await?;
+        let Some(number) = registered::number(tx, poll).await? else { return Ok(Vec::new()) };
+        let options = registered::options(tx, number).await?;
         let query = sqlx::query_as(
             "SELECT voter, option, cast_at FROM votes WHERE poll = ?1 AND voter > ?2 ORDER BY voter LIMIT ?3",
         )
@@ -205,7 +197,7 @@ pub(super) async fn record_seal(
     let before = all.iter().find(|known| (known.queue, known.poll) == (record.queue, record.poll));
     let merged = before.map_or_else(|| record.clone(), |before| before.clone().merged(record));
     if before.is_some_and(|before| before.seal.accepted != merged.seal.accepted) {
-        raise_revision(tx).await?;
+        revision::raise(tx).await?;
     }
     let SealRecord { queue, poll, seal } = &merged;
     let rows: Vec<_> = seal.ends.iter().zip(&seal.accepted).collect();

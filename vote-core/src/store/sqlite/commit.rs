@@ -4,9 +4,9 @@
 //! thousands, each of which would cost two hops between the task and SQLite's thread. The text contains only hex digits
 //! and integers, so nothing has to be escaped.
 
-use std::{collections::HashMap, fmt::Write};
+use std::collections::HashMap;
 
-use super::{polls, quarantine};
+use super::{json::json, polls, quarantine, registered};
 use crate::{
     OptionSlug, Partition, PollSlug,
     count::{Ballot, CommitPlan, LedgerEntry, PollPlan},
@@ -66,8 +66,8 @@ struct Numbers {
 
 impl Numbers {
     async fn find(tx: &mut Transaction<'_>, slug: PollSlug) -> Result<Self, StoreError> {
-        let poll = polls::number(tx, slug).await?.ok_or_else(|| not_registered(slug))?;
-        let options = polls::options(tx, poll).await?.into_iter().zip(0..).collect();
+        let poll = registered::number(tx, slug).await?.ok_or_else(|| not_registered(slug))?;
+        let options = registered::options(tx, poll).await?.into_iter().zip(0..).collect();
         Ok(Self { slug, poll, options })
     }
 
@@ -179,16 +179,4 @@ async fn add_to_ledger(
     .bind(entry.quarantined);
     tx.run(add).await?;
     Ok(())
-}
-
-/// Returns a JSON array of the items.
-pub(super) fn json<T>(items: &[T], element: impl Fn(&T) -> String) -> String {
-    let mut text = String::from("[");
-    for (i, item) in items.iter().enumerate() {
-        let comma = if i == 0 { "" } else { "," };
-        // Writing to a string does not fail.
-        let _ = write!(text, "{comma}{}", element(item));
-    }
-    text.push(']');
-    text
 }

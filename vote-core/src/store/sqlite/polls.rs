@@ -2,74 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::timestamp;
+use super::registered;
 use crate::{
-    OptionSlug, Partition, Poll, PollSlug, Timestamp,
-    count::{RegisteredPoll, Reschedule, Withdrawal},
+    Partition, Poll, PollSlug, Timestamp,
+    count::RegisteredPoll,
     sqlite::{Failure, Transaction},
-    store::{StoreError, is_closed, withdrawal},
+    store::{StoreError, is_closed},
 };
 
-/// Returns all polls, in the order of registration.
-pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<RegisteredPoll>, Failure> {
-    let query = sqlx::query_as(
-        "SELECT poll, slug, keep, voters, results, closes_at, closed_at, final_at, withdrawn_at, withdrawn_reason,
-             undone_withdrawal
-         FROM polls ORDER BY poll",
-    );
-    type Time = Option<i64>;
-    type Row = (i64, String, String, String, String, Time, Time, Time, Time, Option<String>, Time);
-    let rows: Vec<Row> = tx.all(query).await?;
-    let mut polls = Vec::with_capacity(rows.len());
-    for (number, name, keep, voters, results, closes_at, closed_at, final_at, withdrawn_at, reason, undone) in
-        rows
-    {
-        let withdrawal = match withdrawn_at.zip(reason) {
-            Some((at, reason)) => Some(Withdrawal { at: timestamp(tx, at)?, reason }),
-            None => None,
-        };
-        let poll = RegisteredPoll {
-            slug: withdrawal::slug(&name).map_err(|e| tx.damaged(e))?,
-            options: options(tx, number).await?,
-            keep: keep.parse().map_err(|e| tx.damaged(e))?,
-            voters: voters.parse().map_err(|e| tx.damaged(e))?,
-            results: results.parse().map_err(|e| tx.damaged(e))?,
-            closes_at: closes_at.map(|at| timestamp(tx, at)).transpose()?,
-            reschedules: reschedules(tx, number).await?,
-            closed_at: closed_at.map(|at| timestamp(tx, at)).transpose()?,
-            final_at: final_at.map(|at| timestamp(tx, at)).transpose()?,
-            withdrawal,
-            undone_withdrawal: undone.map(|at| timestamp(tx, at)).transpose()?,
-            earlier: Vec::new(),
-        };
-        polls.push((name, poll));
-    }
-    Ok(withdrawal::fold(polls))
-}
-
-pub(super) async fn find(
-    tx: &mut Transaction<'_>,
-    slug: PollSlug,
-) -> Result<Option<RegisteredPoll>, Failure> {
-    Ok(all(tx).await?.into_iter().find(|poll| poll.slug == slug))
-}
-
-/// Returns the number of a registered poll.
-pub(super) async fn number(tx: &mut Transaction<'_>, poll: PollSlug) -> Result<Option<i64>, Failure> {
-    let query = sqlx::query_as("SELECT poll FROM polls WHERE slug = ?1").bind(poll.as_str());
-    let found: Option<(i64,)> = tx.one(query).await?;
-    Ok(found.map(|(number,)| number))
-}
-
-/// Returns the options of a poll, each at the index that is its number.
-pub(super) async fn options(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<OptionSlug>, Failure> {
-    let query = sqlx::query_as("SELECT slug FROM options WHERE poll = ?1 ORDER BY option").bind(poll);
-    let rows: Vec<(String,)> = tx.all(query).await?;
-    rows.into_iter().map(|(slug,)| slug.parse().map_err(|e| tx.damaged(e))).collect()
-}
-
 pub(super) async fn register(tx: &mut Transaction<'_>, poll: &Poll) -> Result<RegisteredPoll, Failure> {
-    let is_free = match find(tx, poll.slug).await? {
+    let is_free = match registered::find(tx, poll.slug).await? {
         None => true,
         Some(found) => super::withdrawal::make_way(tx, &found, poll).await?,
     };
@@ -91,7 +33,7 @@ pub(super) async fn register(tx: &mut Transaction<'_>, poll: &Poll) -> Result<Re
             tx.run(insert).await?;
         }
     }
-    let registered = find(tx, poll.slug).await?;
+    let registered = registered::find(tx, poll.slug).await?;
     registered.ok_or_else(|| tx.damaged("the poll that was just registered is missing"))
 }
 
@@ -104,7 +46,7 @@ pub(super) async fn close(
         "UPDATE polls SET closed_at = ?2 WHERE slug = ?1 AND closed_at IS NULL AND withdrawn_at IS NULL",
     );
     tx.run(update.bind(poll.as_str()).bind(now.as_micros())).await?;
-    find(tx, poll).await
+    registered::find(tx, poll).await
 }
 
 /// Closes the polls that are due at a time of the store's clock, and returns them.
@@ -119,27 +61,11 @@ pub(super) async fn close_due(
         is_open && poll.closes_at.is_some_and(|at| at.saturating_add(grace) <= now)
     };
     let due: Vec<PollSlug> =
-        all(tx).await?.iter().filter(|poll| is_due(poll)).map(|poll| poll.slug).collect();
+        registered::all(tx).await?.iter().filter(|poll| is_due(poll)).map(|poll| poll.slug).collect();
     for poll in &due {
         close(tx, *poll, now).await?;
     }
     Ok(due)
-}
-
-async fn reschedules(tx: &mut Transaction<'_>, poll: i64) -> Result<Vec<Reschedule>, Failure> {
-    let query =
-        sqlx::query_as("SELECT at, old, new, reason FROM reschedules WHERE poll = ?1 ORDER BY reschedule");
-    let rows: Vec<(i64, Option<i64>, Option<i64>, String)> = tx.all(query.bind(poll)).await?;
-    rows.into_iter()
-        .map(|(at, from, to, reason)| {
-            Ok(Reschedule {
-                at: timestamp(tx, at)?,
-                from: from.map(|at| timestamp(tx, at)).transpose()?,
-                to: to.map(|at| timestamp(tx, at)).transpose()?,
-                reason,
-            })
-        })
-        .collect()
 }
 
 /// Moves the closing time of a poll. After an error, drop the transaction.
@@ -150,7 +76,7 @@ pub(super) async fn reschedule(
     reason: &str,
     now: Timestamp,
 ) -> Result<Option<RegisteredPoll>, StoreError> {
-    let Some(found) = find(tx, poll).await? else { return Ok(None) };
+    let Some(found) = registered::find(tx, poll).await? else { return Ok(None) };
     if found.closed_at.is_some() {
         return Err(is_closed(poll));
     }
@@ -162,7 +88,7 @@ pub(super) async fn reschedule(
     tx.run(insert.bind(poll.as_str()).bind(now.as_micros()).bind(closes_at).bind(reason)).await?;
     let update = sqlx::query("UPDATE polls SET closes_at = ?2 WHERE slug = ?1");
     tx.run(update.bind(poll.as_str()).bind(closes_at)).await?;
-    Ok(find(tx, poll).await?)
+    Ok(registered::find(tx, poll).await?)
 }
 
 /// Returns whether one of these polls is final.
@@ -197,5 +123,5 @@ pub(super) async fn finish(
                   WHERE c.poll = polls.poll AND c.revision = m.revision) = (SELECT count(*) FROM partitions)",
     );
     tx.run(update.bind(poll.as_str()).bind(now.as_micros())).await?;
-    Ok(find(tx, poll).await?.is_some_and(|poll| poll.final_at.is_some()))
+    Ok(registered::find(tx, poll).await?.is_some_and(|poll| poll.final_at.is_some()))
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{Sqlite, query::QueryAs, sqlite::SqliteArguments};
 
-use super::{commit::json, position, queue_id, timestamp};
+use super::{json::json, position, queue_id, timestamp};
 use crate::{
     Clock, Partition, SystemClock,
     count::{

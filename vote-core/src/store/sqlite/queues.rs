@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{accounts, commit::json, position, queue_id, timestamp};
+use super::{json::json, position, queue_id, revision, timestamp};
 use crate::{
     Position, QueueId, Timestamp,
     count::{QueueRecord, QueueState},
@@ -73,7 +73,7 @@ pub(super) async fn report(
             }
         };
         if is_news {
-            accounts::raise_revision(tx).await?;
+            revision::raise(tx).await?;
         }
         write(tx, &merged).await?;
         recorded.insert(merged.id, merged);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{SCHEMA, accounts, accounts::SqliteSnapshot, polls, quarantine, queues, timestamp};
+use super::{SCHEMA, accounts, accounts::SqliteSnapshot, quarantine, queues, registered, timestamp};
 use crate::{
     Partition, PollSlug, Position, QueueId, VoterKey,
     count::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll},
@@ -50,7 +50,7 @@ impl StoreReader for SqliteReader {
 
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         let mut tx = self.read().await?;
-        let polls = polls::all(&mut tx).await?;
+        let polls = registered::all(&mut tx).await?;
         tx.commit().await?;
         Ok(polls)
     }

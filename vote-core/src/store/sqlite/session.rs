@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Inner, accounts, commit, polls, position, quarantine, queue_id};
+use super::{Inner, accounts, commit, json::json, polls, position, quarantine, queue_id, registered};
 use crate::{
     Clock, Partition, PollSlug, QueueId, SystemClock, VoterKey,
     count::{Ballot, Checkpoint, CommitPlan, QuarantinedFrame, audit, audit::Finding},
@@ -138,14 +138,14 @@ impl Session for SqliteSession {
         _lookup: Lookup,
     ) -> Result<Vec<Ballot>, StoreError> {
         let mut tx = self.store.read().await?;
-        let Some(number) = polls::number(&mut tx, poll).await? else { return Ok(Vec::new()) };
-        let options = polls::options(&mut tx, number).await?;
+        let Some(number) = registered::number(&mut tx, poll).await? else { return Ok(Vec::new()) };
+        let options = registered::options(&mut tx, number).await?;
         // CROSS JOIN makes SQLite look up each voter by the key, whatever the planner estimates.
         let query = sqlx::query_as(
             "SELECT v.voter, v.option, v.cast_at FROM json_each(?2) AS asked
              CROSS JOIN votes AS v ON v.poll = ?1 AND v.voter = unhex(asked.value)",
         );
-        let asked = commit::json(voters, |voter| format_args!("\"{voter}\"").to_string());
+        let asked = json(voters, |voter| format_args!("\"{voter}\"").to_string());
         let rows = tx.all(query.bind(number).bind(asked)).await?;
         let ballots = accounts::ballots(&tx, &options, rows)?;
         tx.commit().await?;

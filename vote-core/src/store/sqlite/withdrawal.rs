@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{polls, queue_id};
+use super::{queue_id, registered};
 use crate::{
     Poll, PollSlug, QueueId, Timestamp,
     count::RegisteredPoll,
@@ -26,7 +26,7 @@ pub(super) async fn withdraw(
            AND NOT EXISTS (SELECT 1 FROM queue_polls WHERE poll = ?1 AND accepted > 0)",
     );
     tx.run(update.bind(poll.as_str()).bind(now.as_micros()).bind(reason)).await?;
-    match polls::find(tx, poll).await? {
+    match registered::find(tx, poll).await? {
         Some(found) if found.withdrawal.is_none() => Err(withdrawal::refused(&found)),
         found => Ok(found),
     }

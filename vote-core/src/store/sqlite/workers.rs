@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::commit::json;
+use super::json::json;
 use crate::{
     QueueId, Timestamp,
     count::{FUTURE, UNKNOWN_AGE},
