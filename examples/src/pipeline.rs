@@ -4,7 +4,8 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use vote_core::{
-    Partitions, Pepper, Polls, Queue, QueueAddress, Store, StoreAddress, StoreReader, SystemClock,
+    Partitions, Pepper, Polls, Queue, QueueAddress, Store, StoreAddress, StoreReader, SystemClock, WorkerId,
+    store::StoreError,
 };
 use vote_frontend::cookie::CookieKeys;
 use vote_service::{BoxError, Connections, Guards, Limits, Shutdown};
@@ -116,6 +117,7 @@ async fn worker(
     let parts = vote_worker::Parts {
         store,
         witnesses: Vec::new(),
+        id: WorkerId::random().map_err(|e| StoreError::Unavailable(Box::new(e)))?,
         sources: vec![Source::Queue(queue)],
         polls: polls.clone(),
         clock: Arc::new(SystemClock),

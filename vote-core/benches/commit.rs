@@ -162,7 +162,7 @@ fn read(partition: Partition, votes: &[Vote]) -> Read {
         votes: votes.len() as u64,
         frame: one_frame(poll(), partition, votes).bytes,
     };
-    Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), at_end: false, accepted: None }
+    Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), at_end: false, ..Read::default() }
 }
 
 /// Inserts rows, each in a transaction of its own; returns how many a second.

@@ -271,6 +271,10 @@ async fn try_inspect(
             queue.status().await?.ok_or(ClosedReason::Replaced)?
         }
     };
+    if status.is_replica {
+        // What it lacks, its master may have.
+        return Err(ClosedReason::Replica);
+    }
     if let Some(partition) = bounds.lost(&status) {
         tracing::error!(
             address = queue.address(), queue = %status.id,

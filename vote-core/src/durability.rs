@@ -77,6 +77,12 @@ pub enum DurabilityProblem {
         /// Which command it would skip, in the words of Redis.
         refusal: String,
     },
+    /// The server is a replica.
+    #[error(
+        "Redis is a replica: what it accepts is lost at its next synchronization with its master. Use the master, or \
+         promote this one"
+    )]
+    Replica,
     /// Another reason, of an implementation outside this crate: a sentence that says what to change.
     #[error("{0}")]
     Other(String),
@@ -95,6 +101,7 @@ impl DurabilityProblem {
             Self::FileIncomplete { .. } => "file-incomplete",
             Self::ReplayUnknown => "replay-unknown",
             Self::ReplayRefused { .. } => "replay-refused",
+            Self::Replica => "replica",
             Self::Other(_) => "other",
         }
     }

@@ -162,6 +162,7 @@ mod sqlite;
 pub mod store;
 pub mod vote;
 pub mod voter;
+mod worker;
 pub mod writer;
 
 pub use address::{QueueAddress, StoreAddress};
@@ -175,3 +176,4 @@ pub use slug::{OptionSlug, PollSlug};
 pub use store::{Session, Store, StoreReader};
 pub use vote::Vote;
 pub use voter::{Pepper, PepperFingerprint, VoterKey};
+pub use worker::WorkerId;

@@ -54,7 +54,7 @@ pub use position::Position;
 pub use redis::RedisQueue;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteQueue;
-pub use status::{Backlog, QueueClock, QueueStatus, ReplacedQueue, Usage};
+pub use status::{Backlog, Look, QueueClock, QueueStatus, ReplacedQueue, Usage};
 
 /// Identity of a queue: 128 random bits, so that no two queues ever share one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ fn poll_name(found: &str) -> String {
 /// Every implementation must pass the conformance suite, `conformance::queue`. What holds for all methods:
 ///
 /// - **Roles.** A frontend calls `create`, `status`, `append`, `durability_problems` and `usage`. A worker calls
-///   `create` (to replace a queue), `status`, `activate`, `record_polls`, `drop_poll`, `record_clock`, `read`,
+///   `create` (to replace a queue), `look`, `status`, `activate`, `record_polls`, `drop_poll`, `record_clock`, `read`,
 ///   `trim`, `seal` and `backlog`.
 /// - **Identity.** A method with a parameter `id` acts on that queue and no other: it fails with
 ///   [`Replaced`](QueueError::Replaced) if the address holds another queue, or none. [`read`](Self::read),
@@ -162,11 +162,25 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// # Errors
     /// - [`Unavailable`](QueueError::Unavailable): try again with the same `replacing`, which creates no second
     ///   queue. Also if the operating system has no random numbers.
+    /// - [`Replica`](QueueError::Replica): the server is a replica, and nothing was created. Use its master.
     /// - [`Incompatible`](QueueError::Incompatible): see [`Queue`].
     ///
     /// # Cost
     /// Scales with the number of partitions if a queue is replaced; entries are not copied.
     async fn create(&self, layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError>;
+
+    /// Returns which queue is here and on which server, and how many votes it has ever accepted in some partitions;
+    /// `None` if the address holds no queue yet.
+    ///
+    /// Each worker asks each queue about ten times a second, for the partitions that the worker owns. So what all
+    /// workers ask for does not grow with their number.
+    ///
+    /// # Errors
+    /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
+    ///
+    /// # Cost
+    /// Scales with `partitions` times the polls that have votes there; constant without any.
+    async fn look(&self, partitions: &[Partition]) -> Result<Option<Look>, QueueError>;
 
     /// Returns the state of the queue, or `None` if the address holds no queue yet.
     ///
@@ -312,8 +326,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
     ///
     /// # Cost
-    /// Scales with the entries returned and their bytes; on Redis also with the number of partitions times the polls
-    /// that have votes there.
+    /// Scales with the entries returned and their bytes, and with the polls that have votes in the partition.
     async fn read(
         &self,
         id: QueueId,
@@ -383,7 +396,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// - [`Unavailable`](QueueError::Unavailable), [`Incompatible`](QueueError::Incompatible): see [`Queue`].
     ///
     /// # Cost
-    /// On Redis nine round trips; ask now and then, not for each vote.
+    /// On Redis ten round trips; ask now and then, not for each vote.
     async fn durability_problems(&self) -> Result<Vec<DurabilityProblem>, QueueError>;
 
     /// Returns the memory that the queue uses and its limit, or `None` if queues of this kind do not report it.

@@ -26,7 +26,8 @@ mod snapshot;
 pub mod sqlite;
 mod withdrawal;
 
-pub use catalog::{Catalog, MAX_CLOCK_DIFFERENCE, WORKER_LIVES_FOR, WorkerId, WorkerRecord};
+pub use crate::worker::WorkerId;
+pub use catalog::{Catalog, CatalogQueue, LATE_AFTER, MAX_CLOCK_DIFFERENCE, WORKER_LIVES_FOR, WorkerRecord};
 pub use error::StoreError;
 pub use layer::{SessionLayer, StoreLayer, StoreReaderLayer};
 pub use memory::MemoryStore;
@@ -105,23 +106,38 @@ pub trait StoreReader: Send + Sync + fmt::Debug {
         position: Position,
     ) -> Result<Option<QuarantineRow>, StoreError>;
 
-    /// Returns the position up to which each partition of a queue was read and committed, without partitions in which
-    /// nothing was.
+    /// Returns the positions up to which each partition of these queues was read and committed, as of one moment,
+    /// without partitions in which nothing was.
     ///
-    /// Cost: one row for each partition.
+    /// Cost: one row for each of the queues and each partition.
     ///
     /// # Errors
     /// Those of [all methods](StoreReader#errors).
-    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError>;
+    async fn positions(
+        &self,
+        queues: &[QueueId],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError>;
 
-    /// Returns the [positions](Self::positions) of all queues, as of one moment. Read from a standby of a database,
-    /// they tell which commits the standby has.
+    /// Returns the positions up to which these partitions of each queue were read and committed, as of one moment. Read
+    /// from a standby of a database, they tell which commits the standby has.
     ///
-    /// Cost: one row for each queue and partition.
+    /// Cost: one row for each queue and each of the partitions.
     ///
     /// # Errors
     /// Those of [all methods](StoreReader#errors).
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError>;
+    async fn positions_in(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError>;
+
+    /// Returns what was last reported of a queue, or of a [replaced](QueueRecord::original_id) one; `None` if it was
+    /// never reported.
+    ///
+    /// Cost: one row, with its counts by poll and its end in each partition.
+    ///
+    /// # Errors
+    /// Those of [all methods](StoreReader#errors).
+    async fn queue(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError>;
 
     /// Returns all queues ever reported, in the order of their identities, diverged, retired and
     /// [replaced](QueueRecord::original_id) ones included.
@@ -189,12 +205,16 @@ pub trait Store: StoreReader {
 
     /// Returns what workers act on: polls, queues, seals and workers, read in the order that [`Catalog`] promises.
     ///
-    /// Changes nothing. Cost: a row for each poll, queue and live worker, and for each queue with a seal of a poll that
-    /// is closed and not final. Each worker calls it about once a second.
+    /// `known` is the catalog that the caller read last, from this store. The parts that have not changed since are
+    /// taken from it.
+    ///
+    /// Changes nothing. Cost: a row for each live worker, each late queue, and each queue with a seal of a poll that is
+    /// closed and not final; without `known`, or if the [version](Catalog::version) has changed, also for each poll and
+    /// queue. Each worker calls it about once a second.
     ///
     /// # Errors
     /// Those of [all methods](Store#errors).
-    async fn catalog(&self) -> Result<Catalog, StoreError>;
+    async fn catalog(&self, known: Option<&Catalog>) -> Result<Catalog, StoreError>;
 
     /// Registers a poll, and returns the poll that the store has under its name then.
     ///

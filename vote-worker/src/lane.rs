@@ -28,6 +28,7 @@ use crate::{
     health::{self, Health},
     monitor::QueueView,
     owned::OwnedPartition,
+    ownership::Ownership,
     presence::Presence,
     rebalance,
     registry::Registry,
@@ -65,6 +66,7 @@ pub(crate) struct LaneParts {
     pub(crate) layout: Layout,
     pub(crate) registry: Registry,
     pub(crate) presence: Presence,
+    pub(crate) ownership: Ownership,
     pub(crate) tasks: Tasks,
     pub(crate) queues: watch::Receiver<Arc<Queues>>,
     pub(crate) trim_delay: Duration,
@@ -92,6 +94,7 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
             Err(e) => Err(e),
         };
         crate::metrics::owned(number, 0);
+        parts.ownership.set(number, []);
         crate::metrics::trim_waits(number, Duration::ZERO);
         let Err(e) = result else { return };
         crate::metrics::store_error();
@@ -267,6 +270,7 @@ impl Lane {
             crate::metrics::live_lanes(lanes);
         }
         crate::metrics::owned(self.number, self.owned.len());
+        self.parts.ownership.set(self.number, self.owned.keys().copied());
         crate::metrics::trim_waits(self.number, self.trimmer.waits(Instant::now()));
         Ok(())
     }
@@ -286,7 +290,7 @@ impl Lane {
             if self.paused.get(key).is_some_and(|until| *until > now) {
                 continue;
             }
-            let QueueView::Open { id, accepted, replaced } = monitored.view() else { continue };
+            let QueueView::Open { id, server, accepted, replaced } = monitored.view() else { continue };
             for owned in self.owned.values_mut() {
                 let partition = owned.partition;
                 let mut targets = vec![(id, accepted.get(&partition).copied().unwrap_or_default())];
@@ -304,8 +308,14 @@ impl Lane {
                         continue;
                     };
                     let (queue, key, epoch) = (Arc::clone(&monitored.queue), key.clone(), owned.epoch);
+                    let server = Arc::clone(&server);
                     self.reads.spawn(async move {
                         let result = queue.read(id, partition, from.position, limit).await;
+                        // A server that was restarted may have lost entries. Its monitor finds out before more is read.
+                        let is_checked = |read: &Read| *read.server == *server;
+                        let restarted = || QueueError::Unavailable("the server was restarted".to_owned());
+                        let result = result
+                            .and_then(|read| if is_checked(&read) { Ok(read) } else { Err(restarted()) });
                         ReadDone { partition, epoch, key, queue: id, from, result }
                     });
                 }

@@ -7,9 +7,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use vote_core::{
-    Clock, Partitions, PepperFingerprint, Polls, Store,
+    Clock, Partitions, PepperFingerprint, Polls, Store, StoreReader, WorkerId,
     queue::Layout,
-    store::{StoreError, WorkerId, WorkerRecord},
+    store::{StoreError, WorkerRecord},
 };
 use vote_service::Shutdown;
 
@@ -22,6 +22,8 @@ mod lane;
 pub mod metrics;
 mod monitor;
 mod owned;
+mod ownership;
+mod positions;
 mod presence;
 mod problem_log;
 mod rebalance;
@@ -41,6 +43,8 @@ pub use witness::Witness;
 
 use lane::LaneParts;
 use monitor::{Claims, MonitorParts};
+use ownership::Ownership;
+use positions::Positions;
 use presence::Presence;
 use registry::Registry;
 use tasks::{Ended, Tasks};
@@ -57,6 +61,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Standbys that the store may fail over to. Queues keep committed entries until every witness shows them.
     pub witnesses: Vec<Witness>,
+    /// Identity of this worker process: a new one at each start, [random](WorkerId::random).
+    pub id: WorkerId,
     /// Where the queues are.
     pub sources: Vec<Source>,
     /// The polls to register.
@@ -101,7 +107,7 @@ impl From<&config::Config> for Options {
 ///
 /// # Errors
 /// - [`WorkerError::Store`] if the store was prepared for another number of partitions or another pepper, which no
-///   retry can change, or if the operating system provides no random numbers.
+///   retry can change.
 /// - [`WorkerError::Ended`] if one of the worker's tasks ended by itself, which is a bug. End the process, so that it
 ///   is restarted: the other tasks would go on as if nothing was missing.
 pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(), WorkerError> {
@@ -110,18 +116,20 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
     metrics::partitions(layout.partitions.count());
     let (tasks, mut ended) = Tasks::new();
     let lanes = u32::try_from(options.lanes).unwrap_or(u32::MAX);
-    // Ids are compared for equality only, so a random one does not keep a simulation from repeating a history.
-    let id = WorkerId::random().map_err(|e| StoreError::Unavailable(Box::new(e)))?;
-    let me = WorkerRecord { id, lanes, unreached: BTreeSet::new() };
-    let presence = Presence::new(Arc::clone(&parts.store), registry.clone(), parts.health.clone(), me);
+    let (me, ownership) = (parts.id, Ownership::default());
     let monitor_parts = MonitorParts {
         store: Arc::clone(&parts.store),
         layout,
+        me,
         clock: Arc::clone(&parts.clock),
         registry: registry.clone(),
+        positions: Positions::new(Arc::clone(&parts.store) as Arc<dyn StoreReader>),
+        ownership: ownership.clone(),
         claims: Claims::default(),
         tasks: tasks.clone(),
     };
+    let me = WorkerRecord { id: me, lanes, unreached: BTreeSet::new() };
+    let presence = Presence::new(Arc::clone(&parts.store), registry.clone(), parts.health.clone(), me);
     // Ends all tasks of this worker when it ends, even if that is because one of them ended by itself.
     let stop = shutdown.child();
     let queues = source::discover(parts.sources, monitor_parts, stop.clone());
@@ -136,12 +144,13 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
         allow_volatile: options.allow_volatile,
     };
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
-    let witnesses = Witnesses::ask(parts.witnesses, &tasks, &stop);
+    let witnesses = Witnesses::ask(parts.witnesses, &ownership, &tasks, &stop);
     let lane_parts = LaneParts {
         store: parts.store,
         layout,
         registry,
         presence,
+        ownership,
         tasks,
         queues,
         trim_delay: options.trim_delay,

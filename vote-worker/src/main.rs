@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use clap::ArgMatches;
-use vote_core::SystemClock;
+use vote_core::{SystemClock, WorkerId};
 use vote_service::{BoxError, CliExit, ConfigError, Parsed, Program, Settings, Shutdown, program};
 use vote_worker::{
     Health, Options, Parts, WorkerError, commands,
@@ -55,8 +55,9 @@ async fn work(config: Config, health: Health, shutdown: Shutdown) -> Result<(), 
     tracing::info!("starting {} lane(s) on {}", config.lanes, config.store);
     let witnesses = vote_worker::open_witnesses(&config).await?;
     let store = vote_worker::open_store(&config, &health, &shutdown).await?;
+    let id = WorkerId::random()?;
     let options = Options::from(&config);
     let parts =
-        Parts { store, witnesses, sources, polls: config.polls, clock: Arc::new(SystemClock), health };
+        Parts { store, witnesses, id, sources, polls: config.polls, clock: Arc::new(SystemClock), health };
     Ok(vote_worker::run(parts, options, shutdown).await?)
 }

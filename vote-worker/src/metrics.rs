@@ -141,6 +141,13 @@ pub(crate) fn queue_holds(address: &str, entries: u64, backlog: &[Backlog], now:
     gauge!(QUEUE_OLDEST.name, QUEUE => address.to_owned()).set(oldest_seconds(backlog, now));
 }
 
+/// Sets that another worker measures what a queue holds, so that its figures are not counted twice.
+pub(crate) fn queue_is_reported_by_another(address: &str) {
+    for metric in [QUEUE_ENTRIES, QUEUE_VOTES, QUEUE_OLDEST] {
+        gauge!(metric.name, QUEUE => address.to_owned()).set(0.0);
+    }
+}
+
 pub(crate) fn queue_clock(address: &str, ahead: i64) {
     gauge!(QUEUE_CLOCK.name, QUEUE => address.to_owned()).set(ahead as f64 / 1e6);
 }

@@ -9,13 +9,20 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 use vote_core::{
-    Clock, Partition, Position, Queue, QueueId, Store, Timestamp,
-    queue::{Layout, QueueError, QueueStatus},
-    store::StoreError,
+    Clock, Partition, Position, Queue, QueueId, Store, Timestamp, WorkerId,
+    queue::{Layout, Look, QueueError, QueueStatus},
+    store::{Catalog, StoreError},
 };
 use vote_service::Shutdown;
 
-use crate::{problem_log::ProblemLog, registry::Registry, tasks::Tasks};
+use crate::{
+    ownership::Ownership,
+    positions::{Committed, Positions},
+    problem_log::ProblemLog,
+    registry::Registry,
+    tasks::Tasks,
+    timeout::with_timeout,
+};
 
 mod claims;
 mod clock;
@@ -28,10 +35,12 @@ mod seal;
 
 use claims::Claim;
 pub(crate) use claims::Claims;
-use decision::{Evidence, Memory, NextStep, Obstacle, Place};
+use decision::{Evidence, Inspection, Memory, NextStep, Obstacle, Place};
 
-/// Interval at which a queue that is read is asked what is new: one small script for all partitions.
+/// Interval at which a queue that is read is asked what is new in the partitions that this worker owns.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The same while this worker owns no partition, when it only has to notice another queue or another server.
+const LOOK_EVERY_WITHOUT_PARTITIONS: Duration = Duration::from_secs(1);
 /// Interval at which a queue that is not read is asked.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
@@ -40,8 +49,12 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct MonitorParts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) layout: Layout,
+    /// This worker.
+    pub(crate) me: WorkerId,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
+    pub(crate) positions: Positions,
+    pub(crate) ownership: Ownership,
     /// Which monitor reads which queue.
     pub(crate) claims: Claims,
     pub(crate) tasks: Tasks,
@@ -50,8 +63,14 @@ pub(crate) struct MonitorParts {
 /// State of a watched queue, for the lanes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum QueueView {
-    /// The queue is to be read. The votes accepted by partition tell whether there is something new.
-    Open { id: QueueId, accepted: Arc<BTreeMap<Partition, u64>>, replaced: Arc<[ReplacedView]> },
+    /// The queue is to be read, from this server only. The votes accepted in each partition that this worker owns tell
+    /// whether there is something new.
+    Open {
+        id: QueueId,
+        server: Arc<str>,
+        accepted: Arc<BTreeMap<Partition, u64>>,
+        replaced: Arc<[ReplacedView]>,
+    },
     /// The queue is not to be read now.
     Unreadable,
 }
@@ -90,7 +109,7 @@ impl Monitored {
             problem: None,
             problems: ProblemLog::default(),
             memory: Memory::default(),
-            positions: BTreeMap::new(),
+            positions: Committed::new(),
             replaced: Arc::default(),
             compared: polls::Compared::default(),
         };
@@ -121,7 +140,7 @@ struct Monitor {
     problems: ProblemLog,
     memory: Memory,
     /// How far the queue was committed when the store was last asked.
-    positions: BTreeMap<Partition, Position>,
+    positions: Committed,
     /// Replaced queues at this address.
     replaced: Arc<[ReplacedView]>,
     /// Polls of the queue when they were last compared with the store's.
@@ -189,7 +208,11 @@ impl Monitor {
             };
             let open = matches!(now, QueueView::Open { .. });
             crate::metrics::queue_up(&self.address, open);
-            let pause = if open { LOOK_EVERY } else { RETRY_EVERY };
+            let pause = match &now {
+                QueueView::Unreadable => RETRY_EVERY,
+                QueueView::Open { accepted, .. } if accepted.is_empty() => LOOK_EVERY_WITHOUT_PARTITIONS,
+                QueueView::Open { .. } => LOOK_EVERY,
+            };
             view.send_if_modified(|current| {
                 let changed = *current != now;
                 *current = now;
@@ -205,60 +228,121 @@ impl Monitor {
         self.parts.claims.release(self.number);
     }
 
-    /// Asks the queue for its status once, and does everything that follows from it.
+    /// Asks the queue what is new once, and does everything that follows from it.
     async fn look(&mut self) -> Result<QueueView, Unreadable> {
+        let partitions = self.parts.ownership.partitions();
         let store_time = self.parts.registry.catalog().taken_at;
         let asked = Asked { store_time, started: now(), local_time: self.parts.clock.now() };
-        let mut status = self.status().await?;
+        let look = self.queue.look(&partitions).await?.ok_or(Obstacle::NotCreated)?;
         let answered = now();
-        decision::compatible(&status, self.parts.layout)?;
-        let is_new = self.memory.is_new(&status);
-        if is_new {
-            status = self.check_new(status).await?;
+        if look.is_replica {
+            // What it shows lags behind its master. If it is promoted, it is checked like a restarted server.
+            self.memory.forget();
+            return Err(Obstacle::Replica.into());
         }
-        let (place, catalog) =
-            (Place { address: &self.address, fixed: self.fixed }, self.parts.registry.catalog());
-        let observed = self.memory.observe(&status, place, &catalog, now());
-        for record in observed.vanished {
-            self.report_divergence(record, &Evidence::Vanished { found: status.id }).await?;
-        }
-        if let Some(evidence) = self.memory.divergence(status.id) {
-            self.replace(&status, &evidence).await?;
-            self.memory.record_replacement();
-            return Err(Obstacle::Replaced.into());
-        }
-        self.claim(&status, asked.started, answered)?;
-        self.update_replaced(&status).await?;
-        self.report_replaced().await?;
-        match decision::next_step(&status, observed.due, is_new) {
-            NextStep::Activate => self.activate(&status, asked.store_time).await?,
-            NextStep::Read { report, compare_clocks } => {
-                self.seal_and_record_polls(&status).await;
-                if report {
-                    self.report(&status, asked.store_time).await?;
-                }
-                if compare_clocks {
-                    let compared =
-                        self.compare_clocks(&status, asked.local_time, answered - asked.started).await;
-                    self.problems.log(&self.address, "record the clock's difference in the queue", compared);
-                }
+        self.memory.meet(&look, self.parts.registry.store_time());
+        let is_new = self.memory.is_new(look.id, &look.server);
+        let status = if is_new { Some(self.meet().await?) } else { None };
+        let catalog = self.parts.registry.catalog();
+        self.memory.observe_look(&look, &partitions, &catalog);
+        self.replace_if_diverged(look.id).await?;
+        self.claim(&look, asked.started, answered)?;
+        self.confirm_server(&look, &catalog).await?;
+        let role = self.memory.role(look.id, &catalog, self.parts.me);
+        let inspection = self.memory.inspection(role, catalog.version, !self.replaced.is_empty(), now());
+        if status.is_some() || inspection.is_due {
+            let status = match status {
+                Some(status) => status,
+                None => self.status().await?,
+            };
+            if status.id != look.id {
+                return Err(Obstacle::ReplacedMeanwhile.into());
             }
+            self.inspect(&status, inspection, asked, answered, is_new).await?;
         }
-        let accepted =
-            status.accepted.iter().map(|(partition, polls)| (*partition, polls.values().sum())).collect();
         Ok(QueueView::Open {
-            id: status.id,
-            accepted: Arc::new(accepted),
+            id: look.id,
+            server: look.server.into(),
+            accepted: Arc::new(partitions.into_iter().zip(look.accepted).collect()),
             replaced: Arc::clone(&self.replaced),
         })
     }
 
+    /// Checks a queue that was not seen before, or whose server was restarted; returns its status.
+    async fn meet(&mut self) -> Result<QueueStatus, Unreadable> {
+        let status = self.status().await?;
+        decision::compatible(&status, self.parts.layout)?;
+        self.check_new(status).await
+    }
+
+    /// Does what follows from the state of the queue. Only one worker at a time reports a queue, seals it, and records
+    /// polls in it.
+    async fn inspect(
+        &mut self,
+        status: &QueueStatus,
+        inspection: Inspection,
+        asked: Asked,
+        answered: Instant,
+        is_new: bool,
+    ) -> Result<(), Unreadable> {
+        let place = Place { address: &self.address, fixed: self.fixed };
+        let catalog = self.parts.registry.catalog();
+        for queue in self.memory.observe(status, inspection.report, place, &catalog, now()) {
+            self.report_divergence(queue, &Evidence::Vanished { found: status.id }).await?;
+        }
+        self.replace_if_diverged(status.id).await?;
+        self.update_replaced(status).await?;
+        self.report_replaced().await?;
+        match decision::next_step(status, inspection, is_new) {
+            NextStep::Nothing => crate::metrics::queue_is_reported_by_another(&self.address),
+            NextStep::Activate => self.activate(status, asked.store_time).await?,
+            NextStep::Keep { report, compare_clocks } => {
+                self.seal_and_record_polls(status).await;
+                if report {
+                    self.report(status, asked.store_time).await?;
+                }
+                if compare_clocks {
+                    let compared =
+                        self.compare_clocks(status, asked.local_time, answered - asked.started).await;
+                    self.problems.log(&self.address, "record the clock's difference in the queue", compared);
+                }
+            }
+        }
+        self.memory.record_inspection(status, catalog.version, now());
+        Ok(())
+    }
+
+    /// Replaces the queue if there is evidence that it diverged; fails if it was replaced.
+    async fn replace_if_diverged(&mut self, id: QueueId) -> Result<(), Unreadable> {
+        let Some(evidence) = self.memory.divergence(id) else { return Ok(()) };
+        self.replace(id, &evidence).await?;
+        self.memory.record_replacement();
+        Err(Obstacle::Replaced.into())
+    }
+
     /// Claims the queue for this monitor.
-    fn claim(&mut self, status: &QueueStatus, asked: Instant, answered: Instant) -> Result<(), Obstacle> {
-        let claim = Claim { monitor: self.number, address: &self.address, server: &status.server };
-        let conflict = self.memory.conflict_since(status.id);
-        let result = self.parts.claims.claim(status.id, claim, asked, conflict);
-        self.memory.apply_claim(status.id, result, answered)
+    fn claim(&mut self, look: &Look, asked: Instant, answered: Instant) -> Result<(), Obstacle> {
+        let claim = Claim { monitor: self.number, address: &self.address, server: &look.server };
+        let conflict = self.memory.conflict_since(look.id);
+        let result = self.parts.claims.claim(look.id, claim, asked, conflict);
+        self.memory.apply_claim(look.id, result, answered)
+    }
+
+    /// Fails while the store has another server on record for the queue: that server was restarted, and its reporter
+    /// checks it; or both have the queue, and one of them is a copy.
+    async fn confirm_server(&mut self, look: &Look, catalog: &Catalog) -> Result<(), Unreadable> {
+        if self.memory.is_server_confirmed(look, catalog) {
+            return Ok(());
+        }
+        // Not the catalog, which does not have the time of each report.
+        let record = with_timeout(self.parts.store.queue(look.id)).await?;
+        let at = self.parts.registry.store_time();
+        let role = self.memory.role(look.id, catalog, self.parts.me);
+        let result = self.memory.compare_servers(look, record.as_ref(), role, at);
+        if result.is_err() {
+            self.parts.registry.refresh().await?;
+        }
+        Ok(result?)
     }
 
     /// Prepares a queue that accepts no votes yet, and activates it.

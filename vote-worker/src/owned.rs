@@ -265,6 +265,7 @@ mod tests {
             entries: positions.iter().map(entry).collect(),
             at_end: accepted.is_some(),
             accepted: accepted.map(|n| [("pets".to_owned(), n)].into()),
+            server: String::new(),
         }
     }
 

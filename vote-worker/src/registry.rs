@@ -47,17 +47,21 @@ impl Registry {
         file: Polls,
     ) -> Result<Self, StoreError> {
         let asked = Instant::now();
-        let catalog = Arc::new(store.catalog().await?);
+        let catalog = Arc::new(store.catalog(None).await?);
         let known = Arc::new(RwLock::new(Known { catalog, asked, ahead: None }));
         let registry = Self { store, clock, file: Arc::new(file), known, reading: Arc::default() };
         registry.refresh().await?;
         Ok(registry)
     }
 
-    /// Reads the catalog again, and registers the polls of the file that the store lacks: it may have been restored to
-    /// a state without them.
+    /// Returns a catalog that was read after this call began, and registers the polls of the file that the store lacks:
+    /// it may have been restored to a state without them. Callers that wait for one another share one read.
     pub(crate) async fn refresh(&self) -> Result<Arc<Catalog>, StoreError> {
+        let called = Instant::now();
         let mut logged = self.reading.lock().await;
+        if let Some(catalog) = self.read_since(called) {
+            return Ok(catalog);
+        }
         let mut catalog = self.read().await?;
         let lacks = |poll: &&Poll| match catalog.polls.iter().find(|known| known.slug == poll.slug) {
             None => true,
@@ -75,9 +79,16 @@ impl Registry {
         Ok(catalog)
     }
 
+    /// Returns the catalog as last read, if it was requested after `called`.
+    fn read_since(&self, called: Instant) -> Option<Arc<Catalog>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        (known.asked > called).then(|| Arc::clone(&known.catalog))
+    }
+
     async fn read(&self) -> Result<Arc<Catalog>, StoreError> {
         let (asked, before) = (Instant::now(), self.clock.now());
-        let catalog = Arc::new(with_timeout(self.store.catalog()).await?);
+        let known = self.catalog();
+        let catalog = Arc::new(with_timeout(self.store.catalog(Some(&known))).await?);
         let took = asked.elapsed();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if took <= PROMPT {

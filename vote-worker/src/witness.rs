@@ -12,7 +12,7 @@ use tokio::{
 use vote_core::{Partition, Position, QueueId, StoreReader};
 use vote_service::Shutdown;
 
-use crate::tasks::Tasks;
+use crate::{ownership::Ownership, tasks::Tasks};
 
 /// Pause after an answer before a witness is asked again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -51,12 +51,17 @@ pub(crate) struct Witnesses {
 }
 
 impl Witnesses {
-    /// Starts a task for each witness that asks it until shutdown.
-    pub(crate) fn ask(witnesses: Vec<Witness>, tasks: &Tasks, shutdown: &Shutdown) -> Self {
+    /// Starts a task for each witness that asks it until shutdown, about the partitions that this worker owns.
+    pub(crate) fn ask(
+        witnesses: Vec<Witness>,
+        ownership: &Ownership,
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+    ) -> Self {
         let start = |witness: Witness| {
             let (send, receive) = watch::channel(None);
             let task = format!("the task that asks the witness {}", witness.name);
-            tasks.spawn(task, ask(witness, send, shutdown.clone()));
+            tasks.spawn(task, ask(witness, ownership.clone(), send, shutdown.clone()));
             receive
         };
         Self { shown: witnesses.into_iter().map(start).collect() }
@@ -80,11 +85,16 @@ impl Witnesses {
     }
 }
 
-async fn ask(witness: Witness, shown: watch::Sender<Option<Shown>>, shutdown: Shutdown) {
+async fn ask(
+    witness: Witness,
+    ownership: Ownership,
+    shown: watch::Sender<Option<Shown>>,
+    shutdown: Shutdown,
+) {
     let Witness { name, store } = witness;
     let mut was_up = None;
     while !shutdown.is_requested() {
-        let problem = match timeout(ANSWERS_WITHIN, store.all_positions()).await {
+        let problem = match timeout(ANSWERS_WITHIN, store.positions_in(&ownership.partitions())).await {
             Ok(Ok(positions)) => {
                 shown.send_replace(Some(Shown { at: Instant::now(), positions }));
                 String::new()

@@ -91,6 +91,7 @@ mod tests {
             layout,
             active: true,
             server: String::new(),
+            is_replica: false,
             accepted: [(PARTITION, [("pets".to_owned(), votes)].into())].into(),
             entries: Vec::new(),
             polls: PollStates::new(),

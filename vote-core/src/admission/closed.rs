@@ -36,6 +36,8 @@ pub enum ClosedReason {
     },
     /// The address holds another queue than at the last inspection, or none. Ends by itself.
     Replaced,
+    /// The server is a replica.
+    Replica,
     /// The queue can't be reached, or can't be used.
     Queue(QueueError),
     /// The task that watches the queue ended by itself, which is a bug.
@@ -44,7 +46,7 @@ pub enum ClosedReason {
 
 impl ClosedReason {
     /// All [codes](Self::code), sorted.
-    pub const CODES: [&str; 11] = [
+    pub const CODES: [&str; 12] = [
         "incompatible",
         "layout-version",
         "lost-votes",
@@ -53,6 +55,7 @@ impl ClosedReason {
         "partitions",
         "pepper",
         "replaced",
+        "replica",
         "unavailable",
         "volatile",
         "watcher-ended",
@@ -68,6 +71,7 @@ impl ClosedReason {
             Self::NotActivated { .. } => "not-activated",
             Self::LostVotes { .. } => "lost-votes",
             Self::Replaced | Self::Queue(QueueError::Replaced) => "replaced",
+            Self::Replica | Self::Queue(QueueError::Replica) => "replica",
             Self::Queue(QueueError::Unavailable(_)) => "unavailable",
             Self::Queue(_) => "incompatible",
             Self::WatcherEnded => "watcher-ended",
@@ -85,7 +89,8 @@ impl fmt::Display for ClosedReason {
             Self::Mismatch(mismatch) => {
                 let advice = match mismatch {
                     LayoutMismatch::Version { .. } => {
-                        "deploy a frontend of the version that created the queue"
+                        "let frontend and workers of the version that created the queue count all of its votes, and \
+                         then give this frontend an empty database"
                     }
                     LayoutMismatch::Partitions { .. } => {
                         "set VOTE_PARTITIONS to the number of the store; if the queue has another number than the \
@@ -104,6 +109,9 @@ impl fmt::Display for ClosedReason {
                 write!(f, "the queue lost acknowledged votes of partition {partition}, and is being replaced")
             }
             Self::Replaced => QueueError::Replaced.fmt(f),
+            Self::Replica => f.write_str(
+                "the server of the queue is a replica, which accepts no votes: set VOTE_QUEUE to its master, or promote it",
+            ),
             Self::Queue(error) => error.fmt(f),
             Self::WatcherEnded => {
                 f.write_str("the task that watches the queue ended by itself, which is a bug: report it")
@@ -132,8 +140,8 @@ mod tests {
                 "may lose votes: a; b",
             ),
             (
-                ClosedReason::Mismatch(LayoutMismatch::Version { found: 2 }),
-                "the queue has layout version 2, and this build uses version 1: deploy",
+                ClosedReason::Mismatch(LayoutMismatch::Version { found: 1 }),
+                "the queue has layout version 1, and this build uses version 2: let frontend and workers",
             ),
             (
                 ClosedReason::Mismatch(LayoutMismatch::Partitions { found, expected }),

@@ -25,6 +25,7 @@ suite!(QueueHarness, QueueFault, queue_conformance, queue, {
     a_read_is_limited: IgnoresTheLimit,
     the_count_is_returned_only_at_the_end_of_the_log: CountsTooEarly,
     the_count_is_of_votes_by_partition_and_poll: CountsFrames,
+    a_look_shows_the_queue_its_server_and_counts: LooksAtOnePartition,
     a_trim_keeps_the_entry_at_the_position: TrimsTheAnchor,
     a_trim_keeps_entries_after_the_position: TrimsEverything,
     a_trim_to_a_missing_entry_changes_nothing: TrimsBlindly,
@@ -231,6 +232,27 @@ async fn the_count_is_of_votes_by_partition_and_poll(harness: &dyn QueueHarness)
         assert_eq!(status.accepted.get(&partition), Some(&expected), "partition {partition}, in the status");
         assert_eq!(status.entries[usize::from(partition.0)], found.entries.len() as u64);
     }
+}
+
+async fn a_look_shows_the_queue_its_server_and_counts(harness: &dyn QueueHarness) {
+    let queue = harness.fresh().await;
+    assert_eq!(queue.look(&[PARTITION]).await.expect("a look"), None, "no queue was created yet");
+    let (queue, id) = open(harness).await;
+    let votes: Vec<_> = (0..200).map(|voter| vote(voter, 0, 1)).collect();
+    let cars: Vec<_> = votes[..50].iter().map(|v| crate::Vote { poll: other_poll(), ..*v }).collect();
+    append(&*queue, id, &frames(&votes)).await;
+    append(&*queue, id, &frames(&cars)).await;
+    let status = queue.status().await.expect("a status").expect("a queue");
+    let read = read(&*queue, id, Position::START, ALL).await;
+    assert_eq!(read.server, status.server, "a read names the server");
+    let asked = [Partition(3), PARTITION, Partition(15)];
+    let look = queue.look(&asked).await.expect("a look").expect("a queue");
+    assert_eq!((look.id, &look.server, look.is_replica), (id, &status.server, status.is_replica));
+    let votes = |partition| status.accepted.get(partition).map_or(0, |polls| polls.values().sum());
+    let expected: Vec<u64> = asked.iter().map(votes).collect();
+    assert_eq!(look.accepted, expected, "in the order asked for");
+    let look = queue.look(&[]).await.expect("a look").expect("a queue");
+    assert_eq!((look.id, look.accepted), (id, Vec::new()), "nothing was asked for");
 }
 
 async fn a_trim_keeps_the_entry_at_the_position(harness: &dyn QueueHarness) {

@@ -30,7 +30,7 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_commit_updates_the_tally: DropsTheTally,
     a_commit_updates_the_ledger: DropsTheLedger,
     a_commit_updates_the_positions: ForgetsThePosition,
-    all_positions_cover_every_queue_and_partition: LeavesOutPositions,
+    positions_are_found_by_queue_and_by_partition: LeavesOutPositions,
     a_commit_stores_quarantined_frames: DropsTheQuarantine,
     a_stale_version_changes_nothing: IgnoresTheVersion,
     a_session_that_lost_its_partition_changes_nothing: IgnoresTheVersion,
@@ -67,6 +67,9 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     live_workers_are_listed: ForgetsWorkers,
     a_queue_seen_in_the_future_counts_as_seen_long_ago: KeepsFutureTimes,
     the_catalog_holds_what_is_on_record: LeavesQueuesOutOfTheCatalog,
+    a_catalog_read_again_has_what_has_changed: MissesChanges,
+    a_queue_is_found_by_its_identity: FindsAnyQueue,
+    active_queues_without_a_recent_report_are_late: ForgetsLateQueues,
     the_highest_seal_is_kept: OverwritesSeals,
     a_retired_queue_stays_retired: RevivesRetiredQueues,
     quarantined_frames_are_listed_in_order: ListsOnePage,
@@ -85,6 +88,7 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     ballots_come_in_the_order_of_their_voters: RepeatsTheLastBallot,
 });
 
+mod catalog;
 mod closing;
 mod commit;
 mod delivery;
@@ -94,6 +98,7 @@ mod snapshot;
 mod unknown;
 mod withdrawal;
 
+use catalog::*;
 use closing::*;
 use commit::*;
 use delivery::*;
@@ -304,6 +309,8 @@ fn record(seconds: i64, state: QueueState) -> QueueRecord {
         id: queue_id(1),
         original_id: (seconds > 100).then(|| queue_id(2)),
         address: format!("redis://host-{seconds}"),
+        server: format!("server {seconds}"),
+        reporter: Some(crate::WorkerId([seconds as u8; 16])),
         seen_at: Timestamp::MIN.saturating_add(seconds * 1_000_000),
         accepted: votes.clone(),
         queued: votes,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Position, QueueId, Timestamp, queue::Counters};
+use crate::{Position, QueueId, Timestamp, WorkerId, queue::Counters};
 
 /// State of a queue in the store. A queue never returns to an earlier state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,6 +48,11 @@ pub struct QueueRecord {
     pub original_id: Option<QueueId>,
     /// Address at which it was last seen.
     pub address: String,
+    /// Identity of the server that had it then; see [`QueueStatus::server`](crate::queue::QueueStatus::server). Empty
+    /// for a replaced queue, and if it is not known.
+    pub server: String,
+    /// Worker that reported it; `None` if it is not known.
+    pub reporter: Option<WorkerId>,
     /// Time of the last report, by the store's clock.
     pub seen_at: Timestamp,
     /// Votes that it reported as accepted, by poll. Empty for a replaced queue.
@@ -75,6 +80,8 @@ impl QueueRecord {
             id,
             original_id: None,
             address,
+            server: String::new(),
+            reporter: None,
             seen_at,
             accepted: Counters::new(),
             queued: Counters::new(),

@@ -62,6 +62,9 @@ pub struct Read {
     /// They are taken in the same atomic step as `entries`, so they are exact: the votes of all entries ever appended
     /// up to the last of `entries`, including those that were trimmed. A reader compares them with what it has read.
     pub accepted: Option<Counters>,
+    /// Identity of the server that answered; see [`QueueStatus::server`](crate::queue::QueueStatus::server). A reader
+    /// compares it with the server that it has checked: after a restart the log may be an older one.
+    pub server: String,
 }
 
 /// Result of a [seal](crate::Queue::seal): how far to read, and how many votes of the poll there are.

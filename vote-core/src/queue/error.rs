@@ -36,6 +36,9 @@ pub enum QueueError {
         "the queue no longer holds the entry at position {0}, which was read before: it lost or rolled back data"
     )]
     Diverged(Position),
+    /// The server is a replica, on which no queue is created. Leave it alone until an operator promotes it.
+    #[error("the server is a replica: no queue is created on it")]
+    Replica,
     /// The queue has no such partition.
     #[error("the queue has no partition {0}")]
     NoPartition(Partition),
@@ -53,6 +56,6 @@ impl QueueError {
     /// Returns whether the same call may succeed later, without a change by the caller.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Replica)
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Backlog, Frame, Layout, PollRecord, Position, Queue, QueueError, QueueId,
+    AppendError, Appended, Backlog, Frame, Layout, Look, PollRecord, Position, Queue, QueueError, QueueId,
     QueueStatus, Read, Seal, Usage,
 };
 use crate::{DurabilityProblem, Partition, PollDigest, PollSlug, Timestamp};
@@ -107,6 +107,7 @@ macro_rules! layer {
 
 layer! {
     async fn create(layout: Layout, replacing: Option<QueueId>) -> Result<QueueId, QueueError>;
+    async fn look(partitions: &[Partition]) -> Result<Option<Look>, QueueError>;
     async fn status() -> Result<Option<QueueStatus>, QueueError>;
     async fn activate(id: QueueId) -> Result<(), QueueError>;
     async fn record_polls(id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError>;

@@ -4,7 +4,7 @@ use super::QueueStatus;
 use crate::{Partitions, PepperFingerprint};
 
 /// Version of the layout that the implementations in this crate write.
-pub const LAYOUT_VERSION: u16 = 1;
+pub const LAYOUT_VERSION: u16 = 2;
 
 /// Number of partitions and pepper, on which frontends and the store must agree: if they did not, two votes of one
 /// voter could be counted as votes of two voters.

@@ -9,9 +9,9 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Backlog, Counters, Entry, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState,
-    PollStates, Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, ReplacedQueue, Seal,
-    Usage, polls::DroppedPoll,
+    AppendError, Appended, Backlog, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Look, PollRecord,
+    PollState, PollStates, Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read,
+    ReplacedQueue, Seal, Usage, polls::DroppedPoll,
 };
 use crate::{Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock, Timestamp};
 
@@ -96,6 +96,11 @@ impl MemoryQueue {
         {
             log.entries.retain(|entry| number(entry.position) >= before);
         }
+    }
+
+    /// Returns the identity of this queue among those in memory.
+    fn server(&self) -> String {
+        format!("{:p}", std::ptr::from_ref(self))
     }
 
     fn new_id(&self) -> Result<QueueId, QueueError> {
@@ -187,11 +192,26 @@ impl Queue for MemoryQueue {
         }
     }
 
+    async fn look(&self, partitions: &[Partition]) -> Result<Option<Look>, QueueError> {
+        let data = self.lock();
+        let Some(log) = &data.current else { return Ok(None) };
+        let accepted = |partition: &Partition| {
+            log.partitions.get(usize::from(partition.0)).map_or(0, |log| log.accepted.values().sum())
+        };
+        Ok(Some(Look {
+            id: log.id,
+            server: self.server(),
+            is_replica: false,
+            accepted: partitions.iter().map(accepted).collect(),
+        }))
+    }
+
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
         let data = self.lock();
         Ok(data.current.as_ref().map(|log| QueueStatus {
             id: log.id,
-            server: format!("{:p}", std::ptr::from_ref(self)),
+            server: self.server(),
+            is_replica: false,
             version: LAYOUT_VERSION,
             layout: log.layout,
             active: log.active,
@@ -304,7 +324,8 @@ impl Queue for MemoryQueue {
         }
         let entries: Vec<Entry> = log.entries.range(start..).take(limit).cloned().collect();
         let at_end = start + entries.len() == log.entries.len();
-        Ok(Read { entries, at_end, accepted: (is_current && at_end).then(|| log.accepted.clone()) })
+        let accepted = (is_current && at_end).then(|| log.accepted.clone());
+        Ok(Read { entries, at_end, accepted, server: self.server() })
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {

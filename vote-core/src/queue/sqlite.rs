@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Backlog, Counters, Frame, LAYOUT_VERSION, Layout, PollRecord, PollState, Position,
-    Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, Seal, Usage,
+    AppendError, Appended, Backlog, Counters, Frame, LAYOUT_VERSION, Layout, Look, PollRecord, PollState,
+    Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, Seal, Usage,
 };
 use crate::{
     Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock, Timestamp,
@@ -28,6 +28,7 @@ const SCHEMA: Schema = Schema {
         (5, "given up", include_str!("sqlite/5_given_up.sql")),
         (6, "names", include_str!("sqlite/6_names.sql")),
         (7, "withdrawal", include_str!("sqlite/7_withdrawal.sql")),
+        (8, "layout version", include_str!("sqlite/8_layout_version.sql")),
     ],
 };
 
@@ -111,6 +112,18 @@ impl Queue for SqliteQueue {
         Ok(id)
     }
 
+    async fn look(&self, partitions: &[Partition]) -> Result<Option<Look>, QueueError> {
+        let mut tx = self.file.readers.begin().await?;
+        let Some(current) = CurrentQueue::find(&mut tx).await? else {
+            tx.commit().await?;
+            return Ok(None);
+        };
+        let accepted = current.accepted_in(&mut tx, partitions).await?;
+        tx.commit().await?;
+        let server = self.file.identity.clone();
+        Ok(Some(Look { id: current.id, server, is_replica: false, accepted }))
+    }
+
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
         let mut tx = self.file.readers.begin().await?;
         let Some(current) = CurrentQueue::find(&mut tx).await? else {
@@ -146,6 +159,7 @@ impl Queue for SqliteQueue {
             layout,
             active,
             server,
+            is_replica: false,
             accepted,
             entries,
             polls,
@@ -252,7 +266,8 @@ impl Queue for SqliteQueue {
             None
         };
         tx.commit().await?;
-        Ok(Read { entries: rows.into_iter().map(entry).collect(), at_end, accepted })
+        let entries = rows.into_iter().map(entry).collect();
+        Ok(Read { entries, at_end, accepted, server: self.file.identity.clone() })
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {

@@ -15,6 +15,20 @@ pub struct Usage {
     pub limit: Option<u64>,
 }
 
+/// Which queue is at an address, and whether it has something new, as [`Queue::look`](crate::Queue::look) returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Identity of the queue.
+    pub id: QueueId,
+    /// Identity of the server; see [`QueueStatus::server`].
+    pub server: String,
+    /// Whether the server is a replica; see [`QueueStatus::is_replica`].
+    pub is_replica: bool,
+    /// Votes ever accepted over all polls, in each partition that was asked for, in that order; 0 for a partition that
+    /// the queue does not have.
+    pub accepted: Vec<u64>,
+}
+
 /// State of a queue, as [`Queue::status`](crate::Queue::status) returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueStatus {
@@ -29,6 +43,9 @@ pub struct QueueStatus {
     /// Identity of the server process, or of the file, that holds the queue. It is the same at every address that
     /// leads there, another one for a copy, and another one once a server was restarted.
     pub server: String,
+    /// Whether the server is a replica: it holds a copy of what its master accepts, which lags behind, under the same
+    /// identity. Frontends append nothing to it and workers do not read it, until an operator promotes it.
+    pub is_replica: bool,
     /// Votes ever accepted, by partition and poll, including those that were trimmed.
     pub accepted: BTreeMap<Partition, Counters>,
     /// Number of entries stored now, for each partition: those not yet read, those not yet trimmed, and the anchor

@@ -2,12 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
-    PollSlug, QueueId, Timestamp,
+    PollSlug, QueueId, Timestamp, WorkerId,
     count::{QueueRecord, QueueState, RegisteredPoll, was_within},
 };
 
@@ -18,74 +18,116 @@ pub const WORKER_LIVES_FOR: Duration = Duration::from_secs(6);
 /// Largest difference between the clocks of worker and store at which a poll is closed by time.
 pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(30);
 
+/// Time without a report after which an active queue is [late](Catalog::late). Its reporter reports it every 2 s.
+pub const LATE_AFTER: Duration = Duration::from_secs(3);
+
+/// What a store has on record of a queue, without what changes with each report. [`StoreReader::queue`] returns all of
+/// it.
+///
+/// [`StoreReader::queue`]: crate::StoreReader::queue
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogQueue {
+    /// For a replaced queue, the identity under which it accepted votes.
+    pub original_id: Option<QueueId>,
+    /// Address at which it was last seen.
+    pub address: String,
+    /// Server that had it then; see [`QueueRecord::server`].
+    pub server: String,
+    /// Worker that reported it last.
+    pub reporter: Option<WorkerId>,
+    /// State of the queue.
+    pub state: QueueState,
+    /// Why it diverged or was retired; otherwise empty.
+    pub reason: String,
+}
+
+impl From<&QueueRecord> for CatalogQueue {
+    fn from(record: &QueueRecord) -> Self {
+        Self {
+            original_id: record.original_id,
+            address: record.address.clone(),
+            server: record.server.clone(),
+            reporter: record.reporter,
+            state: record.state,
+            reason: record.reason.clone(),
+        }
+    }
+}
+
+impl QueueRecord {
+    /// Returns whether the queue is [late](Catalog::late) at a time of the store's clock.
+    pub(crate) fn is_late(&self, now: Timestamp) -> bool {
+        self.state == QueueState::Active
+            && self.original_id.is_none()
+            && !was_within(self.seen_at, now, LATE_AFTER)
+    }
+}
+
 /// What a store has on record of polls, queues and workers.
 ///
 /// Its parts are read in an order that makes it safe to act on: it contains every queue that was recorded before
 /// `revision` was read, and each poll is at least as recent as any queue in it.
+///
+/// Clones share the parts that rarely change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalog {
     /// The store's clock, read before anything else.
     pub taken_at: Timestamp,
+    /// Version of `queues`, `polls` and `dropped`: of two catalogs of one store, the one with the higher version is the
+    /// later one, and with equal versions these parts are equal.
+    pub version: u64,
     /// A number that is raised when a queue is recorded for the first time or diverges, and when the count of a
     /// recorded seal grows. A partition that is recorded as [complete](crate::Session::complete) up to an older
     /// revision has to be checked again.
     pub revision: u64,
     /// All queues ever reported, by their identities.
-    pub queues: BTreeMap<QueueId, QueueRecord>,
+    pub queues: Arc<BTreeMap<QueueId, CatalogQueue>>,
     /// All registered polls, in the order of registration.
-    pub polls: Vec<RegisteredPoll>,
+    pub polls: Arc<Vec<RegisteredPoll>>,
+    /// Each queue that has [dropped](crate::Store::record_dropped) a withdrawn poll, and that poll.
+    pub dropped: Arc<BTreeSet<(QueueId, PollSlug)>>,
     /// Each queue with a recorded seal of a poll that is closed and not final, and that poll.
     pub sealed: BTreeSet<(QueueId, PollSlug)>,
-    /// Each queue that has [dropped](crate::Store::record_dropped) a withdrawn poll, and that poll.
-    pub dropped: BTreeSet<(QueueId, PollSlug)>,
+    /// Active queues that no worker has reported for [`LATE_AFTER`], each with the time of the last report. Replaced
+    /// queues are not among them.
+    pub late: BTreeMap<QueueId, Timestamp>,
     /// The workers that are alive, by their identities.
     pub workers: BTreeMap<WorkerId, WorkerRecord>,
 }
 
 impl Catalog {
-    /// Returns whether a queue was reported within `time` before the catalog was taken, by the store's clock.
+    /// Returns the catalog with the parts of `known` where they are equal, and a version that tells whether they are:
+    /// that of `known` if all are, and otherwise the next one. For stores that count no changes.
+    pub(crate) fn versioned(mut self, known: Option<&Self>) -> Self {
+        let Some(known) = known else { return Self { version: 1, ..self } };
+        let is_same =
+            (&self.queues, &self.polls, &self.dropped) == (&known.queues, &known.polls, &known.dropped);
+        self.version = if is_same { known.version } else { known.version + 1 };
+        if is_same {
+            self.queues = Arc::clone(&known.queues);
+            self.polls = Arc::clone(&known.polls);
+            self.dropped = Arc::clone(&known.dropped);
+        }
+        self
+    }
+
+    /// Returns whether an active queue was reported within `time` before the catalog was taken, by the store's clock.
+    /// `time` must not be less than [`LATE_AFTER`]. False for a queue that is not in the catalog.
     #[must_use]
     pub fn was_seen_within(&self, queue: QueueId, time: Duration) -> bool {
-        self.queues.get(&queue).is_some_and(|record| was_within(record.seen_at, self.taken_at, time))
+        let seen_lately = |at: &Timestamp| was_within(*at, self.taken_at, time);
+        self.queues.contains_key(&queue) && self.late.get(&queue).is_none_or(seen_lately)
     }
 
     /// Returns whether every queue that has to be sealed for a poll is, so that the poll's partitions may be complete.
     /// Retired and replaced queues need no seal; a diverged queue counts as not sealed.
     #[must_use]
     pub fn is_sealed_everywhere(&self, poll: PollSlug) -> bool {
-        self.queues.values().all(|queue| match queue.state {
+        self.queues.iter().all(|(id, queue)| match queue.state {
             QueueState::Retired => true,
             QueueState::Diverged => false,
-            QueueState::Active => queue.original_id.is_some() || self.sealed.contains(&(queue.id, poll)),
+            QueueState::Active => queue.original_id.is_some() || self.sealed.contains(&(*id, poll)),
         })
-    }
-}
-
-/// Identity of a worker process: 128 random bits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId(pub [u8; 16]);
-
-impl WorkerId {
-    /// Returns a new identity.
-    ///
-    /// # Errors
-    /// Fails if the operating system has no random numbers.
-    pub fn random() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WorkerId({self})")
     }
 }
 

@@ -62,8 +62,9 @@ reader_layer! {
     async fn ballot(poll: PollSlug, voter: VoterKey) -> Option<Ballot>;
     async fn position(queue: QueueId, partition: Partition) -> Position;
     async fn quarantined(queue: QueueId, partition: Partition, position: Position) -> Option<QuarantineRow>;
-    async fn positions(queue: QueueId) -> BTreeMap<Partition, Position>;
-    async fn all_positions() -> BTreeMap<(QueueId, Partition), Position>;
+    async fn positions(queues: &[QueueId]) -> BTreeMap<(QueueId, Partition), Position>;
+    async fn positions_in(partitions: &[Partition]) -> BTreeMap<(QueueId, Partition), Position>;
+    async fn queue(queue: QueueId) -> Option<QueueRecord>;
     async fn queues() -> Vec<QueueRecord>;
     async fn quarantine(after: Option<QuarantineKey>, limit: usize) -> Vec<QuarantineRow>;
     async fn snapshot() -> Box<dyn Snapshot>;
@@ -145,7 +146,7 @@ macro_rules! store_layer {
 
 store_layer! {
     async fn prepare(layout: Layout) -> ();
-    async fn catalog() -> Catalog;
+    async fn catalog(known: Option<&Catalog>) -> Catalog;
     async fn register_poll(poll: &Poll) -> RegisteredPoll;
     async fn close_poll(poll: PollSlug) -> Option<RegisteredPoll>;
     async fn close_due_polls(grace: Duration, now: Timestamp) -> Vec<PollSlug>;

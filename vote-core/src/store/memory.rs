@@ -161,18 +161,22 @@ impl Store for MemoryStore {
         Ok(self.lock().register(poll))
     }
 
-    async fn catalog(&self) -> Result<Catalog, StoreError> {
+    async fn catalog(&self, known: Option<&Catalog>) -> Result<Catalog, StoreError> {
         let taken_at = self.now();
         let data = self.lock();
-        Ok(Catalog {
+        let late = data.queues.values().filter(|queue| queue.is_late(taken_at));
+        let catalog = Catalog {
             taken_at,
+            version: 0,
             revision: data.revision,
-            queues: data.queues.clone(),
-            polls: data.polls.clone(),
-            dropped: data.dropped().collect(),
+            queues: Arc::new(data.queues.iter().map(|(id, queue)| (*id, queue.into())).collect()),
+            polls: Arc::new(data.polls.clone()),
+            dropped: Arc::new(data.dropped().collect()),
             sealed: data.sealed().collect(),
+            late: late.map(|queue| (queue.id, queue.seen_at)).collect(),
             workers: data.alive(taken_at).map(|worker| (worker.id, worker.clone())).collect(),
-        })
+        };
+        Ok(catalog.versioned(known))
     }
 
     async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {

@@ -3,11 +3,11 @@
 //! Its tables are in a schema of their own, so that the database can be shared. [`PostgresStore::migrate`] creates them
 //! from `store/postgres/*.sql`.
 
-use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    Connection, PgConnection, PgPool, Row,
+    Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 
@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod accounts;
+mod catalog;
 mod commit;
 mod copy;
 mod durability;
@@ -175,24 +176,8 @@ impl Store for PostgresStore {
         self.execute(insert.bind(i32::from(layout.partitions.count()))).await.map(drop)
     }
 
-    async fn catalog(&self) -> Result<Catalog, StoreError> {
-        // Single statements, in the order that makes their results safe to act on together: see `Catalog`.
-        let query = sqlx::query("SELECT clock_timestamp() AS now, (SELECT revision FROM meta) AS revision");
-        let rows = self.rows(query).await?;
-        let row = rows.first().ok_or_else(|| damaged("revision"))?;
-        let revision: Option<i64> = row.get("revision");
-        let queues = self.queues().await?;
-        let polls = self.polls().await?;
-        let any_withdrawn = polls.iter().any(|poll| poll.withdrawal.is_some());
-        Ok(Catalog {
-            taken_at: row.try_get::<Moment, _>("now").map_err(|_| damaged("time"))?.0,
-            revision: revision.unwrap_or_default() as u64,
-            queues: queues.into_iter().map(|record| (record.id, record)).collect(),
-            polls,
-            dropped: if any_withdrawn { self.dropped().await? } else { BTreeSet::new() },
-            sealed: self.sealed().await?,
-            workers: self.workers().await?,
-        })
+    async fn catalog(&self, known: Option<&Catalog>) -> Result<Catalog, StoreError> {
+        self.read_catalog(known).await
     }
 
     async fn register_poll(&self, poll: &Poll) -> Result<RegisteredPoll, StoreError> {

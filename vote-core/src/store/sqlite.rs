@@ -44,6 +44,7 @@ const SCHEMA: Schema = Schema {
         (8, "diverged", include_str!("sqlite/8_diverged.sql")),
         (9, "names", include_str!("sqlite/9_names.sql")),
         (10, "undone withdrawal", include_str!("sqlite/10_undone_withdrawal.sql")),
+        (12, "reporter", include_str!("sqlite/12_reporter.sql")),
     ],
 };
 
@@ -187,21 +188,24 @@ impl Store for SqliteStore {
         Ok(registered)
     }
 
-    async fn catalog(&self) -> Result<Catalog, StoreError> {
+    async fn catalog(&self, known: Option<&Catalog>) -> Result<Catalog, StoreError> {
         let taken_at = SystemClock.now();
         let mut tx = self.inner.read().await?;
         let queues = queues::all(&mut tx).await?;
+        let late = queues.iter().filter(|queue| queue.is_late(taken_at));
         let catalog = Catalog {
             taken_at,
+            version: 0,
             revision: revision::read(&mut tx).await?,
-            queues: queues.into_iter().map(|record| (record.id, record)).collect(),
-            polls: registered::all(&mut tx).await?,
-            dropped: withdrawal::dropped(&mut tx).await?,
+            late: late.map(|queue| (queue.id, queue.seen_at)).collect(),
+            queues: Arc::new(queues.iter().map(|queue| (queue.id, queue.into())).collect()),
+            polls: Arc::new(registered::all(&mut tx).await?),
+            dropped: Arc::new(withdrawal::dropped(&mut tx).await?),
             sealed: accounts::sealed(&mut tx).await?,
             workers: workers::alive(&mut tx, taken_at).await?,
         };
         tx.commit().await?;
-        Ok(catalog)
+        Ok(catalog.versioned(known))
     }
 
     async fn close_poll(&self, poll: PollSlug) -> Result<Option<RegisteredPoll>, StoreError> {

@@ -117,8 +117,8 @@ impl StoreReaderLayer for Down {
 
 #[async_trait]
 impl StoreLayer for Down {
-    async fn catalog(&self) -> Result<Catalog, StoreError> {
-        MemoryStore::new().catalog().await
+    async fn catalog(&self, known: Option<&Catalog>) -> Result<Catalog, StoreError> {
+        MemoryStore::new().catalog(known).await
     }
 }
 
@@ -127,5 +127,5 @@ async fn without_an_inner_store_every_forwarded_call_fails() {
     let store: Arc<dyn Store> = Arc::new(Down);
     assert!(matches!(store.polls().await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.durability_problems().await, Err(StoreError::Unavailable(_))));
-    store.catalog().await.unwrap();
+    store.catalog(None).await.unwrap();
 }

@@ -154,7 +154,7 @@ struct Model {
 
 impl Model {
     fn deliver(&mut self, keep: Keep, queue: QueueId, entries: &[Entry]) {
-        let read = Read { entries: entries.to_vec(), at_end: false, accepted: None };
+        let read = Read { entries: entries.to_vec(), at_end: false, ..Read::default() };
         let delivery = Delivery::new(queue, &Checkpoint::default(), read);
         self.delivered += delivery.votes();
         let batch = Batch::decode(Partition(0), one(), &[registered(keep)], vec![delivery], Vec::new());
@@ -188,7 +188,7 @@ impl Model {
 
 /// Returns the plan for an entry, and the reason for which the entry is quarantined.
 fn quarantined(entry: Entry) -> (CommitPlan, StoredReason) {
-    let read = Read { entries: vec![entry], at_end: false, accepted: None };
+    let read = Read { entries: vec![entry], at_end: false, ..Read::default() };
     let delivery = Delivery::new(QueueId([1; 16]), &Checkpoint::default(), read);
     let batch = Batch::decode(Partition(0), one(), &[registered(Keep::First)], vec![delivery], Vec::new());
     let plan = batch.plan(7, &BTreeMap::new());
@@ -263,7 +263,7 @@ fn a_frame_without_a_vote_that_can_be_counted_changes_no_poll() {
 #[test]
 fn frames_of_unknown_and_of_final_polls_are_quarantined_whole() {
     let decode = |polls: &[RegisteredPoll]| {
-        let read = Read { entries: vec![entry(0, &one_for_birds())], at_end: false, accepted: None };
+        let read = Read { entries: vec![entry(0, &one_for_birds())], at_end: false, ..Read::default() };
         let delivery = Delivery::new(QueueId([1; 16]), &Checkpoint::default(), read);
         let batch = Batch::decode(Partition(0), one(), polls, vec![delivery], Vec::new());
         batch.plan(0, &BTreeMap::new()).quarantine.remove(0)
@@ -359,10 +359,14 @@ fn at_the_end_of_the_log_the_queues_own_count_is_used() {
     let entries = vec![entry(0, &some_ballots())];
     let queue = QueueId([1; 16]);
     let middle =
-        Delivery::new(queue, &from, Read { entries: entries.clone(), at_end: false, accepted: None });
+        Delivery::new(queue, &from, Read { entries: entries.clone(), at_end: false, ..Read::default() });
     assert_eq!(middle.checkpoint.accepted["pets"], 13);
     let counted = [("pets".to_owned(), 14)].into();
-    let end = Delivery::new(queue, &from, Read { entries, at_end: true, accepted: Some(counted) });
+    let end = Delivery::new(
+        queue,
+        &from,
+        Read { entries, at_end: true, accepted: Some(counted), ..Read::default() },
+    );
     assert_eq!(
         end.checkpoint.accepted["pets"], 14,
         "a vote that the queue counted but no longer has shows in the ledger"

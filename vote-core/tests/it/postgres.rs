@@ -114,7 +114,7 @@ async fn concurrent_migrations_run_once() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "10");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "11");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_worker_that_died_before_the_clock_was_set_back_is_not_alive() {
     store.heartbeat(&worker(1)).await.unwrap();
     Postgres::shared()
         .psql(&url, "UPDATE vote.workers SET seen_at = clock_timestamp() + interval '5 seconds'");
-    let alive = async || store.catalog().await.unwrap().workers.into_values().collect::<Vec<_>>();
+    let alive = async || store.catalog(None).await.unwrap().workers.into_values().collect::<Vec<_>>();
     assert_eq!(alive().await, []);
     let now = SystemClock.now();
     let queue = QueueRecord::new(queue_id(1), "redis:".to_owned(), now);

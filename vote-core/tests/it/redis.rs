@@ -9,9 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use vote_core::{
-    Clock, DurabilityProblem, Partition, Position, Queue, QueueId, SystemClock, Timestamp,
+    Clock, DurabilityProblem, Partition, Position, Queue, QueueId, SystemClock,
     conformance::{QueueHarness, activate, frames, layout, poll, record, vote},
-    queue::{AppendError, Appended, PollRecord, QueueError, RedisQueue, Usage},
+    queue::{AppendError, Appended, QueueError, RedisQueue, Usage},
 };
 use vote_testkit::Redis;
 
@@ -181,19 +181,6 @@ async fn a_queue_on_a_full_server_can_be_sealed_replaced_activated_and_drained()
     assert_eq!(queue.status().await.unwrap().unwrap().replaced, []);
 }
 
-#[tokio::test]
-async fn a_poll_dropped_before_queues_kept_the_time_is_not_recorded_again() {
-    let prefix = Redis::unique_prefix();
-    let queue = connect(Redis::shared(), &prefix);
-    let id = queue.create(layout(), None).await.unwrap();
-    let undone = PollRecord { undone_withdrawal: Some(Timestamp::MAX), ..record(poll()) };
-    let state = format!("withdrawn {}", undone.digest);
-    Redis::shared().cli(&["HSET", &format!("{prefix}:{id}:polls"), poll().as_str(), &state]);
-    assert_eq!(queue.record_polls(id, &[undone]).await, Ok(vec![poll()]));
-    assert_eq!(queue.drop_poll(id, poll(), undone.digest, Timestamp::MIN).await, Ok(true));
-    assert_eq!(queue.record_polls(id, &[undone]).await, Ok(vec![]));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_may_lose_votes_are_named() {
     let redis = Redis::start();
@@ -296,7 +283,7 @@ async fn a_queue_on_a_server_that_rolled_back_has_diverged() {
     let append = async |n| queue.append(id, &frames(&[vote(n, 0, 1)])).await.unwrap();
     append(0).await;
     let partition = frames(&[vote(0, 0, 1)])[0].partition;
-    let key = format!("vote:{id}:p:{partition}");
+    let key = format!("vote:1:p:{partition}");
     append(0).await;
     let committed = queue.read(id, partition, Position::START, 10).await.unwrap().entries[1].position;
     let last = redis.cli(&["XREVRANGE", &key, "+", "-", "COUNT", "1"]);
@@ -311,8 +298,8 @@ async fn an_id_reused_after_a_rollback_is_no_anchor() {
     let (queue, id) = open(&redis).await;
     let partition = frames(&[vote(1, 0, 1)])[0].partition;
     // As if the clock had been ahead once: Redis counts ids up from there.
-    let key = format!("vote:{id}:p:{partition}");
-    redis.cli(&["XADD", &key, "99999999999999-0", "p", "pets", "n", "0", "f", "x"]);
+    let key = format!("vote:1:p:{partition}");
+    redis.cli(&["XADD", &key, "99999999999999-0", "pets", "0 x"]);
     redis.kill9();
     let (log, backup) = (redis.dir().join("appendonlydir"), redis.dir().join("backup"));
     copy(&log, &backup);
@@ -374,11 +361,11 @@ async fn an_entry_has_the_same_position_in_all_replies() {
 async fn entries_that_others_wrote_are_returned_for_quarantine() {
     let redis = Redis::start();
     let (queue, id) = open(&redis).await;
-    let key = format!("vote:{id}:p:0");
-    redis.cli(&["XADD", &key, "*", "p", "Ab c", "n", "many", "x", "y"]);
-    redis.cli(&["XADD", &key, "*", "p", &"long".repeat(100), "n", "3", "f", "junk"]);
+    let key = "vote:1:p:0";
+    redis.cli(&["XADD", key, "*", "Ab c", "many votes"]);
+    redis.cli(&["XADD", key, "*", &"long".repeat(100), "3 junk"]);
     let entries = queue.read(id, Partition(0), Position::START, 10).await.unwrap().entries;
-    assert_eq!((entries[0].votes, entries[0].frame.len()), (0, 0));
+    assert_eq!((entries[0].votes, &entries[0].frame[..]), (0, &b"many votes"[..]));
     assert_eq!((entries[1].votes, &entries[1].frame[..]), (3, &b"junk"[..]));
     assert!(entries[1].poll.len() <= 64, "a name that any store can hold");
 }

@@ -255,7 +255,7 @@ async fn a_worker_that_stopped_before_the_clock_was_set_back_is_not_alive() {
     store.heartbeat(&worker(1)).await.unwrap();
     let set = sqlx::query("UPDATE workers SET seen_at = seen_at + 5000000");
     set.execute(&mut raw(&files.last_path()).await).await.unwrap();
-    let alive = async || store.catalog().await.unwrap().workers.into_values().collect::<Vec<_>>();
+    let alive = async || store.catalog(None).await.unwrap().workers.into_values().collect::<Vec<_>>();
     assert_eq!(alive().await, []);
     let now = SystemClock.now();
     let queue = QueueRecord::new(queue_id(1), "sqlite:".to_owned(), now);

@@ -2,9 +2,9 @@
 
 use clap::{Arg, ArgMatches, Command};
 use vote_core::{
-    PollSlug, Store, Timestamp,
-    count::{EarlierDefinition, QueueRecord, QueueState, RegisteredPoll, Withdrawal, audit},
-    store::Catalog,
+    PollSlug, QueueId, Store, Timestamp,
+    count::{EarlierDefinition, QueueState, RegisteredPoll, Withdrawal, audit},
+    store::{Catalog, CatalogQueue},
 };
 
 use super::{Done, reason, text};
@@ -80,7 +80,7 @@ pub(super) async fn execute(what: &str, store: &dyn Store, matches: &ArgMatches)
 
 async fn list(store: &dyn Store) -> Done {
     let accounts = store.snapshot().await?.accounts(false).await?;
-    let catalog = store.catalog().await?;
+    let catalog = store.catalog(None).await?;
     for poll in &accounts.polls {
         let votes: i64 = accounts.tally.iter().filter(|row| row.poll == poll.slug).map(|row| row.votes).sum();
         let state = match (poll.closed_at, poll.final_at, poll.closes_at) {
@@ -106,15 +106,15 @@ async fn list(store: &dyn Store) -> Done {
 /// Describes the state of a withdrawn poll: which queues have not dropped it yet.
 fn withdrawn(poll: &RegisteredPoll, catalog: &Catalog) -> String {
     let Some(Withdrawal { at, reason }) = &poll.withdrawal else { return String::new() };
-    let waits = |queue: &&QueueRecord| {
-        let dropped_it = catalog.dropped.contains(&(queue.id, poll.slug));
+    let waits = |(id, queue): &(&QueueId, &CatalogQueue)| {
+        let dropped_it = catalog.dropped.contains(&(**id, poll.slug));
         queue.state != QueueState::Retired && queue.original_id.is_none() && !dropped_it
     };
-    let name = |queue: &QueueRecord| {
+    let name = |(id, queue): (&QueueId, &CatalogQueue)| {
         let what_to_do = if queue.state == QueueState::Diverged { " (diverged: retire it)" } else { "" };
-        format!("{} at {}{what_to_do}", queue.id, queue.address)
+        format!("{id} at {}{what_to_do}", queue.address)
     };
-    let waiting: Vec<_> = catalog.queues.values().filter(waits).map(name).collect();
+    let waiting: Vec<_> = catalog.queues.iter().filter(waits).map(name).collect();
     let rest = match waiting.as_slice() {
         [] => "every queue has dropped it, so another definition can be registered".to_owned(),
         queues => format!("waiting for queue {}", queues.join(", queue ")),

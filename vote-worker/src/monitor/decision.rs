@@ -2,11 +2,12 @@
 //! answers and the time, and carries out what is decided here.
 //!
 //! ```text
-//! status → is it compatible? → is it new? then check it → observe → has it diverged? → claim → next step
+//! look → is it new? then check it → has it diverged? → claim → is its server confirmed? → is an inspection due?
+//! inspection: status → observe → has it diverged? → next step
 //! ```
 //!
-//! The order matters: what the status and the last report tell is looked at before a look opens the queue. A loss that a
-//! seal or a read shows takes effect at the next look.
+//! The order matters: what the last report tells is looked at before a look opens the queue. A loss that a seal or a read
+//! shows takes effect at the next look.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +15,10 @@ use std::{
 };
 
 use vote_core::{
-    Partition, PollSlug, QueueId, Timestamp,
+    Partition, PollSlug, QueueId, Timestamp, WorkerId,
     count::{self, QueueRecord, QueueState},
-    queue::{Counters, QueueStatus},
-    store::Catalog,
+    queue::{Counters, Look, QueueStatus},
+    store::{Catalog, CatalogQueue},
 };
 
 use super::claims::ClaimError;
@@ -38,6 +39,8 @@ pub(super) use obstacle::{Obstacle, compatible};
 
 /// Interval at which the queue is reported to the store.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// An odd factor that spreads the difference of two identities over the leading bits.
+const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
 /// How long another queue must have been at a fixed address before the one that was there counts as lost.
 const VANISHED_AFTER: Duration = Duration::from_secs(10);
 
@@ -49,23 +52,34 @@ pub(super) struct Place<'a> {
     pub(super) fixed: bool,
 }
 
-/// What follows from the status of a queue and from what others have recorded in the store.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Observed {
+/// Whether this worker is the one that reports a queue, seals it, and records polls in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It does.
+    Reporter,
+    /// Another worker does.
+    Observer,
+}
+
+/// Whether the state of a queue is to be requested, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inspection {
+    pub(super) role: Role,
+    pub(super) is_due: bool,
     /// Whether the queue is to be reported to the store.
-    pub(super) due: bool,
-    /// Queues that were here before and are nowhere now, to be recorded as diverged.
-    pub(super) vanished: Vec<QueueRecord>,
+    pub(super) report: bool,
 }
 
 /// What is done with a queue that may be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
-    /// It accepts no votes yet: it is reported, sealed, told the polls and activated, and read after that.
+    /// Nothing: another worker keeps it.
+    Nothing,
+    /// It accepts no votes yet: it is reported, sealed, told the polls and activated.
     Activate,
-    /// It is read.
-    Read {
-        /// Whether it is reported to the store before.
+    /// It is sealed and told the polls where necessary.
+    Keep {
+        /// Whether it is reported to the store after that.
         report: bool,
         /// Whether its clock is compared with the store's after that.
         compare_clocks: bool,
@@ -75,11 +89,18 @@ pub(super) enum NextStep {
 /// What a monitor remembers of the queue at its address.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The queue seen last, and its server.
+    /// The queue that was checked last, and its server.
     last: Option<(QueueId, String)>,
-    /// Counts of the queue when it was last asked.
+    /// The queue that answered last, its server, and the store's time when that server had answered for the first time.
+    met: Option<(QueueId, String, Timestamp)>,
+    /// Votes in partitions at the last look.
+    seen: BTreeMap<Partition, u64>,
+    /// Counts in the last status.
     accepted: BTreeMap<Partition, Counters>,
+    /// When this worker last reported the queue, since it was checked.
     reported_at: Option<Instant>,
+    /// The last inspection since the queue was checked.
+    inspected: Option<Inspected>,
     /// Polls whose seal was compared with the store's since the monitor met this queue.
     sealed: BTreeSet<PollSlug>,
     /// How it was detected that queues diverged, until the one that is here is replaced. By queue, so that a late report
@@ -92,7 +113,31 @@ pub(super) struct Memory {
     missing: BTreeMap<QueueId, (Timestamp, Instant)>,
 }
 
+/// An inspection.
+#[derive(Debug, Clone, Copy)]
+struct Inspected {
+    at: Instant,
+    /// Version of the catalog.
+    version: u64,
+    /// Whether the queue was active.
+    active: bool,
+}
+
 impl Memory {
+    /// Forgets which queue is here, so that it is checked when it is read again.
+    pub(super) fn forget(&mut self) {
+        (self.last, self.met) = (None, None);
+    }
+
+    /// Records that a server has answered which queue it has. `at` is the store's time, or a little later.
+    pub(super) fn meet(&mut self, look: &Look, at: Timestamp) {
+        let is_known =
+            self.met.as_ref().is_some_and(|(id, server, _)| *id == look.id && *server == look.server);
+        if !is_known {
+            self.met = Some((look.id, look.server.clone(), at));
+        }
+    }
+
     /// Records that a queue diverged: it lost data, was rolled back, or was copied.
     pub(super) fn record_divergence(&mut self, id: QueueId, evidence: Evidence) {
         self.diverged.insert(id, evidence);
@@ -100,13 +145,13 @@ impl Memory {
 
     /// Returns whether a queue was not seen before, or whether its server was restarted since. It must be
     /// [checked](compare_with_report) against the last report of it, before anything else is concluded.
-    pub(super) fn is_new(&self, status: &QueueStatus) -> bool {
-        self.last.as_ref().is_none_or(|(id, server)| *id != status.id || *server != status.server)
+    pub(super) fn is_new(&self, id: QueueId, server: &str) -> bool {
+        self.last.as_ref().is_none_or(|(known, known_server)| *known != id || known_server != server)
     }
 
     /// Begins the check of a queue that is new here.
     pub(super) fn start_check(&mut self) {
-        self.reported_at = None;
+        (self.reported_at, self.inspected) = (None, None);
         self.sealed.clear();
     }
 
@@ -116,64 +161,155 @@ impl Memory {
             self.record_divergence(id, evidence);
         }
         self.accepted.clear();
+        self.seen.clear();
         self.last = Some((id, server));
     }
 
-    /// Compares the counts of a queue with those a moment ago. If a report is due, also applies what others have recorded
-    /// in the store: another worker may have found that the queue diverged, or an operator may have retired it.
+    /// Compares the votes in partitions with those a moment ago, and applies what others have recorded in the store:
+    /// another worker may have found that the queue diverged, or an operator may have retired it.
+    pub(super) fn observe_look(&mut self, look: &Look, partitions: &[Partition], catalog: &Catalog) {
+        let seen: BTreeMap<Partition, u64> =
+            partitions.iter().copied().zip(look.accepted.iter().copied()).collect();
+        let fell = |(partition, votes): (&Partition, &u64)| {
+            self.seen.get(partition).is_some_and(|before| votes < before)
+        };
+        if seen.iter().any(fell) {
+            self.record_divergence(look.id, Evidence::CountFell);
+        }
+        self.seen = seen;
+        if let Some(record) = catalog.queues.get(&look.id).filter(|record| record.state.is_ended())
+            && !self.diverged.contains_key(&look.id)
+        {
+            self.record_divergence(look.id, Evidence::Recorded(record.reason.clone()));
+        }
+    }
+
+    /// Returns whether the server of a queue is the one that the store has on record, or is none that may be in conflict
+    /// with it.
+    pub(super) fn is_server_confirmed(&self, look: &Look, catalog: &Catalog) -> bool {
+        // If this worker has reported the queue since it checked the server, the record follows.
+        self.reported_at.is_some()
+            || catalog
+                .queues
+                .get(&look.id)
+                .is_none_or(|record| record.server.is_empty() || record.server == look.server)
+    }
+
+    /// Compares the server of a queue with the one in its record, which was read at most at `now` of the store's clock.
+    ///
+    /// # Errors
+    /// Fails unless the queue may be read: if both servers have it, or if another worker, which has to check the server
+    /// first, has not reported it yet.
+    pub(super) fn compare_servers(
+        &mut self,
+        look: &Look,
+        record: Option<&QueueRecord>,
+        role: Role,
+        now: Timestamp,
+    ) -> Result<(), Obstacle> {
+        let Some(record) = record.filter(|record| record.server != look.server) else { return Ok(()) };
+        let answered = self.met.as_ref().map_or(Timestamp::MAX, |(_, _, at)| *at);
+        // A restarted server answers only after the old one has ended. A time in the future was recorded before the
+        // store's clock was set back.
+        if record.seen_at > answered && record.seen_at <= now {
+            let evidence = Evidence::Copied { address: record.address.clone() };
+            self.record_divergence(look.id, evidence.clone());
+            return Err(Obstacle::Diverged(evidence));
+        }
+        match role {
+            Role::Reporter => Ok(()),
+            Role::Observer => Err(Obstacle::Unclear { address: record.address.clone() }),
+        }
+    }
+
+    /// Returns whether this worker is the one that reports a queue: the one that reported it last, unless that one has
+    /// stopped, or another one that is alive precedes it. All workers have the same order for a queue, and another one for
+    /// each queue, so that the queues are shared among them.
+    pub(super) fn role(&self, id: QueueId, catalog: &Catalog, me: WorkerId) -> Role {
+        let reporter = catalog.queues.get(&id).and_then(|record| record.reporter);
+        let rank = |worker: WorkerId| {
+            (u128::from_be_bytes(worker.0) ^ u128::from_be_bytes(id.0)).wrapping_mul(SPREAD)
+        };
+        let precedes_all = || {
+            catalog.workers.contains_key(&me) && catalog.workers.keys().all(|other| rank(*other) <= rank(me))
+        };
+        let is_reporter = match reporter {
+            None => true,
+            Some(reporter) => reporter == me || catalog.late.contains_key(&id) || precedes_all(),
+        };
+        if is_reporter { Role::Reporter } else { Role::Observer }
+    }
+
+    /// Returns whether the state of the queue is to be requested. `has_replaced` says that replaced queues at its address
+    /// are read, which are gone once they are trimmed.
+    pub(super) fn inspection(
+        &self,
+        role: Role,
+        version: u64,
+        has_replaced: bool,
+        now: Instant,
+    ) -> Inspection {
+        let is_past = |at: Instant, time| now.saturating_duration_since(at) >= time;
+        let report = role == Role::Reporter && self.reported_at.is_none_or(|at| is_past(at, REPORT_EVERY));
+        let is_due = match self.inspected {
+            None => true,
+            Some(last) if role == Role::Reporter => report || last.version != version || !last.active,
+            Some(last) => has_replaced && is_past(last.at, REPORT_EVERY),
+        };
+        Inspection { role, is_due, report }
+    }
+
+    /// Records that the queue was inspected, with a catalog of this version.
+    pub(super) fn record_inspection(&mut self, status: &QueueStatus, version: u64, now: Instant) {
+        self.inspected = Some(Inspected { at: now, version, active: status.active });
+    }
+
+    /// Compares the counts in the status of a queue with those in the status before. Returns queues that were here before
+    /// and are nowhere now, if a report is due: they are to be recorded as diverged.
     pub(super) fn observe(
         &mut self,
         status: &QueueStatus,
+        report: bool,
         at: Place<'_>,
         catalog: &Catalog,
         now: Instant,
-    ) -> Observed {
+    ) -> Vec<QueueId> {
         if count::first_fall(&self.accepted, &status.accepted).is_some() {
             self.record_divergence(status.id, Evidence::CountFell);
         }
         self.accepted.clone_from(&status.accepted);
-        let since_report = self.reported_at.map(|at| now.saturating_duration_since(at));
-        if since_report.is_some_and(|since| since < REPORT_EVERY) {
-            return Observed { due: false, vanished: Vec::new() };
-        }
-        if let Some(record) = catalog.queues.get(&status.id).filter(|record| record.state.is_ended())
-            && !self.diverged.contains_key(&status.id)
-        {
-            self.record_divergence(status.id, Evidence::Recorded(record.reason.clone()));
-        }
-        Observed { due: true, vanished: self.vanished(status.id, at, catalog, now) }
+        if report { self.vanished(status.id, at, catalog, now) } else { Vec::new() }
     }
 
     /// Returns queues that were last seen at this address, and that no worker has seen for some time while another
     /// queue was here: their server came back without them. None unless the address is one of a fixed list; behind a
     /// name, servers change their addresses.
-    fn vanished(
-        &mut self,
-        here: QueueId,
-        at: Place<'_>,
-        catalog: &Catalog,
-        now: Instant,
-    ) -> Vec<QueueRecord> {
+    fn vanished(&mut self, here: QueueId, at: Place<'_>, catalog: &Catalog, now: Instant) -> Vec<QueueId> {
         if !at.fixed {
             return Vec::new();
         }
-        let is_missing = |record: &&QueueRecord| {
-            record.id != here
+        let is_missing = |(id, record): &(&QueueId, &CatalogQueue)| {
+            **id != here
                 && record.state == QueueState::Active
                 && record.original_id.is_none()
                 && record.address == at.address
         };
-        let missing: Vec<_> = catalog.queues.values().filter(is_missing).cloned().collect();
-        self.missing.retain(|id, _| missing.iter().any(|record| record.id == *id));
-        let mut is_gone = |record: &QueueRecord| {
-            let (seen_at, since) = self.missing.entry(record.id).or_insert((record.seen_at, now));
-            if *seen_at != record.seen_at {
-                // A worker has seen it, here or at another address.
-                (*seen_at, *since) = (record.seen_at, now);
+        // A queue that is not late was seen lately, here or at another address.
+        let missing: BTreeMap<QueueId, Timestamp> = catalog
+            .queues
+            .iter()
+            .filter(is_missing)
+            .filter_map(|(id, _)| Some((*id, *catalog.late.get(id)?)))
+            .collect();
+        self.missing.retain(|id, _| missing.contains_key(id));
+        let mut is_gone = |(id, last_seen): (&QueueId, &Timestamp)| {
+            let (seen_at, since) = self.missing.entry(*id).or_insert((*last_seen, now));
+            if seen_at != last_seen {
+                (*seen_at, *since) = (*last_seen, now);
             }
             now.saturating_duration_since(*since) >= VANISHED_AFTER
         };
-        missing.into_iter().filter(|record| is_gone(record)).collect()
+        missing.iter().filter(|queue| is_gone(*queue)).map(|(id, _)| *id).collect()
     }
 
     /// Returns the evidence that the queue that is here diverged. If there is any, the queue is recorded as diverged and
@@ -259,17 +395,19 @@ impl Memory {
     }
 }
 
-/// Decides what is done with a queue that may be read, and whose report may be due.
-pub(super) fn next_step(status: &QueueStatus, due: bool, is_new: bool) -> NextStep {
-    if !status.active {
-        return NextStep::Activate;
+/// Decides what is done with a queue that was inspected.
+pub(super) fn next_step(status: &QueueStatus, inspection: Inspection, is_new: bool) -> NextStep {
+    match inspection.role {
+        Role::Observer => NextStep::Nothing,
+        Role::Reporter if !status.active => NextStep::Activate,
+        // The clock of a new queue is not compared: its status was requested a second time, after a read of the store.
+        Role::Reporter => {
+            NextStep::Keep { report: inspection.report, compare_clocks: inspection.report && !is_new }
+        }
     }
-    // The clock of a new queue is not compared: its status was requested a second time, after a read of the store.
-    NextStep::Read { report: due, compare_clocks: due && !is_new }
 }
 
-/// Returns the record of the original of a replaced queue, if it is still recorded as one that is read: its server has
-/// another queue by now.
-pub(super) fn replaced_original(of: QueueId, catalog: &Catalog) -> Option<QueueRecord> {
-    catalog.queues.get(&of).filter(|record| !record.state.is_ended()).cloned()
+/// Returns whether a queue is recorded as one that is read.
+pub(super) fn is_read(queue: QueueId, catalog: &Catalog) -> bool {
+    catalog.queues.get(&queue).is_some_and(|record| !record.state.is_ended())
 }

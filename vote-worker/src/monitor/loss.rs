@@ -27,7 +27,7 @@ impl Monitor {
         self.parts.claims.release(self.number);
         self.positions.clear();
         self.memory.start_check();
-        let known = self.parts.registry.refresh().await?.queues.get(&first.id).cloned();
+        let known = with_timeout(self.parts.store.queue(first.id)).await?;
         // Requested again, after the read of the store: this status is newer than any report, so less is a loss.
         let status = self.status().await?;
         if status.id != first.id {
@@ -64,15 +64,17 @@ impl Monitor {
         Ok(None)
     }
 
-    /// Records in the store that a queue diverged, so that no lane goes on reading under its identity. What a lane has
-    /// read before may still be committed, which the merge makes harmless.
-    pub(super) async fn report_divergence(
-        &self,
-        record: QueueRecord,
-        evidence: &Evidence,
-    ) -> Result<(), Unreadable> {
+    /// Records in the store that a queue diverged, unless it is recorded as ended already, so that no lane goes on
+    /// reading under its identity. What a lane has read before may still be committed, which the merge makes harmless.
+    pub(super) async fn report_divergence(&self, id: QueueId, evidence: &Evidence) -> Result<(), Unreadable> {
+        let known = with_timeout(self.parts.store.queue(id)).await?;
+        let seen_at = self.parts.registry.catalog().taken_at;
+        let record = known.unwrap_or_else(|| QueueRecord::new(id, self.address.clone(), seen_at));
+        if record.state.is_ended() {
+            return Ok(());
+        }
         tracing::error!(
-            address = %self.address, queue = %record.id,
+            address = %self.address, queue = %id,
             "a queue has diverged: {evidence}. Nothing more is read under its identity; entries that are left are read \
              under another one. Keep the disk of its server, and run `vote-results audit`"
         );
@@ -85,20 +87,18 @@ impl Monitor {
 
     /// Makes sure that nothing more is counted under the queue's identity, and replaces it by a queue with a new
     /// identity, so that the server can accept votes again.
-    pub(super) async fn replace(&self, status: &QueueStatus, evidence: &Evidence) -> Result<(), Unreadable> {
-        let catalog = self.parts.registry.refresh().await?;
-        let known = catalog.queues.get(&status.id).cloned();
-        let record =
-            known.unwrap_or_else(|| QueueRecord::new(status.id, self.address.clone(), catalog.taken_at));
-        if record.state == QueueState::Active {
-            self.report_divergence(record, evidence).await?;
+    pub(super) async fn replace(&self, id: QueueId, evidence: &Evidence) -> Result<(), Unreadable> {
+        self.report_divergence(id, evidence).await?;
+        let status = self.status().await?;
+        if status.id != id {
+            return Err(Obstacle::ReplacedMeanwhile.into());
         }
         tracing::warn!(
-            address = %self.address, queue = %status.id,
+            address = %self.address, queue = %id,
             "replacing this queue, which counts {} accepted votes, by one with a new identity",
-            accepted_by(status)
+            accepted_by(&status)
         );
-        self.queue.create(self.parts.layout, Some(status.id)).await?;
+        self.queue.create(self.parts.layout, Some(id)).await?;
         Ok(())
     }
 }

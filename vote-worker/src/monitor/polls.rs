@@ -1,6 +1,6 @@
 //! Polls that a queue accepts votes for: those of the store, as the store defines them, and none that was withdrawn.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use vote_core::{
     PollSlug, QueueId,
@@ -12,10 +12,11 @@ use vote_core::{
 use super::{Monitor, Unreadable};
 use crate::timeout::with_timeout;
 
-/// Result of the last comparison of queue and store, so that only changes are compared and logged.
+/// Result of the last comparison of queue and store, by the version of the catalog, so that only changes are compared
+/// and logged.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
-    last: Option<(QueueId, Arc<Catalog>, PollStates)>,
+    last: Option<(QueueId, u64, PollStates)>,
     /// Polls of which the queue has another definition than the store, as logged.
     differing: BTreeSet<(QueueId, PollSlug)>,
     /// Polls that the queue refuses to record, as logged.
@@ -26,8 +27,8 @@ impl Monitor {
     /// Records the registered polls that are not closed, if the queue does not know them or knows another closing time.
     pub(super) async fn record_polls(&mut self, status: &QueueStatus) -> Result<(), Unreadable> {
         let mut catalog = self.parts.registry.catalog();
-        let is_unchanged = |(id, compared, states): &(QueueId, Arc<Catalog>, PollStates)| {
-            *id == status.id && Arc::ptr_eq(compared, &catalog) && *states == status.polls
+        let is_unchanged = |(id, version, states): &(QueueId, u64, PollStates)| {
+            *id == status.id && *version == catalog.version && *states == status.polls
         };
         if self.compared.last.as_ref().is_some_and(is_unchanged) {
             return Ok(());
@@ -50,14 +51,14 @@ impl Monitor {
         self.log_refused(&refused, status.id);
         self.drop_withdrawn_polls(&catalog, status).await?;
         self.log_differing(&differing(&catalog.polls, status), status.id);
-        self.compared.last = Some((status.id, catalog, status.polls.clone()));
+        self.compared.last = Some((status.id, catalog.version, status.polls.clone()));
         Ok(())
     }
 
     /// Makes the queue drop withdrawn polls and earlier definitions, and records in the store that it did. A queue
     /// that has votes for a withdrawn poll keeps it, and the withdrawal is undone.
     async fn drop_withdrawn_polls(&self, catalog: &Catalog, status: &QueueStatus) -> Result<(), Unreadable> {
-        for poll in &catalog.polls {
+        for poll in catalog.polls.iter() {
             let found = match status.polls.get(&poll.slug) {
                 Some(PollState::Recorded { digest, .. }) => Some(*digest),
                 _ => None,
@@ -172,6 +173,7 @@ mod tests {
             layout: Layout { partitions: Partitions::default(), fingerprint: PepperFingerprint([7; 8]) },
             active: true,
             server: String::new(),
+            is_replica: false,
             accepted: BTreeMap::new(),
             entries: Vec::new(),
             polls: polls.iter().copied().collect(),

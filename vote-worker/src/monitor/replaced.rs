@@ -38,8 +38,8 @@ impl Monitor {
         let catalog = self.parts.registry.catalog();
         let known = Arc::clone(&self.replaced);
         for replaced in known.iter().filter(|replaced| !catalog.queues.contains_key(&replaced.id)) {
-            if let Some(record) = decision::replaced_original(replaced.of, &catalog) {
-                self.report_divergence(record, &Evidence::ReplacedOnServer).await?;
+            if decision::is_read(replaced.of, &catalog) {
+                self.report_divergence(replaced.of, &Evidence::ReplacedOnServer).await?;
             }
             with_timeout(self.parts.store.report(&[self.record_of(replaced)])).await?;
             tracing::info!(

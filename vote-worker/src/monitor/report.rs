@@ -4,10 +4,11 @@ use vote_core::{
     Position, Timestamp,
     count::QueueRecord,
     queue::{Backlog, Counters, QueueStatus},
+    store::StoreError,
 };
 
 use super::{Monitor, Unreadable};
-use crate::timeout::with_timeout;
+use crate::{positions::Committed, timeout::with_timeout};
 
 /// Approximate number of entries that are counted for one report. Beyond it, the number of queued votes is a lower
 /// bound.
@@ -20,7 +21,7 @@ impl Monitor {
         status: &QueueStatus,
         asked_at: Timestamp,
     ) -> Result<(), Unreadable> {
-        match with_timeout(self.parts.store.positions(status.id)).await {
+        match self.committed(status).await {
             Ok(positions) => self.positions = positions,
             Err(e) => {
                 // While the store is down nothing is committed, and the metrics of the backlog are needed most.
@@ -30,6 +31,8 @@ impl Monitor {
         }
         let (backlogs, entries) = self.measure(status).await?;
         let mut record = QueueRecord::new(status.id, self.address.clone(), asked_at);
+        record.server.clone_from(&status.server);
+        record.reporter = Some(self.parts.me);
         record.accepted = sums(status.accepted.values());
         record.queued = sums(backlogs.iter().map(|backlog| &backlog.votes));
         record.queued_complete = backlogs.iter().all(|backlog| backlog.complete);
@@ -41,6 +44,11 @@ impl Monitor {
         with_timeout(self.parts.store.report(&records)).await?;
         self.memory.record_report(super::now());
         Ok(())
+    }
+
+    /// Returns how far the queue is committed. Nothing is in one that was never active.
+    async fn committed(&self, status: &QueueStatus) -> Result<Committed, StoreError> {
+        if status.active { self.parts.positions.of(status.id).await } else { Ok(Committed::new()) }
     }
 
     /// Counts the backlog behind the last known positions, and the stored entries.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use vote_core::{
-    OptionSlug, Polls, Position, Queue, Store, StoreReader, SystemClock, Vote,
+    OptionSlug, Polls, Position, Queue, Store, StoreReader, SystemClock, Vote, WorkerId,
     conformance::{
         broken::{BrokenQueue, BrokenStore, QueueFault, StoreFault},
         frames, layout, poll, vote,
@@ -30,6 +30,7 @@ pub(crate) fn parts(store: Arc<dyn Store>, queues: &[Arc<dyn Queue>]) -> Parts {
     Parts {
         store,
         witnesses: Vec::new(),
+        id: WorkerId::random().unwrap(),
         sources: queues.iter().map(|queue| Source::Queue(Arc::clone(queue))).collect(),
         polls: Polls::example(),
         clock: Arc::new(SystemClock),
@@ -151,7 +152,9 @@ async fn with_a_witness_queues_keep_committed_entries_that_it_does_not_show() {
 async fn copy_positions(from: &dyn StoreReader, to: &dyn Store) {
     to.prepare(layout()).await.unwrap();
     let mut session = to.open_session().await.unwrap();
-    for ((queue, partition), position) in from.all_positions().await.unwrap() {
+    for ((queue, partition), position) in
+        from.positions_in(&layout().partitions.iter().collect::<Vec<_>>()).await.unwrap()
+    {
         let version = session.acquire(partition).await.unwrap().unwrap().version;
         let nothing = CommitPlan {
             partition,

@@ -286,15 +286,20 @@ impl Pipeline {
     pub(crate) fn backlog(&self) -> Result<Vec<String>, String> {
         let mut backlog = Vec::new();
         for redis in &self.redis {
-            let queue = redis.cli(&["GET", "vote:id"])?;
-            let accepted = redis.cli(&["HGETALL", &format!("vote:{queue}:accepted")])?;
-            let accounted = self.postgres.accounted(&queue);
-            let lines: Vec<&str> = accepted.lines().collect();
-            for pair in lines.chunks_exact(2) {
-                let known = accounted.get(pair[0]).copied().unwrap_or_default();
-                if pair[1].parse() != Ok(known) {
-                    backlog
-                        .push(format!("queue {queue}, {}: {} accepted, {known} counted", pair[0], pair[1]));
+            let current = redis.cli(&["GET", "vote:id"])?;
+            let (queue, number) = current.split_once(' ').ok_or("there is no queue")?;
+            let accounted = self.postgres.accounted(queue);
+            for key in redis.cli(&["KEYS", &format!("vote:{number}:a:*")])?.lines() {
+                let partition = key.rsplit(':').next().unwrap_or_default();
+                let accepted = redis.cli(&["HGETALL", key])?;
+                let lines: Vec<&str> = accepted.lines().collect();
+                for pair in lines.chunks_exact(2) {
+                    let place = format!("{partition}:{}", pair[0]);
+                    let known = accounted.get(&place).copied().unwrap_or_default();
+                    if pair[1].parse() != Ok(known) {
+                        backlog
+                            .push(format!("queue {queue}, {place}: {} accepted, {known} counted", pair[1]));
+                    }
                 }
             }
         }
@@ -307,9 +312,10 @@ impl Pipeline {
     /// Fails if the queue has no entries, or if Redis does not answer.
     pub(crate) fn delete_newest_entry(&self) -> Result<String, String> {
         let redis = &self.redis[0];
-        let queue = redis.cli(&["GET", "vote:id"])?;
+        let current = redis.cli(&["GET", "vote:id"])?;
+        let (_, number) = current.split_once(' ').ok_or("there is no queue")?;
         let mut newest = None;
-        for key in redis.cli(&["KEYS", &format!("vote:{queue}:p:*")])?.lines() {
+        for key in redis.cli(&["KEYS", &format!("vote:{number}:p:*")])?.lines() {
             let entry = redis.cli(&["XREVRANGE", key, "+", "-", "COUNT", "1"])?;
             let id = entry.lines().next().unwrap_or_default().to_owned();
             let time = id.split('-').next().and_then(|time| time.parse::<u64>().ok());

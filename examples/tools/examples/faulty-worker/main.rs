@@ -9,7 +9,7 @@ mod store;
 
 use std::{process::ExitCode, sync::Arc};
 
-use vote_core::SystemClock;
+use vote_core::{SystemClock, WorkerId};
 use vote_service::{BoxError, CliExit, ConfigError, Parsed, Program, Settings, Shutdown, program};
 use vote_worker::{
     Health, Options, Parts, Source,
@@ -55,6 +55,7 @@ impl Program for FaultyWorker {
         let parts = Parts {
             store: Arc::new(FaultyStore::new(store, fault)),
             witnesses,
+            id: WorkerId::random()?,
             sources,
             polls: config.polls,
             clock: Arc::new(SystemClock),

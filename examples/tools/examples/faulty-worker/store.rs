@@ -35,8 +35,8 @@ impl StoreReaderLayer for FaultyStore {
 
 #[async_trait]
 impl StoreLayer for FaultyStore {
-    async fn catalog(&self) -> Result<Catalog, StoreError> {
-        let mut catalog = self.inner.catalog().await?;
+    async fn catalog(&self, known: Option<&Catalog>) -> Result<Catalog, StoreError> {
+        let mut catalog = self.inner.catalog(known).await?;
         if self.fault.shares() {
             // A worker that knows of no other takes all partitions.
             catalog.workers.clear();

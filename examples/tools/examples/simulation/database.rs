@@ -260,8 +260,9 @@ reading! {
     ballot(poll: PollSlug, voter: VoterKey) -> Option<Ballot>;
     position(queue: QueueId, partition: Partition) -> Position;
     quarantined(queue: QueueId, partition: Partition, position: Position) -> Option<QuarantineRow>;
-    positions(queue: QueueId) -> BTreeMap<Partition, Position>;
-    all_positions() -> BTreeMap<(QueueId, Partition), Position>;
+    positions(queues: &[QueueId]) -> BTreeMap<(QueueId, Partition), Position>;
+    positions_in(partitions: &[Partition]) -> BTreeMap<(QueueId, Partition), Position>;
+    queue(queue: QueueId) -> Option<QueueRecord>;
     queues() -> Vec<QueueRecord>;
     quarantine(after: Option<QuarantineKey>, limit: usize) -> Vec<QuarantineRow>;
     snapshot() -> Box<dyn Snapshot>;
@@ -293,7 +294,7 @@ macro_rules! writing {
 writing! {
     prepare(layout: Layout) -> ();
     register_poll(poll: &Poll) -> RegisteredPoll;
-    catalog() -> Catalog;
+    catalog(known: Option<&Catalog>) -> Catalog;
     close_poll(poll: PollSlug) -> Option<RegisteredPoll>;
     close_due_polls(grace: Duration, now: Timestamp) -> Vec<PollSlug>;
     reschedule_poll(poll: PollSlug, closes_at: Option<Timestamp>, reason: &str) -> Option<RegisteredPoll>;

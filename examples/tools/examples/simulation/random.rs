@@ -29,6 +29,12 @@ impl Random {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).random_range(0..n.max(1))
     }
 
+    /// Returns 16 bytes for an identity.
+    pub(crate) fn identity(&self) -> [u8; 16] {
+        let (high, low) = (u128::from(self.below(u64::MAX)), u128::from(self.below(u64::MAX)));
+        (high << 64 | low).to_be_bytes()
+    }
+
     /// Returns true with a probability of `per_mille` / 1000.
     pub(crate) fn chance(&self, per_mille: u64) -> bool {
         self.below(1000) < per_mille

@@ -18,7 +18,7 @@ use tokio::{
 use vote_core::{
     DurabilityProblem, Partition, PollDigest, PollSlug, Position, Queue, QueueId, Timestamp,
     queue::{
-        AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, QueueClock, QueueError,
+        AppendError, Appended, Backlog, Frame, Layout, Look, MemoryQueue, PollRecord, QueueClock, QueueError,
         QueueStatus, Read, Seal, Usage, memory::MemoryQueueImage,
     },
 };
@@ -69,10 +69,7 @@ impl Server {
     /// Creates a server without a queue. `ids` provides the ids of its queues.
     pub(crate) fn new(name: String, ids: &Random) -> Self {
         let ids = ids.clone();
-        let queue = MemoryQueue::with_ids(Box::new(move || {
-            let (high, low) = (u128::from(ids.below(u64::MAX)), u128::from(ids.below(u64::MAX)));
-            QueueId((high << 64 | low).to_be_bytes())
-        }));
+        let queue = MemoryQueue::with_ids(Box::new(move || QueueId(ids.identity())));
         let state = watch::channel(Running { run: 1, up: true, frozen: false }).0;
         Self { name, queue, state, images: Mutex::default() }
     }
@@ -91,6 +88,11 @@ impl Server {
     /// Whether the queue of the server knows a poll: accepts votes for a definition of it, or has sealed it.
     pub(crate) fn knows(&self, poll: PollSlug) -> bool {
         at_once(self.queue.status()).ok().flatten().is_some_and(|status| status.polls.contains_key(&poll))
+    }
+
+    /// Returns the identity of the server process, which is another one after each start.
+    fn identity(&self) -> String {
+        format!("{} {}", self.name, self.state.borrow().run)
     }
 
     /// Freezes or wakes the server.
@@ -222,10 +224,19 @@ impl Queue for Connection {
         self.ask(move |queue| at_once(queue.create(layout, replacing))).await
     }
 
+    async fn look(&self, partitions: &[Partition]) -> Result<Option<Look>, QueueError> {
+        let (server, partitions) = (Arc::clone(&self.server), partitions.to_vec());
+        self.ask(move |queue| {
+            let look = at_once(queue.look(&partitions))?;
+            Ok(look.map(|look| Look { server: server.identity(), ..look }))
+        })
+        .await
+    }
+
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
         let (server, start) = (Arc::clone(&self.server), self.process.start());
         self.ask(move |queue| {
-            let run = format!("{} {}", server.name, server.state.borrow().run);
+            let run = server.identity();
             at_once(queue.status()).map(|status| {
                 status.map(|status| {
                     // Nothing is decided by a server's clock, so it is always correct here.
@@ -273,7 +284,12 @@ impl Queue for Connection {
         after: Position,
         limit: usize,
     ) -> Result<Read, QueueError> {
-        self.ask(move |queue| at_once(queue.read(id, partition, after, limit))).await
+        let server = Arc::clone(&self.server);
+        self.ask(move |queue| {
+            let read = at_once(queue.read(id, partition, after, limit))?;
+            Ok(Read { server: server.identity(), ..read })
+        })
+        .await
     }
 
     async fn trim(&self, id: QueueId, partition: Partition, upto: Position) -> Result<(), QueueError> {

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{task::JoinHandle, time::Instant};
 use vote_core::{
-    Clock, Polls, Queue, Store,
+    Clock, Polls, Queue, Store, WorkerId,
     admission::{Admission, AdmissionOptions},
     conformance::layout,
     writer::Writer,
@@ -80,6 +80,7 @@ pub(crate) struct World {
     /// Whether the newest file is the corrected one.
     corrected: AtomicBool,
     network: Random,
+    ids: Random,
 }
 
 /// A service that can be updated.
@@ -121,6 +122,7 @@ impl World {
             updated: Mutex::default(),
             corrected: AtomicBool::new(false),
             network,
+            ids,
         };
         for n in 0..WORKERS {
             let worker = world.worker(n, world.files.first.clone());
@@ -164,6 +166,7 @@ impl World {
         let parts = Parts {
             store,
             witnesses: self.kind.witness.then(witness).into_iter().collect(),
+            id: WorkerId(self.ids.identity()),
             sources: queue_links.iter().enumerate().map(source).collect(),
             polls,
             clock: Arc::clone(&process) as Arc<dyn Clock>,

@@ -100,7 +100,7 @@ fn a_redis_that_rolled_back_and_then_accepted_votes_has_diverged_and_its_remaini
     });
     eventually("the new vote is counted", Duration::from_secs(10), || world.total() == 101);
     retire(&world, &poll);
-    let replaced = world.redis[0].cli(&["HLEN", "vote:remains"]);
+    let replaced = world.redis[0].cli(&["HLEN", "vote:replaced"]);
     assert_eq!(replaced.trim(), "0", "the replaced queue was read to its end and removed");
 }
 

@@ -64,7 +64,7 @@ async fn a_queue_that_rolled_back_is_marked_as_diverged_replaced_and_shown() {
     let id = queue.status().await.unwrap().unwrap().id;
     // As when a Redis comes back with an older file: the entry that was read last is missing, and others follow.
     let partition = world.psql("SELECT partition FROM vote.checkpoints");
-    let key = format!("vote:{id}:p:{partition}");
+    let key = format!("vote:1:p:{partition}");
     world.redis[0].cli(&["DEL", &key]);
     eventually("the queue is marked as diverged", Duration::from_secs(15), || {
         world.psql("SELECT state FROM vote.queues WHERE state = 'diverged'") == "diverged"

@@ -11,7 +11,7 @@ use crate::{
     Partition, PollDigest, PollSlug, Position, Queue, QueueId, Timestamp,
     conformance::{QueueHarness, layout},
     queue::{
-        AppendError, Appended, Backlog, Frame, Layout, MemoryQueue, PollRecord, PollState, PollStates,
+        AppendError, Appended, Backlog, Frame, Layout, Look, MemoryQueue, PollRecord, PollState, PollStates,
         QueueError, QueueLayer, QueueStatus, Read, Seal,
     },
 };
@@ -33,6 +33,8 @@ pub enum QueueFault {
     IgnoresTheLimit,
     CountsTooEarly,
     CountsFrames,
+    /// A look returns the votes of the first partition for each that was asked for.
+    LooksAtOnePartition,
     TrimsTheAnchor,
     TrimsEverything,
     TrimsBlindly,
@@ -162,6 +164,15 @@ impl QueueLayer for BrokenQueue {
             _ => {}
         }
         Ok(status)
+    }
+
+    async fn look(&self, partitions: &[Partition]) -> Result<Option<Look>, QueueError> {
+        let mut look = self.inner.look(partitions).await?;
+        if let (QueueFault::LooksAtOnePartition, Some(look)) = (self.fault, &mut look) {
+            let first = look.accepted.first().copied().unwrap_or_default();
+            look.accepted.fill(first);
+        }
+        Ok(look)
     }
 
     async fn record_polls(&self, id: QueueId, polls: &[PollRecord]) -> Result<Vec<PollSlug>, QueueError> {

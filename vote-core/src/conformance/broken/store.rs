@@ -71,6 +71,10 @@ pub enum StoreFault {
     ForgetsWorkers,
     KeepsFutureTimes,
     LeavesQueuesOutOfTheCatalog,
+    FindsAnyQueue,
+    ForgetsLateQueues,
+    /// A catalog that is read again stays as it was.
+    MissesChanges,
     OverwritesSeals,
     RevivesRetiredQueues,
     ListsOnePage,
@@ -128,12 +132,21 @@ impl StoreReaderLayer for BrokenStore {
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
         Ok(self.published(self.inner.polls().await?))
     }
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
-        let mut positions = self.inner.all_positions().await?;
+    async fn positions(
+        &self,
+        queues: &[QueueId],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        let mut positions = self.inner.positions(queues).await?;
         if self.fault == StoreFault::LeavesOutPositions {
             positions.pop_last();
         }
         Ok(positions)
+    }
+    async fn queue(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        match self.fault {
+            StoreFault::FindsAnyQueue => Ok(self.inner.queues().await?.into_iter().next()),
+            _ => self.inner.queue(queue).await,
+        }
     }
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let mut queues = self.inner.queues().await?;
@@ -169,11 +182,17 @@ impl StoreLayer for BrokenStore {
             other => other,
         }
     }
-    async fn catalog(&self) -> Result<Catalog, StoreError> {
-        let mut catalog = self.inner.catalog().await?;
+    async fn catalog(&self, known: Option<&Catalog>) -> Result<Catalog, StoreError> {
+        let mut catalog = self.inner.catalog(known).await?;
         match self.fault {
             StoreFault::ForgetsWorkers => catalog.workers.clear(),
-            StoreFault::LeavesQueuesOutOfTheCatalog => catalog.queues.clear(),
+            StoreFault::LeavesQueuesOutOfTheCatalog => catalog.queues = Arc::default(),
+            StoreFault::ForgetsLateQueues => catalog.late.clear(),
+            StoreFault::MissesChanges => {
+                if let Some(known) = known {
+                    return Ok(known.clone());
+                }
+            }
             _ => {}
         }
         Ok(catalog)

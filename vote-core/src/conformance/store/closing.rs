@@ -1,11 +1,10 @@
-//! Clauses about closing: polls that close and become final, seals, retired queues, and workers.
+//! Clauses about closing: polls that close and become final, seals, and retired queues.
 
 use super::*;
 use crate::{
     Clock, SystemClock,
     count::{SealRecord, audit::Finding},
     queue::Seal,
-    store::{WorkerId, WorkerRecord},
 };
 
 /// A time in microseconds that is longer than clocks may differ.
@@ -33,7 +32,7 @@ async fn counted(harness: &dyn StoreHarness) -> (Arc<dyn Store>, Box<dyn Session
 }
 
 /// Returns a store with three votes of a queue, in which the poll is closed and its seal recorded.
-async fn closed(harness: &dyn StoreHarness) -> (Arc<dyn Store>, Box<dyn Session>, Vec<Vote>) {
+pub(super) async fn closed(harness: &dyn StoreHarness) -> (Arc<dyn Store>, Box<dyn Session>, Vec<Vote>) {
     let (store, session, votes) = counted(harness).await;
     store.close_poll(poll()).await.expect("an answer").expect("the poll");
     store.record_seal(&sealed(3, 1)).await.expect("a record");
@@ -213,46 +212,4 @@ pub(super) async fn a_retired_queue_stays_retired(harness: &dyn StoreHarness) {
         ..record(3, QueueState::Active)
     };
     assert_eq!(store.queues().await.expect("queues"), [expected]);
-}
-
-pub(super) async fn live_workers_are_listed(harness: &dyn StoreHarness) {
-    let store = prepared(harness).await;
-    let worker = |id: u8, lanes| WorkerRecord {
-        id: WorkerId([id; 16]),
-        lanes,
-        unreached: (0..id).map(queue_id).collect(),
-    };
-    store.heartbeat(&worker(1, 2)).await.expect("a record");
-    store.heartbeat(&worker(2, 4)).await.expect("a record");
-    store.heartbeat(&worker(1, 0)).await.expect("a record");
-    let workers = store.catalog().await.expect("the catalog").workers;
-    assert_eq!(workers.into_values().collect::<Vec<_>>(), [worker(1, 0), worker(2, 4)]);
-}
-
-pub(super) async fn a_queue_seen_in_the_future_counts_as_seen_long_ago(harness: &dyn StoreHarness) {
-    let store = prepared(harness).await;
-    let future = QueueRecord { seen_at: Timestamp::MAX, ..record(1, QueueState::Active) };
-    store
-        .report(&[future, QueueRecord { id: queue_id(2), ..record(2, QueueState::Active) }])
-        .await
-        .expect("a report");
-    let worker =
-        WorkerRecord { id: WorkerId([1; 16]), lanes: 1, unreached: std::collections::BTreeSet::new() };
-    store.heartbeat(&worker).await.expect("a record");
-    let queues = store.queues().await.expect("queues");
-    let age = SystemClock.now().as_micros() - queues[0].seen_at.as_micros();
-    assert!((50_000_000..70_000_000).contains(&age), "it counts as seen a minute ago: {age} µs");
-    assert_eq!(queues[1].seen_at, record(2, QueueState::Active).seen_at, "a time in the past is kept");
-}
-
-pub(super) async fn the_catalog_holds_what_is_on_record(harness: &dyn StoreHarness) {
-    let (store, _session, _votes) = closed(harness).await;
-    let before = SystemClock.now();
-    let catalog = store.catalog().await.expect("the catalog");
-    assert!(catalog.taken_at.as_micros().abs_diff(before.as_micros()) < 10_000_000, "about the present time");
-    assert_eq!(catalog.polls, store.polls().await.expect("polls"));
-    let queues = store.queues().await.expect("queues");
-    assert_eq!(catalog.queues.into_values().collect::<Vec<_>>(), queues);
-    assert_eq!(catalog.sealed.into_iter().collect::<Vec<_>>(), [(queue_id(1), poll())]);
-    assert_eq!(catalog.revision, accounts(&*store).await.revision);
 }

@@ -35,7 +35,7 @@ pub(super) async fn a_commit_updates_the_positions(harness: &dyn StoreHarness) {
     assert_eq!(checkpoints[&queue_id(1)].accepted, BTreeMap::from([(poll().to_string(), 3)]));
 }
 
-pub(super) async fn all_positions_cover_every_queue_and_partition(harness: &dyn StoreHarness) {
+pub(super) async fn positions_are_found_by_queue_and_by_partition(harness: &dyn StoreHarness) {
     let (store, mut session, _votes) = committed(harness).await;
     let other = Partition(1);
     let acquired = session.acquire(other).await.expect("an answer").expect("a free partition");
@@ -43,9 +43,14 @@ pub(super) async fn all_positions_cover_every_queue_and_partition(harness: &dyn 
     plan.positions = vec![(queue_id(1), at(2)), (queue_id(2), at(3))];
     plan.ledger.clear();
     session.commit(&plan).await.expect("a commit");
-    let expected =
+    let [one, two, three] =
         [((queue_id(1), PARTITION), at(1)), ((queue_id(1), other), at(2)), ((queue_id(2), other), at(3))];
-    assert_eq!(store.all_positions().await.expect("positions"), BTreeMap::from(expected));
+    let of_queues = async |queues: &[QueueId]| store.positions(queues).await.expect("positions");
+    assert_eq!(of_queues(&[queue_id(1), queue_id(2)]).await, BTreeMap::from([one, two, three]));
+    assert_eq!(of_queues(&[queue_id(1), queue_id(9)]).await, BTreeMap::from([one, two]));
+    let in_partitions = async |of: &[Partition]| store.positions_in(of).await.expect("positions");
+    assert_eq!(in_partitions(&[PARTITION, other]).await, BTreeMap::from([one, two, three]));
+    assert_eq!(in_partitions(&[other]).await, BTreeMap::from([two, three]));
 }
 
 pub(super) async fn a_commit_stores_quarantined_frames(harness: &dyn StoreHarness) {

@@ -54,7 +54,7 @@ pub(super) async fn accounts_hold_everything(harness: &dyn StoreHarness) {
     let [total] = &*accounts.quarantine else { panic!("one total: {:?}", accounts.quarantine) };
     assert_eq!((total.queue, total.partition, &*total.poll), (queue_id(1), PARTITION, "no slug"));
     assert_eq!((total.votes, total.pending), (10, 2));
-    assert_eq!(store.positions(queue_id(1)).await.expect("positions"), BTreeMap::from([(PARTITION, at(4))]));
+    assert_eq!(store.position(queue_id(1), PARTITION).await.expect("a position"), at(4));
 }
 
 pub(super) async fn ballots_come_in_the_order_of_their_voters(harness: &dyn StoreHarness) {

@@ -3,13 +3,14 @@
 -- time of its withdrawal are kept: a worker that has not heard of the withdrawal yet can't record the definition again,
 -- but one that has heard that the withdrawal was undone can.
 -- Must work on a full Redis (allow-oom): a poll is dropped only when every queue has done so.
--- KEYS: key that holds the id of the current queue
+-- KEYS: key that holds the id and the number of the current queue
 -- ARGV: key prefix, queue id, poll, digest, time of the withdrawal in microseconds since 1970
 -- Returns 1 if the queue accepts no votes for that definition now, else 0.
-if redis.call('GET', KEYS[1]) ~= ARGV[2] then
+local current = redis.call('GET', KEYS[1]) or ''
+if string.sub(current, 1, 32) ~= ARGV[2] then
   return redis.error_reply('VOTEREPLACED the queue was replaced: its address holds another one now, or none')
 end
-local queue, poll = ARGV[1] .. ':' .. ARGV[2] .. ':', ARGV[3]
+local queue, poll = ARGV[1] .. ':' .. string.sub(current, 34) .. ':', ARGV[3]
 local found = redis.call('HGET', queue .. 'polls', poll)
 if found == 'sealed' then
   return 0
@@ -19,7 +20,7 @@ if found and string.sub(found, 1, 9) ~= 'withdrawn' and string.sub(found, 1, 32)
   return 1
 end
 for partition = 0, tonumber(redis.call('HGET', queue .. 'meta', 'partitions')) - 1 do
-  if redis.call('HGET', queue .. 'accepted', partition .. ':' .. poll) then
+  if redis.call('HGET', queue .. 'a:' .. partition, poll) then
     return 0
   end
 end

@@ -30,10 +30,10 @@ const DURABLE: [(&str, &str, &str); 4] = [
 /// the user `default`: commands that this user may not run are skipped without any error (redis/redis#14541,
 /// valkey-io/valkey#3983). So `default` must have all rights; it may be `off`, so that no client can log in as it.
 const REPLAYED: [&[&str]; 4] = [
-    &["XADD", "{}:p:0", "*", "f", "x"],
-    &["HINCRBY", "{}:accepted", "x", "1"],
+    &["XADD", "{}:1:p:0", "*", "f", "x"],
+    &["HINCRBY", "{}:1:a:0", "x", "1"],
     &["SET", "{}:id", "x"],
-    &["HSET", "{}:polls", "x", "x"],
+    &["HSET", "{}:1:polls", "x", "x"],
 ];
 
 /// Returns what keeps votes from surviving a power failure. `began_late` is set as long as the append-only file is known
@@ -56,6 +56,10 @@ pub(super) async fn problems(
     let info: String = client.info(Some(InfoKind::Persistence)).await?;
     problems.extend(file_problem(&AppendOnlyFile::parse(&info), began_late));
     problems.extend(not_replayed(client, prefix).await?);
+    let info: String = client.info(Some(InfoKind::Replication)).await?;
+    if info.lines().any(|line| line.trim() == "role:slave") {
+        problems.push(DurabilityProblem::Replica);
+    }
     Ok(problems)
 }
 

@@ -1,6 +1,5 @@
 //! Stream entries and their positions.
 
-use bytes::Bytes;
 use fred::types::Value;
 
 use super::value::{array, text, unexpected};
@@ -40,22 +39,23 @@ pub(super) fn id(position: Position) -> Option<String> {
     Some(format!("{}-{}", u64::from_be_bytes(*ms), u64::from_be_bytes(*seq)))
 }
 
-/// Parses a stream entry as stored. A field that is missing, or is not a number where it should be, is left empty, so
-/// that the entry gets quarantined.
+/// Parses a stream entry as stored. What is missing, or is not a number where it should be, is left empty, so that the
+/// entry gets quarantined.
 pub(super) fn entry(value: Value) -> Result<Entry, QueueError> {
     let pair = array(value)?;
     let [id, fields] = pair.as_slice() else { return Err(unexpected("an entry", &Value::Array(pair))) };
     let fields = if fields.is_null() { Vec::new() } else { array(fields.clone())? };
-    let (mut poll, mut votes, mut frame) = (String::new(), 0, Bytes::new());
-    for pair in fields.chunks_exact(2) {
-        match pair[0].as_bytes() {
-            Some(b"p") => poll = poll_name(&String::from_utf8_lossy(pair[1].as_bytes().unwrap_or_default())),
-            // No frame has nearly that many votes; a damaged number must not overflow sums.
-            Some(b"n") => votes = pair[1].as_u64().unwrap_or_default().min(u64::from(u32::MAX)),
-            Some(b"f") => frame = pair[1].clone().into_bytes().unwrap_or_default(),
-            _ => {}
-        }
+    let mut fields = fields.into_iter();
+    let mut next = || fields.next().and_then(Value::into_bytes).unwrap_or_default();
+    let (name, mut frame) = (next(), next());
+    let digits = frame.iter().position(|byte| *byte == b' ').unwrap_or_default();
+    let votes = std::str::from_utf8(&frame[..digits]).ok().and_then(|digits| digits.parse::<u64>().ok());
+    if votes.is_some() {
+        frame = frame.slice(digits + 1..);
     }
+    // No frame has nearly that many votes; a damaged number must not overflow sums.
+    let votes = votes.unwrap_or_default().min(u64::from(u32::MAX));
+    let poll = poll_name(&String::from_utf8_lossy(&name));
     Ok(Entry { position: position(order(id)?, &poll, votes, &frame)?, poll, votes, frame })
 }
 

@@ -12,6 +12,8 @@ pub(super) fn queue_error(error: &Error) -> QueueError {
     let details = error.details();
     if details.starts_with("VOTEREPLACED") {
         QueueError::Replaced
+    } else if details.starts_with("VOTEREPLICA") {
+        QueueError::Replica
     } else if let Some(partition) =
         details.strip_prefix("VOTENOPARTITION ").and_then(|n| n.trim().parse().ok())
     {

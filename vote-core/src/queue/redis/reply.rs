@@ -11,8 +11,8 @@ use super::{
 use crate::{
     Partition, Partitions, PollDigest, PollSlug, Timestamp,
     queue::{
-        Appended, Backlog, Counters, Frame, Layout, PollState, Position, QueueClock, QueueError, QueueStatus,
-        Read, ReplacedQueue, Seal, Usage, poll_name,
+        Appended, Backlog, Counters, Frame, Layout, Look, PollState, Position, QueueClock, QueueError,
+        QueueStatus, Read, ReplacedQueue, Seal, Usage, poll_name,
     },
 };
 
@@ -46,13 +46,33 @@ pub(super) fn usage(info: &str) -> Result<Usage, QueueError> {
     Ok(Usage { used: used.saturating_sub(not_counted), limit: (limit > 0).then_some(limit) })
 }
 
+/// Parses votes by poll.
+fn counters(value: Value) -> Result<Counters, QueueError> {
+    Ok(pairs(value)?.into_iter().map(|(poll, votes)| (poll_name(&poll), votes)).collect())
+}
+
+pub(super) fn look(reply: Value) -> Result<Option<Look>, QueueError> {
+    let fields = array(reply)?;
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let [id, server, replica, accepted] =
+        <[Value; 4]>::try_from(fields).map_err(|fields| unexpected("a look", &Value::Array(fields)))?;
+    Ok(Some(Look {
+        id: text(&id)?.parse().map_err(|_| unexpected("the id of a queue", &id))?,
+        server: text(&server)?,
+        is_replica: replica.as_u64() == Some(1),
+        accepted: array(accepted)?.iter().map(number).collect::<Result<_, _>>()?,
+    }))
+}
+
 pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
     let fields = array(reply)?;
     if fields.is_empty() {
         return Ok(None);
     }
-    let [id, meta, accepted, polls, entries, server, replaced, time] =
-        <[Value; 8]>::try_from(fields).map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
+    let [id, meta, accepted, polls, entries, server, replica, replaced, time] =
+        <[Value; 9]>::try_from(fields).map_err(|fields| unexpected("the status", &Value::Array(fields)))?;
     let meta = array(meta)?;
     let damaged = || unexpected("the metadata of a queue", &Value::Array(meta.clone()));
     let [version, partitions, pepper, active, ahead] = meta.as_slice() else { return Err(damaged()) };
@@ -61,12 +81,12 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
         partitions: partitions.ok_or_else(damaged)?,
         fingerprint: pepper.as_string().and_then(|text| text.parse().ok()).ok_or_else(damaged)?,
     };
-    let accepted = pairs(accepted)?;
     let mut counters = BTreeMap::new();
-    for (field, votes) in accepted {
-        let (partition, poll) = field.split_once(':').ok_or_else(damaged)?;
-        let partition = Partition(partition.parse().map_err(|_| damaged())?);
-        counters.entry(partition).or_insert_with(BTreeMap::new).insert(poll_name(poll), votes);
+    for (accepted, partition) in array(accepted)?.into_iter().zip(0..) {
+        let accepted = self::counters(accepted)?;
+        if !accepted.is_empty() {
+            counters.insert(Partition(partition), accepted);
+        }
     }
     Ok(Some(QueueStatus {
         id: text(&id)?.parse().map_err(|_| unexpected("the id of a queue", &id))?,
@@ -74,6 +94,7 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
         layout,
         active: active.as_u64() == Some(1),
         server: text(&server)?,
+        is_replica: replica.as_u64() == Some(1),
         accepted: counters,
         entries: array(entries)?.iter().map(number).collect::<Result<_, _>>()?,
         // What can't be parsed was not written by this crate, or is a dropped definition: the poll is refused like
@@ -197,7 +218,7 @@ pub(super) fn seal(reply: Value) -> Result<Seal, QueueError> {
 }
 
 pub(super) fn read(reply: Value, after: Position, limit: usize) -> Result<Read, QueueError> {
-    let [found, accepted] = <[Value; 2]>::try_from(array(reply)?)
+    let [found, accepted, server] = <[Value; 3]>::try_from(array(reply)?)
         .map_err(|fields| unexpected("a read", &Value::Array(fields)))?;
     let mut entries = array(found)?.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     let is_current = !accepted.is_null();
@@ -209,6 +230,6 @@ pub(super) fn read(reply: Value, after: Position, limit: usize) -> Result<Read, 
     }
     let at_end = entries.len() <= limit;
     entries.truncate(limit);
-    let counters = pairs(accepted)?.into_iter().map(|(poll, votes)| (poll_name(&poll), votes)).collect();
-    Ok(Read { entries, at_end, accepted: (is_current && at_end).then_some(counters) })
+    let accepted = if is_current && at_end { Some(counters(accepted)?) } else { None };
+    Ok(Read { entries, at_end, accepted, server: text(&server)? })
 }

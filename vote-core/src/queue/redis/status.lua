@@ -1,25 +1,31 @@
--- Returns the state of the queue, or an empty list if there is none: its id, its metadata, the accepted votes, the
--- polls, the number of entries in each partition; the run id of the server; for each replaced queue its id and that
--- of the original queue; and the server's time in seconds and microseconds. Reads no entries, which a frontend may
--- not.
--- KEYS: key that holds the id of the current queue
+-- Returns the state of the queue, or an empty list if there is none: its id, its metadata, for each partition the
+-- accepted votes by poll, the polls, the number of entries in each partition; the run id of the server, and 1 if it is
+-- a replica, else 0; for each replaced queue its id and that of the original queue; and the server's time in seconds
+-- and microseconds. Reads no entries, which a frontend may not.
+-- KEYS: key that holds the id and the number of the current queue
 -- ARGV: key prefix
 local prefix = ARGV[1]
-local id = redis.call('GET', KEYS[1])
-if not id then
+local current = redis.call('GET', KEYS[1])
+if not current then
   return {}
 end
-local queue = prefix .. ':' .. id .. ':'
-local meta = redis.call('HMGET', queue .. 'meta', 'version', 'partitions', 'pepper', 'registered', 'clock')
-local entries = {}
-for partition = 0, (tonumber(meta[2]) or 0) - 1 do
-  entries[#entries + 1] = redis.call('XLEN', queue .. 'p:' .. partition)
+local number = string.sub(current, 34)
+-- The keys of a queue of layout version 1 have its id instead of a number. Its metadata tells its version.
+local queue = prefix .. ':' .. (number == '' and current or number) .. ':'
+local meta = redis.call('HMGET', queue .. 'meta', 'version', 'partitions', 'pepper', 'active', 'clock')
+local accepted, entries = {}, {}
+if number ~= '' then
+  for partition = 0, (tonumber(meta[2]) or 0) - 1 do
+    accepted[#accepted + 1] = redis.call('HGETALL', queue .. 'a:' .. partition)
+    entries[#entries + 1] = redis.call('XLEN', queue .. 'p:' .. partition)
+  end
 end
 local replaced = {}
-local fields = redis.call('HGETALL', prefix .. ':remains')
+local fields = redis.call('HGETALL', prefix .. ':replaced')
 for i = 1, #fields, 2 do
-  replaced[#replaced + 1] = {fields[i], fields[i + 1]}
+  replaced[#replaced + 1] = {fields[i], string.sub(fields[i + 1], 1, 32)}
 end
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-return {id, meta, redis.call('HGETALL', queue .. 'accepted'), redis.call('HGETALL', queue .. 'polls'), entries,
-  server, replaced, redis.call('TIME')}
+local replica = string.find(redis.call('INFO', 'replication'), 'role:slave', 1, true) and 1 or 0
+return {string.sub(current, 1, 32), meta, accepted, redis.call('HGETALL', queue .. 'polls'), entries, server, replica,
+  replaced, redis.call('TIME')}

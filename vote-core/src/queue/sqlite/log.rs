@@ -51,6 +51,23 @@ impl CurrentQueue {
         }
     }
 
+    /// Returns the votes ever accepted in each of these partitions.
+    pub(super) async fn accepted_in(
+        &self,
+        tx: &mut Transaction<'_>,
+        partitions: &[Partition],
+    ) -> Result<Vec<u64>, Failure> {
+        let mut accepted = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let query = sqlx::query_as(
+                "SELECT coalesce(sum(votes), 0) FROM accepted WHERE queue = ?1 AND partition = ?2",
+            );
+            let sum: Option<(u64,)> = tx.one(query.bind(self.number).bind(partition.0)).await?;
+            accepted.push(sum.map_or(0, |(votes,)| votes));
+        }
+        Ok(accepted)
+    }
+
     /// Returns the last position of each partition; if its entry was trimmed, without a check.
     pub(super) async fn ends(&self, tx: &mut Transaction<'_>) -> Result<Vec<Position>, Failure> {
         let query = sqlx::query_as(

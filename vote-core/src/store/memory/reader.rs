@@ -46,16 +46,26 @@ impl StoreReader for MemoryStore {
         Ok(row.filter(|row| row.state != QuarantineState::Counted).cloned())
     }
 
-    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
-        let data = self.lock();
-        Ok(data
-            .rows()
-            .filter_map(|(partition, rows)| Some((partition, *rows.positions.get(&queue)?)))
-            .collect())
+    async fn positions(
+        &self,
+        queues: &[QueueId],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        let mut positions = self.lock().positions();
+        positions.retain(|(queue, _), _| queues.contains(queue));
+        Ok(positions)
     }
 
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
-        Ok(self.lock().positions())
+    async fn positions_in(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        let mut positions = self.lock().positions();
+        positions.retain(|(_, partition), _| partitions.contains(partition));
+        Ok(positions)
+    }
+
+    async fn queue(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        Ok(self.lock().queues.get(&queue).cloned())
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {

@@ -160,8 +160,9 @@ impl PostgresStore {
     /// Returns each queue with a recorded seal of a poll that is closed and not final, and that poll.
     pub(super) async fn sealed(&self) -> Result<BTreeSet<(QueueId, PollSlug)>, StoreError> {
         let query = sqlx::query(
-            "SELECT DISTINCT s.queue, s.poll FROM seals s JOIN polls p ON p.slug = s.poll
-             WHERE p.closed_at IS NOT NULL AND p.final_at IS NULL",
+            // Each seal has a row for each partition, one of which is enough.
+            "SELECT s.queue, s.poll FROM seals s JOIN polls p ON p.slug = s.poll
+             WHERE s.partition = 0 AND p.closed_at IS NOT NULL AND p.final_at IS NULL",
         );
         self.rows(query).await?.iter().map(queue_and_poll).collect()
     }

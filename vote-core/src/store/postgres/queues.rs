@@ -6,15 +6,19 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{Moment, PostgresStore, Uuid, damaged, position};
 use crate::{
-    Position, QueueId,
+    Position, QueueId, WorkerId,
     count::{QueueRecord, QueueState},
     queue::Counters,
-    store::StoreError,
+    store::{CatalogQueue, StoreError},
 };
 
 /// Query of all queues, in the order of their identities.
-pub(super) const ALL: &str = "SELECT queue, original_id, address, seen_at, accepted::text, queued::text, \
-     queued_complete, ends, backlog, state, reason FROM queues ORDER BY queue";
+pub(super) const ALL: &str = "SELECT queue, original_id, address, server, reporter, seen_at, accepted::text, \
+     queued::text, queued_complete, ends, backlog, state, reason FROM queues ORDER BY queue";
+
+/// Query of one queue.
+pub(super) const ONE: &str = "SELECT queue, original_id, address, server, reporter, seen_at, accepted::text, \
+     queued::text, queued_complete, ends, backlog, state, reason FROM queues WHERE queue = $1";
 
 /// Statement that records a report of a queue: [`QueueRecord::merged`] in SQL, so that reports of several workers can't
 /// overwrite each other. The later report tells what was seen, where a report from the future does not count as later;
@@ -23,12 +27,12 @@ const REPORT: &str = "WITH raised AS (
          UPDATE meta SET revision = revision + 1
          WHERE NOT EXISTS (SELECT FROM queues WHERE queue = $1 AND (state <> 'active' OR $10 = 'active')))
      INSERT INTO queues (queue, original_id, address, seen_at, accepted, queued,
-         queued_complete, ends, backlog, state, reason)
-     VALUES ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8, $9, $10, $11)
+         queued_complete, ends, backlog, state, reason, server, reporter)
+     VALUES ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8, $9, $10, $11, $12, $13)
      ON CONFLICT (queue) DO UPDATE SET
-         (original_id, address, seen_at, accepted, queued, queued_complete, ends, backlog) = (
-             SELECT original_id, address, seen_at, accepted, queued, queued_complete, ends, backlog FROM (
-                 SELECT excluded.*, 1 AS reported UNION ALL SELECT queues.*, 0) AS both_reports
+         (original_id, address, seen_at, accepted, queued, queued_complete, ends, backlog, server, reporter) = (
+             SELECT original_id, address, seen_at, accepted, queued, queued_complete, ends, backlog, server, reporter
+             FROM (SELECT excluded.*, 1 AS reported UNION ALL SELECT queues.*, 0) AS both_reports
              ORDER BY seen_at > clock_timestamp() AND reported = 0, seen_at DESC, reported DESC LIMIT 1),
          (state, reason) = (
              SELECT state, reason FROM (
@@ -51,7 +55,9 @@ impl PostgresStore {
                 .bind(queue.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
                 .bind(i64::try_from(queue.backlog).unwrap_or(i64::MAX))
                 .bind(queue.state.as_str())
-                .bind(&queue.reason);
+                .bind(&queue.reason)
+                .bind(&queue.server)
+                .bind(queue.reporter.map(|worker| Uuid(worker.0)));
             self.execute(query).await?;
         }
         Ok(())
@@ -75,25 +81,45 @@ fn counters(counters: &Counters) -> String {
     serde_json::to_string(counters).unwrap_or_else(|e| unreachable!("texts and numbers are JSON: {e}"))
 }
 
+fn reporter(row: &PgRow) -> Option<WorkerId> {
+    row.get::<Option<Uuid>, _>("reporter").map(|worker| WorkerId(worker.0))
+}
+
+fn state(row: &PgRow) -> Result<QueueState, StoreError> {
+    let state: &str = row.get("state");
+    QueueState::ALL.into_iter().find(|known| known.as_str() == state).ok_or_else(|| damaged("queue"))
+}
+
+/// Reads the columns of a queue that the catalog has.
+pub(super) fn catalog_queue(row: &PgRow) -> Result<(QueueId, CatalogQueue), StoreError> {
+    let queue = CatalogQueue {
+        original_id: row.get::<Option<Uuid>, _>("original_id").map(|id| QueueId(id.0)),
+        address: row.get("address"),
+        server: row.get("server"),
+        reporter: reporter(row),
+        state: state(row)?,
+        reason: row.get("reason"),
+    };
+    Ok((QueueId(row.get::<Uuid, _>("queue").0), queue))
+}
+
 pub(super) fn record(row: &PgRow) -> Result<QueueRecord, StoreError> {
     let counters = |column| -> Result<Counters, StoreError> {
         serde_json::from_str::<BTreeMap<String, u64>>(row.get(column)).map_err(|_| damaged("queue"))
     };
-    let state: &str = row.get("state");
     Ok(QueueRecord {
         id: QueueId(row.get::<Uuid, _>("queue").0),
         original_id: row.get::<Option<Uuid>, _>("original_id").map(|id| QueueId(id.0)),
         address: row.get("address"),
+        server: row.get("server"),
+        reporter: reporter(row),
         seen_at: row.try_get::<Moment, _>("seen_at").map_err(|_| damaged("time"))?.0,
         accepted: counters("accepted")?,
         queued: counters("queued")?,
         queued_complete: row.get("queued_complete"),
         ends: row.get::<Vec<Vec<u8>>, _>("ends").iter().map(|end| position(end)).collect::<Result<_, _>>()?,
         backlog: u64::try_from(row.get::<i64, _>("backlog")).map_err(|_| damaged("queue"))?,
-        state: QueueState::ALL
-            .into_iter()
-            .find(|known| known.as_str() == state)
-            .ok_or_else(|| damaged("queue"))?,
+        state: state(row)?,
         reason: row.get("reason"),
     })
 }

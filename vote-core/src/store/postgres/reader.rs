@@ -76,16 +76,31 @@ impl StoreReader for PostgresStore {
         self.rows(query).await?.first().map(quarantine::row).transpose()
     }
 
-    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
-        let query = sqlx::query("SELECT partition, position FROM checkpoints WHERE queue = $1");
-        let rows = self.rows(query.bind(Uuid(queue.0))).await?;
-        rows.iter().map(|row| Ok((rows::partition(row), position(row.get("position"))?))).collect()
+    async fn positions(
+        &self,
+        queues: &[QueueId],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        let query = sqlx::query(
+            "SELECT queue, partition, position FROM partitions JOIN checkpoints USING (partition)
+                 WHERE queue = ANY ($1)",
+        );
+        let queues: Vec<Uuid> = queues.iter().map(|queue| Uuid(queue.0)).collect();
+        positions(&self.rows(query.bind(queues)).await?)
     }
 
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
-        let rows = self.rows(sqlx::query("SELECT queue, partition, position FROM checkpoints")).await?;
-        let of = |row: &PgRow| (QueueId(row.get::<Uuid, _>("queue").0), rows::partition(row));
-        rows.iter().map(|row| Ok((of(row), position(row.get("position"))?))).collect()
+    async fn positions_in(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+        let query =
+            sqlx::query("SELECT queue, partition, position FROM checkpoints WHERE partition = ANY ($1)");
+        let partitions: Vec<i16> = partitions.iter().map(|partition| partition.0 as i16).collect();
+        positions(&self.rows(query.bind(partitions)).await?)
+    }
+
+    async fn queue(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        let rows = self.rows(sqlx::query(queues::ONE).bind(Uuid(queue.0))).await?;
+        rows.first().map(queues::record).transpose()
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
@@ -104,4 +119,9 @@ impl StoreReader for PostgresStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         Ok(Box::new(PostgresSnapshot::open(self).await?))
     }
+}
+
+fn positions(rows: &[PgRow]) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+    let of = |row: &PgRow| (QueueId(row.get::<Uuid, _>("queue").0), rows::partition(row));
+    rows.iter().map(|row| Ok((of(row), position(row.get("position"))?))).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{json::json, position, queue_id, revision, timestamp};
+use super::{json::json, position, queue_id, revision, timestamp, workers};
 use crate::{
     Position, QueueId, Timestamp,
     count::{QueueRecord, QueueState},
@@ -13,18 +13,22 @@ use crate::{
 /// Returns all queues, in the order of their identities.
 pub(super) async fn all(tx: &mut Transaction<'_>) -> Result<Vec<QueueRecord>, Failure> {
     let query = sqlx::query_as(
-        "SELECT queue, original_id, address, seen_at, queued_complete, backlog, state, reason FROM queues",
+        "SELECT queue, original_id, address, server, reporter, seen_at, queued_complete, backlog, state, reason
+         FROM queues",
     );
-    type Row = (Vec<u8>, Option<Vec<u8>>, String, i64, bool, u64, String, String);
+    type Row = (Vec<u8>, Option<Vec<u8>>, String, String, Option<Vec<u8>>, i64, bool, u64, String, String);
     let rows: Vec<Row> = tx.all(query).await?;
     let mut queues = BTreeMap::new();
-    for (id, original_id, address, seen_at, queued_complete, backlog, state, reason) in rows {
+    for (id, original_id, address, server, reporter, seen_at, queued_complete, backlog, state, reason) in rows
+    {
         let id = queue_id(tx, id)?;
         let known = QueueState::ALL.into_iter().find(|known| known.as_str() == state);
         let record = QueueRecord {
             id,
             original_id: original_id.map(|id| queue_id(tx, id)).transpose()?,
             address,
+            server,
+            reporter: reporter.map(|id| workers::worker_id(tx, id)).transpose()?,
             seen_at: timestamp(tx, seen_at)?,
             accepted: Counters::new(),
             queued: Counters::new(),
@@ -85,8 +89,8 @@ async fn write(tx: &mut Transaction<'_>, record: &QueueRecord) -> Result<(), Fai
     let id = &record.id.0[..];
     let queue = sqlx::query(
         "INSERT OR REPLACE INTO queues
-             (queue, original_id, address, seen_at, queued_complete, backlog, state, reason)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             (queue, original_id, address, seen_at, queued_complete, backlog, state, reason, server, reporter)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )
     .bind(id)
     .bind(record.original_id.as_ref().map(|of| &of.0[..]))
@@ -95,7 +99,9 @@ async fn write(tx: &mut Transaction<'_>, record: &QueueRecord) -> Result<(), Fai
     .bind(record.queued_complete)
     .bind(signed(record.backlog))
     .bind(record.state.as_str())
-    .bind(&record.reason);
+    .bind(&record.reason)
+    .bind(&record.server)
+    .bind(record.reporter.as_ref().map(|worker| &worker.0[..]));
     tx.run(queue).await?;
     tx.run(sqlx::query("DELETE FROM queue_polls WHERE queue = ?1").bind(id)).await?;
     for (counters, add) in [

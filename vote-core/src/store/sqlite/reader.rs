@@ -9,7 +9,7 @@ use crate::{
     Partition, PollSlug, Position, QueueId, VoterKey,
     count::{Ballot, QuarantineKey, QuarantineRow, QueueRecord, RegisteredPoll},
     queue::Layout,
-    sqlite::{Connections, Failure, Transaction},
+    sqlite::{Connections, Transaction},
     store::{Snapshot, StoreError, StoreReader},
 };
 
@@ -96,27 +96,30 @@ impl StoreReader for SqliteReader {
         Ok(row)
     }
 
-    async fn positions(&self, queue: QueueId) -> Result<BTreeMap<Partition, Position>, StoreError> {
+    async fn positions(
+        &self,
+        queues: &[QueueId],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
         let mut tx = self.read().await?;
-        // CROSS JOIN makes SQLite look up partition after partition, since the key begins with the partition.
-        let query = sqlx::query_as(
-            "SELECT p.partition, q.position FROM partitions AS p
-             CROSS JOIN checkpoints AS q ON q.partition = p.partition AND q.queue = ?1",
-        );
-        let rows: Vec<(u16, Vec<u8>)> = tx.all(query.bind(&queue.0[..])).await?;
-        let positions = rows
-            .into_iter()
-            .map(|(partition, bytes)| Ok((Partition(partition), super::position(&tx, &bytes)?)))
-            .collect::<Result<_, Failure>>()?;
+        let mut positions = accounts::positions(&mut tx, None).await?;
         tx.commit().await?;
+        positions.retain(|(queue, _), _| queues.contains(queue));
         Ok(positions)
     }
 
-    async fn all_positions(&self) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
+    async fn positions_in(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<(QueueId, Partition), Position>, StoreError> {
         let mut tx = self.read().await?;
-        let positions = accounts::positions(&mut tx, None).await?;
+        let mut positions = accounts::positions(&mut tx, None).await?;
         tx.commit().await?;
+        positions.retain(|(_, partition), _| partitions.contains(partition));
         Ok(positions)
+    }
+
+    async fn queue(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        Ok(self.queues().await?.into_iter().find(|record| record.id == queue))
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {

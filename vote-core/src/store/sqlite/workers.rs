@@ -14,6 +14,10 @@ use crate::{
 /// identity at every start, so old rows would pile up.
 const FORGOTTEN_AFTER: i64 = 600_000_000;
 
+pub(super) fn worker_id(tx: &Transaction<'_>, bytes: Vec<u8>) -> Result<WorkerId, Failure> {
+    bytes.try_into().map(WorkerId).map_err(|_| tx.damaged("the id of a worker"))
+}
+
 /// Records a sign of life of a worker.
 pub(super) async fn record(
     tx: &mut Transaction<'_>,
@@ -55,7 +59,7 @@ pub(super) async fn alive(
     let rows: Vec<(Vec<u8>, u32, Option<String>)> = tx.all(query).await?;
     let mut workers = BTreeMap::new();
     for (id, lanes, unreached) in rows {
-        let id = WorkerId(id.try_into().map_err(|_| tx.damaged("the id of a worker"))?);
+        let id = worker_id(tx, id)?;
         let queues = unreached.iter().flat_map(|list| list.split(','));
         let unreached: BTreeSet<QueueId> =
             queues.map(str::parse).collect::<Result<_, _>>().map_err(|e| tx.damaged(e))?;

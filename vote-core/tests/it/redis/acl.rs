@@ -132,7 +132,7 @@ mod conformance {
     vote_core::queue_conformance!(super::OnGuarded::default());
 }
 
-const STREAM: &str = "test-1:queue:p:0";
+const STREAM: &str = "test-1:1:p:0";
 
 #[test]
 fn a_frontend_can_append_votes_and_can_neither_read_nor_remove_them() {
@@ -147,11 +147,11 @@ fn a_frontend_can_append_votes_and_can_neither_read_nor_remove_them() {
         &["XTRIM", STREAM, "MAXLEN", "0"],
         &["DUMP", STREAM],
         &["DEL", STREAM],
-        &["DEL", "test-1:queue:accepted"],
-        &["COPY", STREAM, "test-1:queue:meta"],
+        &["DEL", "test-1:1:a:0"],
+        &["COPY", STREAM, "test-1:1:meta"],
         &["EVAL", "return redis.call('XRANGE', KEYS[1], '-', '+')", "1", STREAM],
-        &["HSET", "test-1:queue:polls", "pets", "sealed"],
-        &["HDEL", "test-1:queue:polls", "pets"],
+        &["HSET", "test-1:1:polls", "pets", "sealed"],
+        &["HDEL", "test-1:1:polls", "pets"],
         &["SET", "other:id", "x"],
         &["CONFIG", "SET", "appendfsync", "no"],
         &["CONFIG", "REWRITE"],
@@ -173,10 +173,10 @@ fn a_script_can_do_no_more_than_its_user() {
     let redis = Guarded::start();
     redis.try_as("frontend", &["XADD", STREAM, "*", "f", "a vote"]);
     for (user, script) in [
-        ("frontend", "return redis.call('HSET', 'test-1:queue:polls', 'pets', 'forged')".to_owned()),
+        ("frontend", "return redis.call('HSET', 'test-1:1:polls', 'pets', 'forged')".to_owned()),
         ("frontend", format!("return redis.call('XRANGE', '{STREAM}', '-', '+')")),
         ("worker", format!("return redis.call('XADD', '{STREAM}', '*', 'f', 'forged')")),
-        ("worker", "return redis.call('HINCRBY', 'test-1:queue:accepted', '0:pets', 1)".to_owned()),
+        ("worker", "return redis.call('HINCRBY', 'test-1:1:a:0', 'pets', 1)".to_owned()),
     ] {
         let hash = redis.try_as(user, &["SCRIPT", "LOAD", &script]);
         let answer = redis.try_as(user, &["EVALSHA", hash.trim(), "1", "test-1:id"]);
@@ -193,10 +193,10 @@ fn a_worker_can_read_votes_and_can_append_none() {
     for refused in [
         &["XADD", STREAM, "*", "f", "forged"][..],
         &["XSETID", STREAM, "9-9"],
-        &["HINCRBY", "test-1:queue:accepted", "0:pets", "1"],
-        &["HSET", "test-1:queue:accepted", "0:pets", "1"],
-        &["HDEL", "test-1:queue:polls", "pets"],
-        &["RENAME", STREAM, "test-1:queue:p:1"],
+        &["HINCRBY", "test-1:1:a:0", "pets", "1"],
+        &["HSET", "test-1:1:a:0", "pets", "1"],
+        &["HDEL", "test-1:1:polls", "pets"],
+        &["RENAME", STREAM, "test-1:1:p:1"],
         &["RESTORE", STREAM, "0", "x"],
         &["CONFIG", "SET", "appendfsync", "no"],
         &["CONFIG", "GET", "*"],
@@ -248,7 +248,7 @@ async fn a_default_user_that_can_not_replay_the_append_only_file_is_reported() {
     for (rules, named) in [
         (&["-xadd"][..], "'xadd'"),
         (&["+xadd", "-hincrby"], "'hincrby'"),
-        (&["+hincrby", "resetkeys", "~vote:id"], "vote:p:0"),
+        (&["+hincrby", "resetkeys", "~vote:id"], "vote:1:p:0"),
         (&["~*", "-acl|dryrun"], "+acl|dryrun"),
     ] {
         redis.cli(&[&["ACL", "SETUSER", "default"], rules].concat());

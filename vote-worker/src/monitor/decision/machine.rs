@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use vote_core::Position;
 
-use super::{tests::ADDRESS, *};
+use super::{
+    tests::{ADDRESS, BOTH, look_at},
+    *,
+};
 
 /// What a claim of the monitor on its queue results in.
 #[derive(Debug, Clone, Copy)]
@@ -198,9 +201,10 @@ impl World {
         }
         let due = self.reported_at.is_none_or(|at| self.now - at >= REPORT_EVERY);
         self.doomed.retain(|doomed| *doomed == here);
-        let is_diverged = lost || (due && log.is_ended()) || !self.doomed.is_empty();
+        let is_diverged = lost || log.is_ended() || !self.doomed.is_empty();
         self.seen = Some((here, self.server, counts));
-        let vanished = if due { self.vanished() } else { Vec::new() };
+        let is_inspected = !is_diverged && matches!(claim, Claimed::Granted);
+        let vanished = if due && is_inspected { self.vanished() } else { Vec::new() };
         for gone in &vanished {
             self.end(*gone, QueueState::Diverged);
         }
@@ -343,11 +347,11 @@ impl Decisions {
     fn look(&mut self, look: &Look, claim: Claimed, fails: bool) -> Outcome {
         let (world, memory) = (&look.world, &mut self.memory);
         let (status, catalog, now) = (world.status(), world.catalog(), self.start + world.now);
-        let is_new = memory.is_new(&status);
+        let is_new = memory.is_new(status.id, &status.server);
         if is_new {
             memory.start_check();
-            let known = catalog.queues.get(&status.id);
             let log = &world.logs[world.here];
+            let known = log.record.as_ref();
             let lost = match known.map(|known| compare_with_report(&status, known)) {
                 Some(LastReport::Contradicts(evidence)) => Some(evidence),
                 Some(LastReport::Agrees { ends }) => ends.into_iter().find_map(|(partition, end)| {
@@ -358,10 +362,7 @@ impl Decisions {
             };
             memory.end_check(status.id, status.server.clone(), lost);
         }
-        let place = Place { address: ADDRESS, fixed: true };
-        let observed = memory.observe(&status, place, &catalog, now);
-        let vanished: Vec<_> = observed.vanished.iter().map(|record| record.id).collect();
-        assert_eq!(vanished, look.vanished);
+        memory.observe_look(&look_at(&status), &BOTH, &catalog);
         if memory.divergence(status.id).is_some() {
             if !fails {
                 memory.record_replacement();
@@ -378,17 +379,23 @@ impl Decisions {
         if memory.apply_claim(status.id, claimed, now).is_err() {
             return Outcome::Refused;
         }
-        match next_step(&status, observed.due, is_new) {
-            NextStep::Activate => {
-                memory.record_report(now);
-                Outcome::Activated
-            }
-            NextStep::Read { report, .. } => {
-                if report {
-                    memory.record_report(now);
-                }
-                Outcome::Read { reported: report }
-            }
+        let inspection = memory.inspection(Role::Reporter, catalog.version, false, now);
+        if !inspection.is_due {
+            assert!(look.vanished.is_empty());
+            return Outcome::Read { reported: false };
+        }
+        let place = Place { address: ADDRESS, fixed: true };
+        assert_eq!(memory.observe(&status, inspection.report, place, &catalog, now), look.vanished);
+        assert_eq!(memory.divergence(status.id), None, "a look shows as much as an inspection");
+        let step = next_step(&status, inspection, is_new);
+        memory.record_inspection(&status, catalog.version, now);
+        let reports = matches!(step, NextStep::Activate | NextStep::Keep { report: true, .. });
+        if reports {
+            memory.record_report(now);
+        }
+        match step {
+            NextStep::Activate => Outcome::Activated,
+            _ => Outcome::Read { reported: reports },
         }
     }
 }

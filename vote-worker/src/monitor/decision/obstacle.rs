@@ -11,6 +11,8 @@ use super::Evidence;
 pub(in crate::monitor) enum Obstacle {
     /// Nothing is at the address.
     NotCreated,
+    /// The server is a replica.
+    Replica,
     /// It does not fit this worker or its store.
     Mismatch(LayoutMismatch),
     /// Another queue was here when its status was requested again.
@@ -29,6 +31,10 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotCreated => f.write_str("its frontend has not created it yet: is that frontend running?"),
+            Self::Replica => f.write_str(
+                "its server is a replica, which workers leave alone: its master is read. If the master is gone, promote \
+                 the replica",
+            ),
             Self::Mismatch(mismatch) => {
                 write!(f, "it {mismatch}: ")?;
                 match mismatch {
@@ -40,7 +46,10 @@ impl fmt::Display for Obstacle {
                     LayoutMismatch::Pepper { .. } => {
                         f.write_str("give its frontend and the workers the same VOTE_PEPPER")
                     }
-                    _ => f.write_str("run frontends and workers of one version"),
+                    _ => f.write_str(
+                        "let frontend and workers of the version that created it count all of its votes, and then give \
+                         its frontend an empty database",
+                    ),
                 }
             }
             Self::ReplacedMeanwhile => f.write_str("it was replaced a moment ago"),
@@ -59,7 +68,10 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Fails if a queue does not fit this worker or its store.
+/// Fails if a queue does not fit this worker or its store, or is on a replica.
 pub(in crate::monitor) fn compatible(status: &QueueStatus, ours: Layout) -> Result<(), Obstacle> {
+    if status.is_replica {
+        return Err(Obstacle::Replica);
+    }
     status.mismatch(ours).map_or(Ok(()), |mismatch| Err(Obstacle::Mismatch(mismatch)))
 }

@@ -1,10 +1,13 @@
 //! Each kind of evidence of a loss, and the nearest case that is none. The tests of the whole pipeline show the same with
 //! real servers: `diverged.rs`, `promotion.rs` and `restore.rs` in `examples/tools/tests/it`.
 
+use std::sync::Arc;
+
 use vote_core::{
     Partitions, PepperFingerprint, Polls, Position,
     count::RegisteredPoll,
     queue::{LAYOUT_VERSION, Layout, LayoutMismatch, PollState, QueueClock},
+    store::WorkerRecord,
 };
 
 use super::*;
@@ -27,6 +30,7 @@ pub(super) fn status(id: QueueId, server: &str, votes: [u64; 2]) -> QueueStatus 
         layout: layout(),
         active: true,
         server: server.to_owned(),
+        is_replica: false,
         accepted: (0..).map(Partition).zip(counters).collect(),
         entries: vec![1, 1],
         polls: BTreeMap::new(),
@@ -42,14 +46,31 @@ pub(super) fn record(id: QueueId, votes: u64, ends: Vec<Position>) -> QueueRecor
 }
 
 pub(super) fn catalog(records: impl IntoIterator<Item = QueueRecord>) -> Catalog {
+    let records: Vec<QueueRecord> = records.into_iter().collect();
+    let is_read = |record: &&QueueRecord| record.state == QueueState::Active && record.original_id.is_none();
     Catalog {
         taken_at: Timestamp::MIN,
+        version: 0,
         revision: 0,
-        queues: records.into_iter().map(|record| (record.id, record)).collect(),
-        polls: Vec::new(),
+        queues: Arc::new(records.iter().map(|record| (record.id, record.into())).collect()),
+        polls: Arc::default(),
+        dropped: Arc::default(),
         sealed: BTreeSet::new(),
-        dropped: BTreeSet::new(),
+        late: records.iter().filter(is_read).map(|record| (record.id, record.seen_at)).collect(),
         workers: BTreeMap::new(),
+    }
+}
+
+pub(super) const BOTH: [Partition; 2] = [Partition(0), Partition(1)];
+
+/// Returns the answer to a look at both partitions of a queue with this status.
+pub(super) fn look_at(status: &QueueStatus) -> Look {
+    let votes = |partition| status.accepted.get(partition).map_or(0, |polls| polls.values().sum());
+    Look {
+        id: status.id,
+        server: status.server.clone(),
+        is_replica: status.is_replica,
+        accepted: BOTH.iter().map(votes).collect(),
     }
 }
 
@@ -69,13 +90,15 @@ pub(super) fn slug() -> PollSlug {
 fn seen(status: &QueueStatus, now: Instant) -> Memory {
     let mut memory = Memory::default();
     memory.end_check(status.id, status.server.clone(), None);
-    memory.observe(status, HERE, &catalog([]), now);
+    look(&mut memory, status, &catalog([]));
+    memory.observe(status, true, HERE, &catalog([]), now);
+    memory.record_inspection(status, 0, now);
     memory.record_report(now);
     memory
 }
 
-fn look(memory: &mut Memory, status: &QueueStatus, catalog: &Catalog, now: Instant) -> Option<Evidence> {
-    memory.observe(status, HERE, catalog, now);
+fn look(memory: &mut Memory, status: &QueueStatus, catalog: &Catalog) -> Option<Evidence> {
+    memory.observe_look(&look_at(status), &BOTH, catalog);
     memory.divergence(status.id)
 }
 
@@ -83,8 +106,19 @@ fn look(memory: &mut Memory, status: &QueueStatus, catalog: &Catalog, now: Insta
 fn a_count_that_falls_is_a_loss() {
     let now = Instant::now();
     let mut memory = seen(&status(QUEUE, "a", [5, 5]), now);
-    let fallen = look(&mut memory, &status(QUEUE, "a", [4, 9]), &catalog([]), now);
+    let fallen = look(&mut memory, &status(QUEUE, "a", [4, 9]), &catalog([]));
     assert_eq!(fallen, Some(Evidence::CountFell), "although another partition counts more");
+}
+
+#[test]
+fn a_count_of_one_poll_that_falls_is_a_loss_although_that_of_another_grows() {
+    let now = Instant::now();
+    let here = status(QUEUE, "a", [5, 5]);
+    let mut memory = seen(&here, now);
+    let counters = Counters::from([("pets".to_owned(), 4), ("snack".to_owned(), 1)]);
+    let fallen = QueueStatus { accepted: BOTH.map(|partition| (partition, counters.clone())).into(), ..here };
+    memory.observe(&fallen, true, HERE, &catalog([]), now);
+    assert_eq!(memory.divergence(QUEUE), Some(Evidence::CountFell));
 }
 
 #[test]
@@ -93,7 +127,7 @@ fn a_count_that_is_missing_is_a_loss() {
     let mut memory = seen(&status(QUEUE, "a", [5, 5]), now);
     let mut without = status(QUEUE, "a", [5, 5]);
     without.accepted.remove(&Partition(1));
-    assert_eq!(look(&mut memory, &without, &catalog([]), now), Some(Evidence::CountFell));
+    assert_eq!(look(&mut memory, &without, &catalog([])), Some(Evidence::CountFell));
 }
 
 #[test]
@@ -101,7 +135,7 @@ fn a_count_that_stays_or_grows_is_no_loss() {
     let now = Instant::now();
     let mut memory = seen(&status(QUEUE, "a", [5, 5]), now);
     for votes in [[5, 5], [6, 5]] {
-        assert_eq!(look(&mut memory, &status(QUEUE, "a", votes), &catalog([]), now), None);
+        assert_eq!(look(&mut memory, &status(QUEUE, "a", votes), &catalog([])), None);
     }
 }
 
@@ -110,19 +144,22 @@ fn the_count_of_another_queue_is_not_compared() {
     let now = Instant::now();
     let mut memory = seen(&status(QUEUE, "a", [5, 5]), now);
     let other = status(OTHER, "a", [0, 0]);
-    assert!(memory.is_new(&other));
+    assert!(memory.is_new(other.id, &other.server));
     memory.start_check();
     memory.end_check(OTHER, "a".to_owned(), None);
-    assert_eq!(look(&mut memory, &other, &catalog([]), now), None);
+    assert_eq!(look(&mut memory, &other, &catalog([])), None);
 }
 
 #[test]
 fn a_queue_is_checked_when_it_or_its_server_is_new() {
     let memory = seen(&status(QUEUE, "a", [5, 5]), Instant::now());
-    assert!(!memory.is_new(&status(QUEUE, "a", [6, 6])));
-    assert!(memory.is_new(&status(QUEUE, "b", [6, 6])));
-    assert!(memory.is_new(&status(OTHER, "a", [6, 6])));
-    assert!(Memory::default().is_new(&status(QUEUE, "a", [6, 6])));
+    assert!(!memory.is_new(QUEUE, "a"));
+    assert!(memory.is_new(QUEUE, "b"));
+    assert!(memory.is_new(OTHER, "a"));
+    assert!(Memory::default().is_new(QUEUE, "a"));
+    let mut memory = memory;
+    memory.forget();
+    assert!(memory.is_new(QUEUE, "a"), "as after a replica was promoted");
 }
 
 /// As of a replica that lagged under load: later votes have made up for the count.
@@ -134,24 +171,22 @@ fn an_entry_that_is_gone_and_was_never_read_is_a_loss() {
     memory.start_check();
     memory.end_check(QUEUE, "b".to_owned(), Some(evidence.clone()));
     let many = status(QUEUE, "b", [90, 90]);
-    assert_eq!(look(&mut memory, &many, &catalog([]), Instant::now()), Some(evidence));
+    assert_eq!(look(&mut memory, &many, &catalog([])), Some(evidence));
 }
 
 #[test]
-fn a_queue_that_others_recorded_as_ended_is_replaced_when_the_next_report_is_due() {
-    let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
-    let mut memory = seen(&here, now);
+fn a_queue_that_others_recorded_as_ended_is_replaced() {
+    let here = status(QUEUE, "a", [5, 5]);
+    let mut memory = seen(&here, Instant::now());
     let ended = catalog([ended(QueueState::Retired, "its disk is gone")]);
-    assert_eq!(look(&mut memory, &here, &ended, now), None);
-    let evidence = Evidence::Recorded("its disk is gone".to_owned());
-    assert_eq!(look(&mut memory, &here, &ended, now + REPORT_EVERY), Some(evidence));
+    assert_eq!(look(&mut memory, &here, &ended), Some(Evidence::Recorded("its disk is gone".to_owned())));
 }
 
 #[test]
 fn a_queue_that_is_recorded_as_active_or_not_at_all_is_read() {
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
     for catalog in [catalog([record(QUEUE, 10, Vec::new())]), catalog([])] {
-        assert_eq!(look(&mut seen(&here, now), &here, &catalog, now + REPORT_EVERY), None);
+        assert_eq!(look(&mut seen(&here, now), &here, &catalog), None);
     }
 }
 
@@ -160,7 +195,7 @@ fn what_is_recorded_does_not_replace_what_the_monitor_found_itself() {
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
     let mut memory = seen(&here, now);
     let ended = catalog([ended(QueueState::Diverged, "another worker said so")]);
-    let fallen = look(&mut memory, &status(QUEUE, "a", [5, 4]), &ended, now + REPORT_EVERY);
+    let fallen = look(&mut memory, &status(QUEUE, "a", [5, 4]), &ended);
     assert_eq!(fallen, Some(Evidence::CountFell));
 }
 
@@ -171,10 +206,10 @@ fn what_a_lane_found_is_a_loss_of_the_queue_that_it_read() {
     let evidence = || Evidence::Read("partition 0 counts 5 votes for poll pets, but 3 were read".to_owned());
     let mut memory = seen(&here, now);
     memory.record_divergence(QUEUE, evidence());
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Some(evidence()));
+    assert_eq!(look(&mut memory, &here, &catalog([])), Some(evidence()));
     let mut memory = seen(&here, now);
     memory.record_divergence(OTHER, evidence());
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), None, "that queue was replaced meanwhile");
+    assert_eq!(look(&mut memory, &here, &catalog([])), None, "that queue was replaced meanwhile");
 }
 
 #[test]
@@ -184,7 +219,7 @@ fn a_queue_that_two_servers_have_is_a_copy_at_both() {
     let evidence = Evidence::Copied { address: "redis://two".to_owned() };
     let copy = || Err(ClaimError::Copy("redis://two".to_owned()));
     assert_eq!(memory.apply_claim(QUEUE, copy(), now), Err(Obstacle::Diverged(evidence.clone())));
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Some(evidence));
+    assert_eq!(look(&mut memory, &here, &catalog([])), Some(evidence));
 }
 
 #[test]
@@ -197,7 +232,7 @@ fn a_queue_that_may_have_moved_here_is_not_read_and_has_lost_nothing() {
     assert_eq!(memory.apply_claim(QUEUE, unclear(), now), waits);
     assert_eq!(memory.apply_claim(QUEUE, unclear(), now + VANISHED_AFTER), waits);
     assert_eq!(memory.conflict_since(QUEUE), Some(now), "the first answer counts");
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), None);
+    assert_eq!(look(&mut memory, &here, &catalog([])), None);
     assert_eq!(memory.apply_claim(QUEUE, Ok(()), now), Ok(()));
     assert_eq!(memory.conflict_since(QUEUE), None, "the other server no longer has it");
 }
@@ -217,24 +252,24 @@ fn a_queue_that_is_read_at_another_address_has_lost_nothing() {
     let mut memory = seen(&here, now);
     let claimed = memory.apply_claim(QUEUE, Err(ClaimError::Here("redis://two".to_owned())), now);
     assert_eq!(claimed, Err(Obstacle::ReadElsewhere { address: "redis://two".to_owned() }));
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), None);
+    assert_eq!(look(&mut memory, &here, &catalog([])), None);
 }
 
 /// Looks at another queue at an address, whose former queue is recorded like this, and again after `VANISHED_AFTER`.
-fn vanished(place: Place<'_>, [before, after]: [QueueRecord; 2]) -> Vec<QueueRecord> {
+fn vanished(place: Place<'_>, [before, after]: [QueueRecord; 2]) -> Vec<QueueId> {
     let (now, other) = (Instant::now(), status(OTHER, "b", [0, 0]));
     let mut memory = Memory::default();
     let almost = VANISHED_AFTER - Duration::from_millis(1);
-    assert_eq!(memory.observe(&other, place, &catalog([before.clone()]), now).vanished, []);
-    assert_eq!(memory.observe(&other, place, &catalog([before]), now + almost).vanished, []);
-    memory.observe(&other, place, &catalog([after]), now + VANISHED_AFTER).vanished
+    assert_eq!(memory.observe(&other, true, place, &catalog([before.clone()]), now), []);
+    assert_eq!(memory.observe(&other, true, place, &catalog([before]), now + almost), []);
+    memory.observe(&other, true, place, &catalog([after]), now + VANISHED_AFTER)
 }
 
 /// As of a server that comes back empty.
 #[test]
 fn a_queue_whose_server_has_another_one_for_some_time_is_lost() {
     let lost = record(QUEUE, 5, Vec::new());
-    assert_eq!(vanished(HERE, [lost.clone(), lost.clone()]), [lost]);
+    assert_eq!(vanished(HERE, [lost.clone(), lost]), [QUEUE]);
 }
 
 #[test]
@@ -263,14 +298,13 @@ fn replaced_and_ended_queues_do_not_vanish() {
 /// As by a frontend that knows of votes that its queue lost, and no worker does.
 #[test]
 fn a_queue_that_its_server_lists_as_replaced_is_lost() {
-    let known = record(QUEUE, 5, Vec::new());
-    assert_eq!(replaced_original(QUEUE, &catalog([known.clone()])), Some(known));
+    assert!(is_read(QUEUE, &catalog([record(QUEUE, 5, Vec::new())])));
 }
 
 #[test]
 fn a_replaced_queue_that_has_ended_or_was_never_recorded_is_not_lost_again() {
-    assert_eq!(replaced_original(QUEUE, &catalog([ended(QueueState::Diverged, "known")])), None);
-    assert_eq!(replaced_original(QUEUE, &catalog([record(OTHER, 5, Vec::new())])), None);
+    assert!(!is_read(QUEUE, &catalog([ended(QueueState::Diverged, "known")])));
+    assert!(!is_read(QUEUE, &catalog([record(OTHER, 5, Vec::new())])));
 }
 
 #[test]
@@ -279,10 +313,10 @@ fn a_loss_that_a_seal_shows_is_a_loss_of_the_queue() {
     let evidence = Evidence::LessThanSealed { partition: Partition(1), poll: slug(), now: 4, before: 5 };
     let mut memory = seen(&here, now);
     memory.record_seal_check(QUEUE, slug(), Some(evidence.clone()));
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), Some(evidence));
+    assert_eq!(look(&mut memory, &here, &catalog([])), Some(evidence));
     let mut memory = seen(&here, now);
     memory.record_seal_check(QUEUE, slug(), None);
-    assert_eq!(look(&mut memory, &here, &catalog([]), now), None);
+    assert_eq!(look(&mut memory, &here, &catalog([])), None);
 }
 
 #[test]
@@ -293,7 +327,7 @@ fn a_queue_is_sealed_until_queue_and_store_know_it_and_compared_once() {
     };
     let open = RegisteredPoll { closed_at: None, ..closed.clone() };
     let with = |poll: &RegisteredPoll, known: bool| Catalog {
-        polls: vec![poll.clone()],
+        polls: Arc::new(vec![poll.clone()]),
         sealed: known.then_some((QUEUE, poll.slug)).into_iter().collect(),
         ..catalog([])
     };
@@ -319,7 +353,7 @@ fn a_queue_that_diverged_is_not_read_until_it_is_replaced() {
     let mut memory = seen(&here, now);
     memory.record_divergence(QUEUE, Evidence::CountFell);
     for _ in 0..2 {
-        let divergence = look(&mut memory, &here, &catalog([]), now);
+        let divergence = look(&mut memory, &here, &catalog([]));
         assert_eq!(divergence, Some(Evidence::CountFell), "its replacement failed");
     }
     memory.record_replacement();
@@ -329,31 +363,153 @@ fn a_queue_that_diverged_is_not_read_until_it_is_replaced() {
 #[test]
 fn a_queue_is_reported_when_it_is_new_and_every_two_seconds() {
     let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
-    let due = |memory: &mut Memory, after| memory.observe(&here, HERE, &catalog([]), now + after).due;
-    let mut memory = Memory::default();
-    assert!(due(&mut memory, Duration::ZERO));
-    memory.record_report(now);
-    assert!(!due(&mut memory, REPORT_EVERY - Duration::from_millis(1)));
-    assert!(due(&mut memory, REPORT_EVERY));
+    let due = |memory: &Memory, after| memory.inspection(Role::Reporter, 0, false, now + after);
+    let is_due = Inspection { role: Role::Reporter, is_due: true, report: true };
+    assert_eq!(due(&Memory::default(), Duration::ZERO), is_due);
+    let mut memory = seen(&here, now);
+    let not_due = Inspection { is_due: false, report: false, ..is_due };
+    assert_eq!(due(&memory, REPORT_EVERY - Duration::from_millis(1)), not_due);
+    assert_eq!(due(&memory, REPORT_EVERY), is_due);
     memory.record_report(now + REPORT_EVERY);
     memory.start_check();
-    assert!(due(&mut memory, REPORT_EVERY));
+    assert_eq!(due(&memory, REPORT_EVERY), is_due);
+}
+
+#[test]
+fn a_reporter_inspects_the_queue_when_the_catalog_has_changed_and_until_it_is_active() {
+    let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
+    let mut memory = seen(&here, now);
+    let due = |memory: &Memory, version| memory.inspection(Role::Reporter, version, false, now).is_due;
+    assert!(!due(&memory, 0));
+    assert!(due(&memory, 1), "a poll may have been registered or closed");
+    memory.record_inspection(&QueueStatus { active: false, ..here }, 0, now);
+    assert!(due(&memory, 0));
+}
+
+#[test]
+fn an_observer_inspects_a_new_queue_and_then_only_while_replaced_queues_are_read() {
+    let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
+    let due = |memory: &Memory, has_replaced, after| {
+        memory.inspection(Role::Observer, 7, has_replaced, now + after).is_due
+    };
+    assert!(due(&Memory::default(), false, Duration::ZERO));
+    let memory = seen(&here, now);
+    assert!(!due(&memory, false, 100 * REPORT_EVERY));
+    assert!(!due(&memory, true, REPORT_EVERY / 2));
+    assert!(due(&memory, true, REPORT_EVERY));
+    assert!(!memory.inspection(Role::Observer, 7, true, now + REPORT_EVERY).report);
+}
+
+fn worker(n: u8) -> WorkerId {
+    WorkerId([n; 16])
+}
+
+/// Returns a catalog with these live workers, in which a queue was reported by one.
+fn reported_by(id: QueueId, reporter: u8, live: &[u8]) -> Catalog {
+    let record = QueueRecord { reporter: Some(worker(reporter)), ..record(id, 5, Vec::new()) };
+    let live = live.iter().map(|n| WorkerRecord { id: worker(*n), lanes: 1, unreached: BTreeSet::new() });
+    let workers = live.map(|worker| (worker.id, worker)).collect();
+    Catalog { workers, late: BTreeMap::new(), ..catalog([record]) }
+}
+
+fn reporters(id: QueueId, catalog: &Catalog) -> Vec<u8> {
+    let is_reporter = |n: &u8| Memory::default().role(id, catalog, worker(*n)) == Role::Reporter;
+    (1..=8).filter(is_reporter).collect()
+}
+
+#[test]
+fn a_queue_is_reported_by_the_first_of_the_live_workers_once_its_reporter_knows() {
+    let all = [1, 2, 3, 4, 5, 6, 7, 8];
+    let mut shares = [0; 9];
+    for n in 0..100 {
+        let id = QueueId([n; 16]);
+        let next = reporters(id, &reported_by(id, 1, &all));
+        let first = *next.iter().find(|n| **n != 1).unwrap_or(&1);
+        assert!(next.len() <= 2, "the last reporter, and the one that takes over: {next:?}");
+        assert_eq!(reporters(id, &reported_by(id, first, &all)), [first], "nobody takes over from the first");
+        shares[usize::from(first)] += 1;
+    }
+    assert!(shares[1..].iter().all(|share| *share > 3), "the queues are shared: {shares:?}");
+}
+
+#[test]
+fn any_worker_reports_a_queue_that_is_late_or_was_never_reported() {
+    let late = reported_by(QUEUE, 3, &[1, 2, 3]);
+    let late = Catalog { late: [(QUEUE, Timestamp::MIN)].into(), ..late };
+    assert_eq!(reporters(QUEUE, &late).len(), 8);
+    assert_eq!(reporters(QUEUE, &catalog([])).len(), 8);
+}
+
+/// A record of `QUEUE` on a server, last seen at a second.
+fn on_server(server: &str, second: i64) -> QueueRecord {
+    QueueRecord { server: server.to_owned(), seen_at: at(second), ..record(QUEUE, 5, Vec::new()) }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::MIN.saturating_add(second * 1_000_000)
+}
+
+#[test]
+fn a_queue_that_another_worker_still_sees_on_another_server_is_a_copy() {
+    let look = look_at(&status(QUEUE, "b", [5, 5]));
+    let mut memory = Memory::default();
+    memory.meet(&look, at(100));
+    memory.meet(&look, at(109));
+    let mut compare = |seen_at, role| {
+        let record = on_server("a", seen_at);
+        let result = memory.compare_servers(&look, Some(&record), role, at(110));
+        (result, memory.divergence(QUEUE))
+    };
+    let unclear = Obstacle::Unclear { address: ADDRESS.to_owned() };
+    assert_eq!(compare(100, Role::Observer), (Err(unclear.clone()), None), "it may have been restarted");
+    assert_eq!(compare(99, Role::Reporter), (Ok(()), None), "its reporter checks it");
+    assert_eq!(compare(111, Role::Observer), (Err(unclear), None), "the clock of the store was set back");
+    let copied = Evidence::Copied { address: ADDRESS.to_owned() };
+    assert_eq!(
+        compare(101, Role::Reporter),
+        (Err(Obstacle::Diverged(copied.clone())), Some(copied)),
+        "the other server was seen after this one had answered for the first time"
+    );
+}
+
+#[test]
+fn a_server_is_confirmed_by_the_record_or_by_a_report_of_this_worker() {
+    let here = status(QUEUE, "a", [5, 5]);
+    let look = look_at(&here);
+    let confirmed = |memory: &Memory, server| {
+        memory.is_server_confirmed(&look, &catalog([QueueRecord { server, ..record(QUEUE, 5, Vec::new()) }]))
+    };
+    let mut memory = Memory::default();
+    assert!(confirmed(&memory, "a".to_owned()));
+    assert!(confirmed(&memory, String::new()), "reported by an earlier version");
+    assert!(memory.is_server_confirmed(&look, &catalog([])), "never reported");
+    assert!(!confirmed(&memory, "b".to_owned()));
+    assert!(confirmed(&seen(&here, Instant::now()), "b".to_owned()), "the record is older than the report");
+    assert_eq!(memory.compare_servers(&look, Some(&on_server("a", 9)), Role::Observer, at(9)), Ok(()));
 }
 
 #[test]
 fn a_queue_is_activated_before_it_is_read() {
     let active = status(QUEUE, "a", [5, 5]);
     let inactive = QueueStatus { active: false, ..active.clone() };
-    assert_eq!(next_step(&inactive, true, true), NextStep::Activate);
-    assert_eq!(next_step(&active, false, false), NextStep::Read { report: false, compare_clocks: false });
-    assert_eq!(next_step(&active, true, false), NextStep::Read { report: true, compare_clocks: true });
-    assert_eq!(next_step(&active, true, true), NextStep::Read { report: true, compare_clocks: false });
+    let inspection = |role, report| Inspection { role, is_due: true, report };
+    let [reporting, keeping, observing] =
+        [(Role::Reporter, true), (Role::Reporter, false), (Role::Observer, false)]
+            .map(|(r, b)| inspection(r, b));
+    let keep = |report, compare_clocks| NextStep::Keep { report, compare_clocks };
+    assert_eq!(next_step(&inactive, reporting, true), NextStep::Activate);
+    assert_eq!(next_step(&active, keeping, false), keep(false, false));
+    assert_eq!(next_step(&active, reporting, false), keep(true, true));
+    assert_eq!(next_step(&active, reporting, true), keep(true, false));
+    assert_eq!(next_step(&inactive, observing, true), NextStep::Nothing, "another worker activates it");
 }
 
 #[test]
 fn a_queue_that_does_not_fit_this_worker_is_not_read() {
     let fits = status(QUEUE, "a", [5, 5]);
     assert_eq!(compatible(&fits, layout()), Ok(()));
+    let replica = QueueStatus { is_replica: true, ..fits.clone() };
+    assert_eq!(compatible(&replica, layout()), Err(Obstacle::Replica));
     let newer = QueueStatus { version: LAYOUT_VERSION + 1, ..fits.clone() };
     assert_eq!(
         compatible(&newer, layout()),
