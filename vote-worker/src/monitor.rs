@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use vote_core::{
     Clock, Partition, Position, Queue, QueueId, Store, Timestamp, WorkerId,
-    queue::{Layout, Look, QueueError, QueueStatus},
-    store::{Catalog, StoreError},
+    queue::{Layout, Look, QueueStatus},
+    store::Catalog,
 };
 use vote_service::Shutdown;
 
@@ -32,10 +32,12 @@ mod polls;
 mod replaced;
 mod report;
 mod seal;
+mod unreadable;
 
 use claims::Claim;
 pub(crate) use claims::Claims;
 use decision::{Evidence, Inspection, Memory, NextStep, Obstacle, Place};
+use unreadable::Unreadable;
 
 /// Interval at which a queue that is read is asked what is new in the partitions that this worker owns.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -147,48 +149,13 @@ struct Monitor {
     compared: polls::Compared,
 }
 
-/// Start of a look at the queue.
+/// Start of a request to the queue.
 #[derive(Clone, Copy)]
 struct Asked {
-    /// The store's time, taken before the look, so that a late report can't pass for the latest.
+    /// The store's time, taken before the request, so that a late report can't pass for the latest.
     store_time: Timestamp,
     started: Instant,
     local_time: Timestamp,
-}
-
-/// Reason why a queue is not read now.
-enum Unreadable {
-    Queue(QueueError),
-    Store(StoreError),
-    Because(Obstacle),
-}
-
-impl std::fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Queue(e) => e.fmt(f),
-            Self::Store(e) => e.fmt(f),
-            Self::Because(obstacle) => obstacle.fmt(f),
-        }
-    }
-}
-
-impl From<QueueError> for Unreadable {
-    fn from(error: QueueError) -> Self {
-        Self::Queue(error)
-    }
-}
-
-impl From<StoreError> for Unreadable {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<Obstacle> for Unreadable {
-    fn from(obstacle: Obstacle) -> Self {
-        Self::Because(obstacle)
-    }
 }
 
 impl Monitor {
@@ -231,8 +198,7 @@ impl Monitor {
     /// Asks the queue what is new once, and does everything that follows from it.
     async fn look(&mut self) -> Result<QueueView, Unreadable> {
         let partitions = self.parts.ownership.partitions();
-        let store_time = self.parts.registry.catalog().taken_at;
-        let asked = Asked { store_time, started: now(), local_time: self.parts.clock.now() };
+        let asked = self.ask();
         let look = self.queue.look(&partitions).await?.ok_or(Obstacle::NotCreated)?;
         let answered = now();
         if look.is_replica {
@@ -251,14 +217,15 @@ impl Monitor {
         let role = self.memory.role(look.id, &catalog, self.parts.me);
         let inspection = self.memory.inspection(role, catalog.version, !self.replaced.is_empty(), now());
         if status.is_some() || inspection.is_due {
-            let status = match status {
-                Some(status) => status,
-                None => self.status().await?,
+            let (asked, status) = match status {
+                Some(status) => (asked, status),
+                None => (self.ask(), self.status().await?),
             };
+            let took = now() - asked.started;
             if status.id != look.id {
                 return Err(Obstacle::ReplacedMeanwhile.into());
             }
-            self.inspect(&status, inspection, asked, answered, is_new).await?;
+            self.inspect(&status, inspection, (asked, took), is_new).await?;
         }
         Ok(QueueView::Open {
             id: look.id,
@@ -268,6 +235,12 @@ impl Monitor {
         })
     }
 
+    /// Returns the time at which a request begins.
+    fn ask(&self) -> Asked {
+        let store_time = self.parts.registry.catalog().taken_at;
+        Asked { store_time, started: now(), local_time: self.parts.clock.now() }
+    }
+
     /// Checks a queue that was not seen before, or whose server was restarted; returns its status.
     async fn meet(&mut self) -> Result<QueueStatus, Unreadable> {
         let status = self.status().await?;
@@ -275,14 +248,13 @@ impl Monitor {
         self.check_new(status).await
     }
 
-    /// Does what follows from the state of the queue. Only one worker at a time reports a queue, seals it, and records
+    /// Does what follows from the state of the queue, whose request began and took as given. Only one worker at a time reports a queue, seals it, and records
     /// polls in it.
     async fn inspect(
         &mut self,
         status: &QueueStatus,
         inspection: Inspection,
-        asked: Asked,
-        answered: Instant,
+        (asked, took): (Asked, Duration),
         is_new: bool,
     ) -> Result<(), Unreadable> {
         let place = Place { address: &self.address, fixed: self.fixed };
@@ -302,8 +274,7 @@ impl Monitor {
                     self.report(status, asked.store_time).await?;
                 }
                 if compare_clocks {
-                    let compared =
-                        self.compare_clocks(status, asked.local_time, answered - asked.started).await;
+                    let compared = self.compare_clocks(status, asked.local_time, took).await;
                     self.problems.log(&self.address, "record the clock's difference in the queue", compared);
                 }
             }

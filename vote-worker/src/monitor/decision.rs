@@ -15,8 +15,8 @@ use std::{
 };
 
 use vote_core::{
-    Partition, PollSlug, QueueId, Timestamp, WorkerId,
-    count::{self, QueueRecord, QueueState},
+    Partition, PollSlug, QueueId, Timestamp,
+    count::{self, QueueState},
     queue::{Counters, Look, QueueStatus},
     store::{Catalog, CatalogQueue},
 };
@@ -28,6 +28,7 @@ mod evidence;
 #[cfg(test)]
 mod machine;
 mod obstacle;
+mod reporter;
 #[cfg(test)]
 mod tests;
 
@@ -36,11 +37,10 @@ pub(super) use check::{
 };
 pub(super) use evidence::Evidence;
 pub(super) use obstacle::{Obstacle, compatible};
+pub(super) use reporter::{Inspection, Role};
 
 /// Interval at which the queue is reported to the store.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
-/// An odd factor that spreads the difference of two identities over the leading bits.
-const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
 /// How long another queue must have been at a fixed address before the one that was there counts as lost.
 const VANISHED_AFTER: Duration = Duration::from_secs(10);
 
@@ -50,24 +50,6 @@ pub(super) struct Place<'a> {
     pub(super) address: &'a str,
     /// Whether it is one of a fixed list, and so leads to one server.
     pub(super) fixed: bool,
-}
-
-/// Whether this worker is the one that reports a queue, seals it, and records polls in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// It does.
-    Reporter,
-    /// Another worker does.
-    Observer,
-}
-
-/// Whether the state of a queue is to be requested, and what for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inspection {
-    pub(super) role: Role,
-    pub(super) is_due: bool,
-    /// Whether the queue is to be reported to the store.
-    pub(super) report: bool,
 }
 
 /// What is done with a queue that may be read.
@@ -100,7 +82,7 @@ pub(super) struct Memory {
     /// When this worker last reported the queue, since it was checked.
     reported_at: Option<Instant>,
     /// The last inspection since the queue was checked.
-    inspected: Option<Inspected>,
+    inspected: Option<reporter::Inspected>,
     /// Polls whose seal was compared with the store's since the monitor met this queue.
     sealed: BTreeSet<PollSlug>,
     /// How it was detected that queues diverged, until the one that is here is replaced. By queue, so that a late report
@@ -111,16 +93,6 @@ pub(super) struct Memory {
     /// Queues last reported from this address that are not here: the time of the last report, and since when it has not
     /// changed.
     missing: BTreeMap<QueueId, (Timestamp, Instant)>,
-}
-
-/// An inspection.
-#[derive(Debug, Clone, Copy)]
-struct Inspected {
-    at: Instant,
-    /// Version of the catalog.
-    version: u64,
-    /// Whether the queue was active.
-    active: bool,
 }
 
 impl Memory {
@@ -182,86 +154,6 @@ impl Memory {
         {
             self.record_divergence(look.id, Evidence::Recorded(record.reason.clone()));
         }
-    }
-
-    /// Returns whether the server of a queue is the one that the store has on record, or is none that may be in conflict
-    /// with it.
-    pub(super) fn is_server_confirmed(&self, look: &Look, catalog: &Catalog) -> bool {
-        // If this worker has reported the queue since it checked the server, the record follows.
-        self.reported_at.is_some()
-            || catalog
-                .queues
-                .get(&look.id)
-                .is_none_or(|record| record.server.is_empty() || record.server == look.server)
-    }
-
-    /// Compares the server of a queue with the one in its record, which was read at most at `now` of the store's clock.
-    ///
-    /// # Errors
-    /// Fails unless the queue may be read: if both servers have it, or if another worker, which has to check the server
-    /// first, has not reported it yet.
-    pub(super) fn compare_servers(
-        &mut self,
-        look: &Look,
-        record: Option<&QueueRecord>,
-        role: Role,
-        now: Timestamp,
-    ) -> Result<(), Obstacle> {
-        let Some(record) = record.filter(|record| record.server != look.server) else { return Ok(()) };
-        let answered = self.met.as_ref().map_or(Timestamp::MAX, |(_, _, at)| *at);
-        // A restarted server answers only after the old one has ended. A time in the future was recorded before the
-        // store's clock was set back.
-        if record.seen_at > answered && record.seen_at <= now {
-            let evidence = Evidence::Copied { address: record.address.clone() };
-            self.record_divergence(look.id, evidence.clone());
-            return Err(Obstacle::Diverged(evidence));
-        }
-        match role {
-            Role::Reporter => Ok(()),
-            Role::Observer => Err(Obstacle::Unclear { address: record.address.clone() }),
-        }
-    }
-
-    /// Returns whether this worker is the one that reports a queue: the one that reported it last, unless that one has
-    /// stopped, or another one that is alive precedes it. All workers have the same order for a queue, and another one for
-    /// each queue, so that the queues are shared among them.
-    pub(super) fn role(&self, id: QueueId, catalog: &Catalog, me: WorkerId) -> Role {
-        let reporter = catalog.queues.get(&id).and_then(|record| record.reporter);
-        let rank = |worker: WorkerId| {
-            (u128::from_be_bytes(worker.0) ^ u128::from_be_bytes(id.0)).wrapping_mul(SPREAD)
-        };
-        let precedes_all = || {
-            catalog.workers.contains_key(&me) && catalog.workers.keys().all(|other| rank(*other) <= rank(me))
-        };
-        let is_reporter = match reporter {
-            None => true,
-            Some(reporter) => reporter == me || catalog.late.contains_key(&id) || precedes_all(),
-        };
-        if is_reporter { Role::Reporter } else { Role::Observer }
-    }
-
-    /// Returns whether the state of the queue is to be requested. `has_replaced` says that replaced queues at its address
-    /// are read, which are gone once they are trimmed.
-    pub(super) fn inspection(
-        &self,
-        role: Role,
-        version: u64,
-        has_replaced: bool,
-        now: Instant,
-    ) -> Inspection {
-        let is_past = |at: Instant, time| now.saturating_duration_since(at) >= time;
-        let report = role == Role::Reporter && self.reported_at.is_none_or(|at| is_past(at, REPORT_EVERY));
-        let is_due = match self.inspected {
-            None => true,
-            Some(last) if role == Role::Reporter => report || last.version != version || !last.active,
-            Some(last) => has_replaced && is_past(last.at, REPORT_EVERY),
-        };
-        Inspection { role, is_due, report }
-    }
-
-    /// Records that the queue was inspected, with a catalog of this version.
-    pub(super) fn record_inspection(&mut self, status: &QueueStatus, version: u64, now: Instant) {
-        self.inspected = Some(Inspected { at: now, version, active: status.active });
     }
 
     /// Compares the counts in the status of a queue with those in the status before. Returns queues that were here before

@@ -152,6 +152,43 @@ fn a_copied_redis_has_diverged_at_both_addresses_and_all_votes_are_counted() {
     retire(&world, &poll);
 }
 
+/// No worker reaches both servers. The record of the queue, which names its server, shows that there are two.
+#[test]
+fn a_copy_is_found_by_two_workers_of_which_each_reaches_one_server() {
+    let mut world = World::start(2);
+    world.frontends.pop();
+    let one = world.worker_reading_only(&world.redis[0].url());
+    world.frontends[0].wait_until_ready();
+    cast(&world.frontends[0], 10);
+    eventually("the votes are counted", Duration::from_secs(10), || world.total() == 10);
+    world.redis[1].kill9();
+    stopped(&world.redis[0], || put_back(world.redis[0].dir(), world.redis[1].dir()));
+    eventually("the first server is read again", Duration::from_secs(10), || {
+        vote(world.frontends[0].public, "cats", &cookie(world.frontends[0].public)).status == 202
+    });
+    eventually("the vote is counted", Duration::from_secs(10), || world.total() == 11);
+
+    world.redis[1].restart();
+    // Another vote in each makes the counts of both plausible.
+    world.frontends.push(world.frontend(&world.redis[1].socket_url()));
+    world.frontends[1].wait_until_ready();
+    cast(&world.frontends[1], 2);
+    let two = world.worker_reading_only(&world.redis[1].url());
+    eventually("both servers get a new queue", Duration::from_secs(30), || {
+        world.psql("SELECT count(*) FROM vote.queues WHERE original_id IS NULL") == "3"
+    });
+    let found = |worker: &Process| worker.service.log().contains("has a copy of this queue");
+    assert!(found(&one) || found(&two), "{}\n{}", one.service.log(), two.service.log());
+    for frontend in &world.frontends {
+        eventually("the frontend accepts votes again", Duration::from_secs(15), || {
+            vote(frontend.public, "dogs", &cookie(frontend.public)).status == 202
+        });
+    }
+    eventually("all votes are counted", Duration::from_secs(45), || world.total() == 15);
+    let poll = broken_by_diverged_queues(&world, 1);
+    retire(&world, &poll);
+}
+
 /// Only the frontend knows of the lost votes, since no worker has read them.
 #[test]
 fn a_frontend_detects_that_its_redis_lost_acknowledged_votes() {

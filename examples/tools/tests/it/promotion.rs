@@ -209,3 +209,47 @@ fn a_replica_that_lagged_under_load_is_a_diverged_queue_however_many_votes_follo
     // that no worker had read.
     assert!((acknowledged - 1500..=acknowledged).contains(&counted), "{counted} of {acknowledged}");
 }
+
+/// As behind a DNS name that resolves to both. The worker reads the master, whatever the replica says.
+#[test]
+fn a_replica_beside_its_master_is_left_alone() {
+    let pair = Pair::start();
+    let both = format!("redis://127.0.0.1:{},{}", pair.address.port(), pair.replica.url());
+    let worker = pair.world.worker_of(&both, "2", &[]);
+    worker.wait_until_ready();
+    let frontend = pair.world.frontend_of(&pair.replica.url(), &[]);
+    pair.cast(40);
+    pair.world.redis[0].wait_for_replica(&pair.replica);
+    pair.counted(40);
+    // Longer than a queue whose server has another one takes to count as lost.
+    std::thread::sleep(Duration::from_secs(15));
+    pair.cast(10);
+    pair.counted(50);
+
+    eventually("the frontend says why it takes no votes", Duration::from_secs(10), || {
+        let (status, reason) = frontend.readiness();
+        status == 503 && reason.contains("is a replica")
+    });
+    assert_eq!(frontend.metric("vote_frontend_admission_closed{reason=\"volatile\"}"), 1.0);
+    // A replica that accepts writes loses them at its next synchronization.
+    pair.replica.cli(&["CONFIG", "SET", "replica-read-only", "no"]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(vote(frontend.public, "dogs", &cookie(frontend.public)).status, 503);
+    assert!(frontend.service.signal("TERM"));
+    drop(frontend);
+    let log = worker.service.log();
+    assert!(log.contains("its server is a replica"), "{log}");
+    assert!(!log.contains("diverged"), "{log}");
+    assert_eq!(pair.world.psql("SELECT count(*) FROM vote.queues"), "1");
+    assert_eq!(pair.world.psql("SELECT state FROM vote.queues"), "active");
+    pair.world.assert_audit_holds();
+
+    // The master is gone: its queue is not heard from until the replica is promoted.
+    pair.address.cut();
+    pair.world.redis[0].kill9();
+    eventually("the queue is not heard from", Duration::from_secs(30), || pair.world.audit().0 == 2);
+    pair.replica.promote();
+    eventually("the promoted replica is read", Duration::from_secs(20), || pair.world.audit().0 == 0);
+    let worker = &worker.service;
+    assert!(!worker.log().contains("diverged"), "{}", worker.log());
+}

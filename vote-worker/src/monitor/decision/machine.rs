@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
-use vote_core::Position;
+use vote_core::{Position, count::QueueRecord};
 
 use super::{
     tests::{ADDRESS, BOTH, look_at},

@@ -1,0 +1,128 @@
+//! Which worker reports a queue, when it inspects the queue, and which server of the queue may be read. Pure.
+
+use std::time::Instant;
+
+use vote_core::{
+    QueueId, Timestamp, WorkerId,
+    count::QueueRecord,
+    queue::{Look, QueueStatus},
+    store::Catalog,
+};
+
+use super::{Evidence, Memory, Obstacle, REPORT_EVERY};
+
+#[cfg(test)]
+mod tests;
+
+/// An odd factor that spreads the difference of two identities over the leading bits.
+const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
+
+/// Whether this worker is the one that reports a queue, seals it, and records polls in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::monitor) enum Role {
+    /// It does.
+    Reporter,
+    /// Another worker does.
+    Observer,
+}
+
+/// Whether the state of a queue is to be requested, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::monitor) struct Inspection {
+    pub(in crate::monitor) role: Role,
+    pub(in crate::monitor) is_due: bool,
+    /// Whether the queue is to be reported to the store.
+    pub(in crate::monitor) report: bool,
+}
+
+/// An inspection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inspected {
+    at: Instant,
+    /// Version of the catalog.
+    version: u64,
+    /// Whether the queue was active.
+    active: bool,
+}
+
+impl Memory {
+    /// Returns whether the server of a queue is the one that the store has on record, or is none that may be in conflict
+    /// with it.
+    pub(in crate::monitor) fn is_server_confirmed(&self, look: &Look, catalog: &Catalog) -> bool {
+        // If this worker has reported the queue since it checked the server, the record follows.
+        self.reported_at.is_some()
+            || catalog
+                .queues
+                .get(&look.id)
+                .is_none_or(|record| record.server.is_empty() || record.server == look.server)
+    }
+
+    /// Compares the server of a queue with the one in its record, which was read at most at `now` of the store's clock.
+    ///
+    /// # Errors
+    /// Fails unless the queue may be read: if both servers have it, or if another worker, which has to check the server
+    /// first, has not reported it yet.
+    pub(in crate::monitor) fn compare_servers(
+        &mut self,
+        look: &Look,
+        record: Option<&QueueRecord>,
+        role: Role,
+        now: Timestamp,
+    ) -> Result<(), Obstacle> {
+        let Some(record) = record.filter(|record| record.server != look.server) else { return Ok(()) };
+        let answered = self.met.as_ref().map_or(Timestamp::MAX, |(_, _, at)| *at);
+        // A restarted server answers only after the old one has ended. A time in the future was recorded before the
+        // store's clock was set back.
+        if record.seen_at > answered && record.seen_at <= now {
+            let evidence = Evidence::Copied { address: record.address.clone() };
+            self.record_divergence(look.id, evidence.clone());
+            return Err(Obstacle::Diverged(evidence));
+        }
+        match role {
+            Role::Reporter => Ok(()),
+            Role::Observer => Err(Obstacle::Unclear { address: record.address.clone() }),
+        }
+    }
+
+    /// Returns whether this worker is the one that reports a queue: the one that reported it last, unless that one has
+    /// stopped, or another one that is alive precedes it. All workers have the same order for a queue, and another one for
+    /// each queue, so that the queues are shared among them.
+    pub(in crate::monitor) fn role(&self, id: QueueId, catalog: &Catalog, me: WorkerId) -> Role {
+        let reporter = catalog.queues.get(&id).and_then(|record| record.reporter);
+        let rank = |worker: WorkerId| {
+            (u128::from_be_bytes(worker.0) ^ u128::from_be_bytes(id.0)).wrapping_mul(SPREAD)
+        };
+        let precedes_all = || {
+            catalog.workers.contains_key(&me) && catalog.workers.keys().all(|other| rank(*other) <= rank(me))
+        };
+        let is_reporter = match reporter {
+            None => true,
+            Some(reporter) => reporter == me || catalog.late.contains_key(&id) || precedes_all(),
+        };
+        if is_reporter { Role::Reporter } else { Role::Observer }
+    }
+
+    /// Returns whether the state of the queue is to be requested. `has_replaced` says that replaced queues at its address
+    /// are read, which are gone once they are trimmed.
+    pub(in crate::monitor) fn inspection(
+        &self,
+        role: Role,
+        version: u64,
+        has_replaced: bool,
+        now: Instant,
+    ) -> Inspection {
+        let is_past = |at: Instant, time| now.saturating_duration_since(at) >= time;
+        let report = role == Role::Reporter && self.reported_at.is_none_or(|at| is_past(at, REPORT_EVERY));
+        let is_due = match self.inspected {
+            None => true,
+            Some(last) if role == Role::Reporter => report || last.version != version || !last.active,
+            Some(last) => has_replaced && is_past(last.at, REPORT_EVERY),
+        };
+        Inspection { role, is_due, report }
+    }
+
+    /// Records that the queue was inspected, with a catalog of this version.
+    pub(in crate::monitor) fn record_inspection(&mut self, status: &QueueStatus, version: u64, now: Instant) {
+        self.inspected = Some(Inspected { at: now, version, active: status.active });
+    }
+}
