@@ -37,6 +37,7 @@ mod unreadable;
 use claims::Claim;
 pub(crate) use claims::Claims;
 use decision::{Evidence, Inspection, Memory, NextStep, Obstacle, Place};
+use report::Requested;
 use unreadable::Unreadable;
 
 /// Interval at which a queue that is read is asked what is new in the partitions that this worker owns.
@@ -112,6 +113,7 @@ impl Monitored {
             problems: ProblemLog::default(),
             memory: Memory::default(),
             positions: Committed::new(),
+            requested: None,
             replaced: Arc::default(),
             compared: polls::Compared::default(),
         };
@@ -143,6 +145,8 @@ struct Monitor {
     memory: Memory,
     /// How far the queue was committed when the store was last asked.
     positions: Committed,
+    /// Positions for the next report.
+    requested: Option<Requested>,
     /// Replaced queues at this address.
     replaced: Arc<[ReplacedView]>,
     /// Polls of the queue when they were last compared with the store's.
@@ -166,6 +170,7 @@ impl Monitor {
         shutdown: Shutdown,
     ) {
         loop {
+            let other_partitions = self.parts.ownership.changed();
             let now = match self.look().await {
                 Ok(now) => {
                     self.recovered();
@@ -189,6 +194,7 @@ impl Monitor {
                 () = shutdown.requested() => break,
                 () = view.closed() => break,
                 Some((id, how)) = divergences.recv() => self.memory.record_divergence(id, Evidence::Read(how)),
+                () = other_partitions => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -215,8 +221,11 @@ impl Monitor {
         self.claim(&look, asked.started, answered)?;
         self.confirm_server(&look, &catalog).await?;
         let role = self.memory.role(look.id, &catalog, self.parts.me);
-        let inspection = self.memory.inspection(role, catalog.version, !self.replaced.is_empty(), now());
-        if status.is_some() || inspection.is_due {
+        let mut inspection = self.memory.inspection(role, catalog.version, !self.replaced.is_empty(), now());
+        if inspection.report && status.is_none() {
+            inspection.report = self.has_positions(look.id);
+        }
+        if status.is_some() || inspection.is_due || inspection.report {
             let (asked, status) = match status {
                 Some(status) => (asked, status),
                 None => (self.ask(), self.status().await?),
@@ -302,7 +311,7 @@ impl Monitor {
     /// Fails while the store has another server on record for the queue: that server was restarted, and its reporter
     /// checks it; or both have the queue, and one of them is a copy.
     async fn confirm_server(&mut self, look: &Look, catalog: &Catalog) -> Result<(), Unreadable> {
-        if self.memory.is_server_confirmed(look, catalog) {
+        if self.memory.is_server_confirmed(look, catalog, now()) {
             return Ok(());
         }
         // Not the catalog, which does not have the time of each report.

@@ -75,6 +75,8 @@ pub(super) struct Memory {
     last: Option<(QueueId, String)>,
     /// The queue that answered last, its server, and the store's time when that server had answered for the first time.
     met: Option<(QueueId, String, Timestamp)>,
+    /// The queue that answered last, and its server, if its record had another server that was seen since it was met.
+    rival: Option<(QueueId, String)>,
     /// Votes in partitions at the last look.
     seen: BTreeMap<Partition, u64>,
     /// Counts in the last status.

@@ -163,16 +163,9 @@ fn a_copy_is_found_by_two_workers_of_which_each_reaches_one_server() {
     eventually("the votes are counted", Duration::from_secs(10), || world.total() == 10);
     world.redis[1].kill9();
     stopped(&world.redis[0], || put_back(world.redis[0].dir(), world.redis[1].dir()));
-    eventually("the first server is read again", Duration::from_secs(10), || {
-        vote(world.frontends[0].public, "cats", &cookie(world.frontends[0].public)).status == 202
-    });
-    eventually("the vote is counted", Duration::from_secs(10), || world.total() == 11);
-
+    // Both hold the same, so nothing else shows that there are two.
     world.redis[1].restart();
-    // Another vote in each makes the counts of both plausible.
     world.frontends.push(world.frontend(&world.redis[1].socket_url()));
-    world.frontends[1].wait_until_ready();
-    cast(&world.frontends[1], 2);
     let two = world.worker_reading_only(&world.redis[1].url());
     eventually("both servers get a new queue", Duration::from_secs(30), || {
         world.psql("SELECT count(*) FROM vote.queues WHERE original_id IS NULL") == "3"
@@ -184,7 +177,7 @@ fn a_copy_is_found_by_two_workers_of_which_each_reaches_one_server() {
             vote(frontend.public, "dogs", &cookie(frontend.public)).status == 202
         });
     }
-    eventually("all votes are counted", Duration::from_secs(45), || world.total() == 15);
+    eventually("all votes are counted", Duration::from_secs(45), || world.total() == 12);
     let poll = broken_by_diverged_queues(&world, 1);
     retire(&world, &poll);
 }

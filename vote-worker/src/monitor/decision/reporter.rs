@@ -6,7 +6,7 @@ use vote_core::{
     QueueId, Timestamp, WorkerId,
     count::QueueRecord,
     queue::{Look, QueueStatus},
-    store::Catalog,
+    store::{Catalog, LATE_AFTER},
 };
 
 use super::{Evidence, Memory, Obstacle, REPORT_EVERY};
@@ -30,6 +30,7 @@ pub(in crate::monitor) enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::monitor) struct Inspection {
     pub(in crate::monitor) role: Role,
+    /// Whether it is to be requested even without a report.
     pub(in crate::monitor) is_due: bool,
     /// Whether the queue is to be reported to the store.
     pub(in crate::monitor) report: bool,
@@ -48,20 +49,28 @@ pub(super) struct Inspected {
 impl Memory {
     /// Returns whether the server of a queue is the one that the store has on record, or is none that may be in conflict
     /// with it.
-    pub(in crate::monitor) fn is_server_confirmed(&self, look: &Look, catalog: &Catalog) -> bool {
-        // If this worker has reported the queue since it checked the server, the record follows.
-        self.reported_at.is_some()
+    pub(in crate::monitor) fn is_server_confirmed(
+        &self,
+        look: &Look,
+        catalog: &Catalog,
+        now: Instant,
+    ) -> bool {
+        // The catalog follows a report of this worker only after a moment.
+        let reported_lately =
+            self.reported_at.is_some_and(|at| now.saturating_duration_since(at) < REPORT_EVERY + LATE_AFTER);
+        reported_lately
             || catalog
                 .queues
                 .get(&look.id)
                 .is_none_or(|record| record.server.is_empty() || record.server == look.server)
     }
 
-    /// Compares the server of a queue with the one in its record, which was read at most at `now` of the store's clock.
+    /// Compares the server of a queue with the one in its record, which was read after the look, and at most at `now` of
+    /// the store's clock.
     ///
     /// # Errors
-    /// Fails unless the queue may be read: if both servers have it, or if another worker, which has to check the server
-    /// first, has not reported it yet.
+    /// Fails unless the queue may be read: if both servers have it, or may have, or if another worker, which has to check
+    /// the server first, has not reported it yet.
     pub(in crate::monitor) fn compare_servers(
         &mut self,
         look: &Look,
@@ -69,18 +78,30 @@ impl Memory {
         role: Role,
         now: Timestamp,
     ) -> Result<(), Obstacle> {
-        let Some(record) = record.filter(|record| record.server != look.server) else { return Ok(()) };
+        let Some(record) = record.filter(|record| record.server != look.server) else {
+            self.rival = None;
+            return Ok(());
+        };
+        let address = || record.address.clone();
         let answered = self.met.as_ref().map_or(Timestamp::MAX, |(_, _, at)| *at);
-        // A restarted server answers only after the old one has ended. A time in the future was recorded before the
-        // store's clock was set back.
+        // The other server was seen after this one had answered for the first time. A time in the future was recorded
+        // before the store's clock was set back.
         if record.seen_at > answered && record.seen_at <= now {
-            let evidence = Evidence::Copied { address: record.address.clone() };
-            self.record_divergence(look.id, evidence.clone());
-            return Err(Obstacle::Diverged(evidence));
+            let here = Some((look.id, look.server.clone()));
+            if self.rival == here {
+                // This one has answered again, after the record was read that has the other one. So there was no
+                // restart.
+                let evidence = Evidence::Copied { address: address() };
+                self.record_divergence(look.id, evidence.clone());
+                return Err(Obstacle::Diverged(evidence));
+            }
+            self.rival = here;
+            return Err(Obstacle::Unclear { address: address() });
         }
+        self.rival = None;
         match role {
             Role::Reporter => Ok(()),
-            Role::Observer => Err(Obstacle::Unclear { address: record.address.clone() }),
+            Role::Observer => Err(Obstacle::Unclear { address: address() }),
         }
     }
 
@@ -115,7 +136,7 @@ impl Memory {
         let report = role == Role::Reporter && self.reported_at.is_none_or(|at| is_past(at, REPORT_EVERY));
         let is_due = match self.inspected {
             None => true,
-            Some(last) if role == Role::Reporter => report || last.version != version || !last.active,
+            Some(last) if role == Role::Reporter => last.version != version || !last.active,
             Some(last) => has_replaced && is_past(last.at, REPORT_EVERY),
         };
         Inspection { role, is_due, report }

@@ -21,7 +21,7 @@ fn a_queue_is_reported_when_it_is_new_and_every_two_seconds() {
     let mut memory = seen(&here, now);
     let not_due = Inspection { is_due: false, report: false, ..is_due };
     assert_eq!(due(&memory, REPORT_EVERY - Duration::from_millis(1)), not_due);
-    assert_eq!(due(&memory, REPORT_EVERY), is_due);
+    assert_eq!(due(&memory, REPORT_EVERY), Inspection { is_due: false, ..is_due });
     memory.record_report(now + REPORT_EVERY);
     memory.start_check();
     assert_eq!(due(&memory, REPORT_EVERY), is_due);
@@ -112,30 +112,52 @@ fn a_queue_that_another_worker_still_sees_on_another_server_is_a_copy() {
         let result = memory.compare_servers(&look, Some(&record), role, at(110));
         (result, memory.divergence(QUEUE))
     };
-    let unclear = Obstacle::Unclear { address: ADDRESS.to_owned() };
-    assert_eq!(compare(100, Role::Observer), (Err(unclear.clone()), None), "it may have been restarted");
+    let unclear = || (Err(Obstacle::Unclear { address: ADDRESS.to_owned() }), None);
+    assert_eq!(compare(100, Role::Observer), unclear(), "it may have been restarted");
     assert_eq!(compare(99, Role::Reporter), (Ok(()), None), "its reporter checks it");
-    assert_eq!(compare(111, Role::Observer), (Err(unclear), None), "the clock of the store was set back");
+    assert_eq!(compare(111, Role::Observer), unclear(), "the clock of the store was set back");
+    assert_eq!(compare(101, Role::Reporter), unclear(), "it may have been restarted after the look");
     let copied = Evidence::Copied { address: ADDRESS.to_owned() };
     assert_eq!(
         compare(101, Role::Reporter),
         (Err(Obstacle::Diverged(copied.clone())), Some(copied)),
-        "the other server was seen after this one had answered for the first time"
+        "this server still answers after the other one was seen"
     );
+}
+
+#[test]
+fn a_server_that_ends_after_a_look_is_no_copy() {
+    let look = |server| look_at(&status(QUEUE, server, [5, 5]));
+    let mut memory = Memory::default();
+    memory.meet(&look("a"), at(100));
+    // It was restarted between the look and the read of the record.
+    assert!(memory.compare_servers(&look("a"), Some(&on_server("b", 101)), Role::Observer, at(102)).is_err());
+    memory.meet(&look("b"), at(103));
+    assert_eq!(
+        memory.compare_servers(&look("b"), Some(&on_server("b", 101)), Role::Observer, at(104)),
+        Ok(())
+    );
+    assert_eq!(memory.divergence(QUEUE), None);
 }
 
 #[test]
 fn a_server_is_confirmed_by_the_record_or_by_a_report_of_this_worker() {
     let here = status(QUEUE, "a", [5, 5]);
     let look = look_at(&here);
-    let confirmed = |memory: &Memory, server| {
-        memory.is_server_confirmed(&look, &catalog([QueueRecord { server, ..record(QUEUE, 5, Vec::new()) }]))
+    let now = Instant::now();
+    let confirmed_at = |memory: &Memory, server, now| {
+        let record = QueueRecord { server, ..record(QUEUE, 5, Vec::new()) };
+        memory.is_server_confirmed(&look, &catalog([record]), now)
     };
+    let confirmed = |memory: &Memory, server| confirmed_at(memory, server, now);
     let mut memory = Memory::default();
     assert!(confirmed(&memory, "a".to_owned()));
     assert!(confirmed(&memory, String::new()), "reported by an earlier version");
-    assert!(memory.is_server_confirmed(&look, &catalog([])), "never reported");
+    assert!(memory.is_server_confirmed(&look, &catalog([]), now), "never reported");
     assert!(!confirmed(&memory, "b".to_owned()));
-    assert!(confirmed(&seen(&here, Instant::now()), "b".to_owned()), "the record is older than the report");
+    let reported = seen(&here, now);
+    assert!(confirmed(&reported, "b".to_owned()), "the record is older than the report");
+    let later = now + REPORT_EVERY + LATE_AFTER;
+    assert!(!confirmed_at(&reported, "b".to_owned(), later), "another worker reports another server");
     assert_eq!(memory.compare_servers(&look, Some(&on_server("a", 9)), Role::Observer, at(9)), Ok(()));
 }
