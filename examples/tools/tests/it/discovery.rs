@@ -103,7 +103,7 @@ fn no_frontend_is_lost_as_their_number_grows_to_2300_and_while_the_dns_is_dead()
 
 /// `cargo test -p vote-tools --all-features --locked --test it -- --ignored --nocapture for_ten_minutes`
 #[test]
-#[ignore = "takes 22 minutes"]
+#[ignore = "takes 21 minutes"]
 fn no_frontend_is_lost_while_the_dns_is_dead_or_cuts_off_for_ten_minutes() {
     let site = grown();
     for mode in [Mode::Silent, Mode::CutsOff] {

@@ -5,6 +5,7 @@ mod cache;
 mod checker;
 mod clocks;
 mod closing;
+mod deployment;
 mod discovery;
 mod diverged;
 mod embedded;
