@@ -8,7 +8,7 @@ use std::{
 use vote_testkit::{Response, http};
 
 use crate::{
-    load_balancer::{Dns, LoadBalancer, NONE, Ports},
+    load_balancer::{Dns, LoadBalancer, NONE, Ports, Tasks},
     world::{Process, World, cookie, eventually, vote},
 };
 
@@ -95,6 +95,20 @@ fn what_is_for_one_viewer_or_must_be_current_always_reaches_the_results_service(
         let reached = site.load_balancer.requests_to_results() - before;
         assert_eq!(reached, 10, "{path}: {statuses:?}");
     }
+}
+
+#[test]
+fn a_response_with_a_cookie_is_not_kept_for_others() {
+    let (dns, tasks) = (Dns::start(), Tasks::start());
+    dns.set("tasks.showing", Tasks::first(1));
+    let load_balancer = LoadBalancer::start(&dns, NONE, tasks.ports(), &[]);
+    let get = || http(load_balancer.results, "GET", "/polls/pets", &[], b"").unwrap();
+    eventually("the task answers", Duration::from_secs(10), || get().status == 200);
+    let before = load_balancer.requests_to_results();
+    for _ in 0..10 {
+        assert!(get().header("set-cookie").is_some());
+    }
+    assert_eq!(load_balancer.requests_to_results() - before, 10);
 }
 
 #[test]

@@ -12,6 +12,10 @@ use std::{
 
 use super::Ports;
 
+/// Has a cookie, which is for one client only, although it may be stored otherwise.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\
+    Cache-Control: public, max-age=60\r\nSet-Cookie: a=b\r\n\r\nok";
+
 pub(crate) struct Tasks {
     port: u16,
     gone: Arc<Mutex<HashSet<IpAddr>>>,
@@ -70,7 +74,7 @@ fn answer(mut stream: TcpStream) {
     if stream.set_read_timeout(patience).is_ok() && stream.read(&mut [0; 2048]).is_ok_and(|length| length > 0)
     {
         // An error means that the client no longer wants the answer.
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        let _ = stream.write_all(ANSWER);
     }
 }
 
