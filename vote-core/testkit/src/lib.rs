@@ -1,4 +1,4 @@
-//! Disposable servers for tests: a Redis, a Postgres, or one of our own binaries. Each is a real process in a
+//! Disposable servers for tests: a Redis, a Postgres, an HAProxy, or one of our own binaries. Each is a real process in a
 //! directory of its own; both disappear when the handle is dropped, and also when the test process is killed.
 //!
 //! ```no_run
@@ -28,6 +28,7 @@
 
 mod clock;
 mod dir;
+mod haproxy;
 mod http;
 mod port;
 mod postgres;
@@ -39,6 +40,7 @@ mod service;
 mod wait;
 
 pub use clock::SkewedClock;
+pub use haproxy::Haproxy;
 pub use http::{Response, http, http_get};
 pub use port::free_port;
 pub use postgres::Postgres;
