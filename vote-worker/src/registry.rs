@@ -25,9 +25,17 @@ pub(crate) struct Registry {
     clock: Arc<dyn Clock>,
     file: Arc<Polls>,
     known: Arc<RwLock<Known>>,
-    /// Allows one read at a time, so that the catalog never goes back to an older one. Holds the polls whose difference
-    /// from the file has been logged.
-    reading: Arc<Mutex<BTreeSet<PollSlug>>>,
+    /// Allows one read at a time, so that the catalog never goes back to an older one.
+    reading: Arc<Mutex<Compared>>,
+}
+
+/// Result of the last comparison of catalog and file.
+#[derive(Debug, Default)]
+struct Compared {
+    /// Polls whose difference from the file has been logged.
+    logged: BTreeSet<PollSlug>,
+    /// Version of the catalog in which no poll of the file was missing.
+    version: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -58,11 +66,14 @@ impl Registry {
     /// it may have been restored to a state without them. Callers that wait for one another share one read.
     pub(crate) async fn refresh(&self) -> Result<Arc<Catalog>, StoreError> {
         let called = Instant::now();
-        let mut logged = self.reading.lock().await;
+        let mut compared = self.reading.lock().await;
         if let Some(catalog) = self.read_since(called) {
             return Ok(catalog);
         }
         let mut catalog = self.read().await?;
+        if compared.version == Some(catalog.version) {
+            return Ok(catalog);
+        }
         let lacks = |poll: &&Poll| match catalog.polls.iter().find(|known| known.slug == poll.slug) {
             None => true,
             // The store registers it once every queue has dropped the other definition.
@@ -74,8 +85,10 @@ impl Registry {
                 with_timeout(self.store.register_poll(poll)).await?;
             }
             catalog = self.read().await?;
+        } else {
+            compared.version = Some(catalog.version);
         }
-        self.compare_with_file(&catalog, &mut logged);
+        self.compare_with_file(&catalog, &mut compared.logged);
         Ok(catalog)
     }
 

@@ -73,8 +73,8 @@ impl QueueRecord {
 pub struct Catalog {
     /// The store's clock, read before anything else.
     pub taken_at: Timestamp,
-    /// Version of `queues`, `polls` and `dropped`: of two catalogs of one store, the one with the higher version is the
-    /// later one, and with equal versions these parts are equal.
+    /// Version of `queues`, `polls` and `dropped`: in two catalogs of one store with equal versions, these parts are
+    /// equal, even if the store was restored to an earlier state meanwhile. It has no order.
     pub version: u64,
     /// A number that is raised when a queue is recorded for the first time or diverges, and when the count of a
     /// recorded seal grows. A partition that is recorded as [complete](crate::Session::complete) up to an older
@@ -96,8 +96,8 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Returns the catalog with the parts of `known` where they are equal, and a version that tells whether they are:
-    /// that of `known` if all are, and otherwise the next one. For stores that count no changes.
+    /// Returns the catalog with the parts of `known` if they are equal, and a version that tells whether they are: that
+    /// of `known` or the next one. For stores that record no version.
     pub(crate) fn versioned(mut self, known: Option<&Self>) -> Self {
         let Some(known) = known else { return Self { version: 1, ..self } };
         let is_same =

@@ -61,7 +61,7 @@ pub(super) async fn a_catalog_read_again_has_what_has_changed(harness: &dyn Stor
     assert_eq!(again.version, known.version, "nothing has changed");
     let mut changed = async |what: &str| {
         let again = store.catalog(Some(&known)).await.expect("the catalog");
-        assert!(again.version > known.version, "{what}: a new version");
+        assert_ne!(again.version, known.version, "{what}: a new version");
         let anew = store.catalog(None).await.expect("the catalog");
         assert_eq!(
             (&again.queues, &again.polls, &again.dropped),
