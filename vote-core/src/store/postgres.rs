@@ -34,6 +34,7 @@ mod reader;
 mod rows;
 mod session;
 mod snapshot;
+mod summary;
 mod types;
 mod withdrawal;
 mod workers;

@@ -86,6 +86,9 @@ pub enum StoreFault {
     AddsUpWholeFrames,
     ReadsAccountsLate,
     LeavesOutQuarantine,
+    MissesNoQueue,
+    ForgetsWhatWasRetired,
+    NeverDatesTheTally,
     RepeatsTheLastBallot,
 }
 
