@@ -88,6 +88,14 @@ impl Summary {
     }
 }
 
+impl Summary {
+    /// Returns the poll of this name, if it is registered.
+    #[must_use]
+    pub fn poll(&self, name: &str) -> Option<&PollSummary> {
+        self.polls.iter().find(|known| known.poll.slug.as_str() == name)
+    }
+}
+
 impl From<&QueueRecord> for QueueSummary {
     /// Returns the summary of a queue that workers report.
     fn from(record: &QueueRecord) -> Self {

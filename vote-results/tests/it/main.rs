@@ -6,6 +6,7 @@ mod certificate;
 mod events;
 mod outage;
 mod receipts;
+mod replicas;
 mod results;
 mod routes;
 mod secrecy;
