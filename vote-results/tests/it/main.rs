@@ -10,5 +10,6 @@ mod replicas;
 mod results;
 mod routes;
 mod secrecy;
+mod standby;
 mod withheld;
 mod world;

@@ -20,7 +20,7 @@ const PATHS: [&str; 4] = [
 ];
 
 /// Returns headers and body of each format; the headers have the entity tag.
-async fn files(world: &World) -> Vec<(HeaderMap, String)> {
+pub(crate) async fn files(world: &World) -> Vec<(HeaderMap, String)> {
     let mut files = Vec::new();
     for path in PATHS {
         let answer = world.get(path).await;
@@ -29,10 +29,14 @@ async fn files(world: &World) -> Vec<(HeaderMap, String)> {
     files
 }
 
-async fn all_services_serve_the_same_files(store: Arc<dyn Store>) {
+/// A live poll, and one whose results are withheld.
+pub(crate) fn polls() -> Polls {
     let secret = pets_toml("results = \"after-close\"").replace("slug = \"pets\"", "slug = \"secret\"");
-    let polls = Polls::from_toml("polls.toml", &(pets_toml("") + &secret)).unwrap();
-    let world = World::with(polls, store).await;
+    Polls::from_toml("polls.toml", &(pets_toml("") + &secret)).unwrap()
+}
+
+async fn all_services_serve_the_same_files(store: Arc<dyn Store>) {
+    let world = World::with(polls(), store).await;
     world.refresher.refresh().await;
     let mut seen = vec![files(&world).await];
     assert_eq!(files(&world.replica().await).await, seen[0], "before the first vote");

@@ -131,10 +131,16 @@ impl World {
 
     /// Starts another service on the same store, whose clock is ahead by a minute, and lets it read the store.
     pub(crate) async fn replica(&self) -> Self {
-        let Self { polls, store, queue, id, .. } = self;
+        self.replica_on(Arc::clone(&self.store.inner)).await
+    }
+
+    /// As [`replica`](Self::replica), on a store that has the same content.
+    pub(crate) async fn replica_on(&self, store: Arc<dyn Store>) -> Self {
         let clock = TestClock::new();
         clock.advance(60);
-        let replica = Self::on(Arc::clone(polls), Arc::clone(store), Arc::clone(queue), *id, clock);
+        let store =
+            Arc::new(TestStore { inner: store, down: Mutex::default(), after_position: Mutex::default() });
+        let replica = Self::on(Arc::clone(&self.polls), store, Arc::clone(&self.queue), self.id, clock);
         replica.refresher.refresh().await;
         replica
     }
