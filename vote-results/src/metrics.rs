@@ -12,7 +12,7 @@ use vote_service::metrics::Metric;
 use crate::snapshot::{Outcome, Snapshot};
 
 const POLL_SECONDS: Metric =
-    Metric::histogram("vote_results_read_seconds", "Time to read everything from the store");
+    Metric::histogram("vote_results_read_seconds", "Time to read what is shown from the store");
 const READ_AT: Metric = Metric::gauge(
     "vote_results_read_timestamp_seconds",
     "Time of the last successful read of the store, in seconds since 1970; 0 before the first one",
