@@ -17,6 +17,7 @@ mod quarantine;
 mod queues;
 mod reason;
 mod retirement;
+mod summary;
 
 pub use accounts::{Accounts, QuarantineTotal, SealRecord, TallyRow};
 pub(crate) use age::{FUTURE, UNKNOWN_AGE, was_within};
@@ -33,3 +34,6 @@ pub use quarantine::{
 pub use queues::{QueueRecord, QueueState};
 pub use reason::{QuarantineReason, ReasonCode, StoredReason};
 pub use retirement::{RetirementObstacle, retirement_obstacle};
+#[cfg(feature = "postgres")]
+pub(crate) use summary::Sums;
+pub use summary::{Balance, Balances, PollSummary, QueueSummary, Summary};

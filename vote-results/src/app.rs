@@ -140,9 +140,7 @@ impl Results {
             (Route::PollCsv, _) => self.poll(parameter, |_, view, _| csv(view, headers)),
             // HEAD must not take a stream permit: the stream would never be read.
             (Route::PollEvents, &Method::HEAD) => self.poll(parameter, |_, _, _| Ok(events::head())),
-            (Route::PollEvents, _) => {
-                self.poll(parameter, |poll, _, _| self.streams.open(poll.slug, self.latest().subscribe()))
-            }
+            (Route::PollEvents, _) => self.poll(parameter, |poll, _, _| self.events(poll)),
         };
         let mut response =
             answer.unwrap_or_else(|problem| respond::problem(wants_json(route, headers), problem));
@@ -183,6 +181,11 @@ impl Results {
         let state = self.latest().state();
         let view = state.view(slug).ok_or_else(|| not_read_yet(&state))?;
         answer(poll, view, state.stale.as_ref())
+    }
+
+    fn events(&self, poll: &Definition) -> Result<Response<Body>, Problem> {
+        let views = self.latest().views(poll.slug).ok_or_else(|| not_read_yet(&self.latest().state()))?;
+        self.streams.open(views)
     }
 
     fn status(&self) -> Response<Body> {

@@ -43,15 +43,20 @@ fn quoted(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use vote_core::{Poll, Polls, Timestamp, count::RegisteredPoll, poll::ResultsFrom};
+    use vote_core::{
+        Poll, Polls,
+        count::{PollSummary, RegisteredPoll},
+        poll::ResultsFrom,
+    };
 
     use super::*;
 
     fn labelled(label: &str, results: ResultsFrom) -> Option<String> {
         let mut poll = Poll { results, ..Polls::example().get("pets").unwrap().clone() };
         label.clone_into(&mut poll.options[0].label);
-        let tally = [("cats".parse().unwrap(), 2), ("dogs".parse().unwrap(), 1)];
-        csv(&Snapshot::new(&poll, Some(&RegisteredPoll::from(&poll)), &tally, Timestamp::MIN))
+        let tally = vec![("cats".parse().unwrap(), 2), ("dogs".parse().unwrap(), 1)];
+        let counted = PollSummary { poll: RegisteredPoll::from(&poll), tally, tally_changed_at: None };
+        csv(&Snapshot::new(&poll, Some(&counted)))
     }
 
     fn first_row(label: &str) -> String {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use vote_core::{
     Poll, Polls,
-    count::{Accounts, RegisteredPoll},
+    count::{Balances, RegisteredPoll, Summary},
     poll::ResultsFrom,
 };
 
@@ -38,24 +38,14 @@ impl Disclosure {
 
     /// Applies the rule to sums over several polls, such as the figures of queues: all or nothing. One withheld poll
     /// withholds the sums, since its figures follow from the sum and the figures of the other polls. The polls are all
-    /// those named in the file, in the store, or anywhere in the accounts.
+    /// those named in the file, or anywhere in the store.
     #[must_use]
-    pub fn of_sums(polls: &Polls, accounts: &Accounts) -> Self {
+    pub fn of_sums(polls: &Polls, summary: &Summary, balances: &Balances) -> Self {
         let in_file = polls.iter().map(|poll| poll.slug.as_str());
-        let registered = accounts.polls.iter().map(|poll| poll.slug.as_str());
-        let in_queues =
-            accounts.queues.iter().flat_map(|queue| queue.accepted.keys().chain(queue.queued.keys()));
-        let in_ledger = accounts.ledger.iter().map(|row| row.entry.poll.as_str());
-        let sealed = accounts.seals.iter().map(|record| record.poll.as_str());
-        let quarantined = accounts.quarantine.iter().map(|total| total.poll.as_str());
-        let named: BTreeSet<&str> = in_file
-            .chain(registered)
-            .chain(in_queues.map(String::as_str))
-            .chain(in_ledger)
-            .chain(sealed)
-            .chain(quarantined)
-            .collect();
-        let of = |slug: &str| Self::of(polls.get(slug), registered_as(accounts, slug));
+        let registered = summary.polls.iter().map(|known| known.poll.slug.as_str());
+        let elsewhere = summary.reported.iter().chain(&balances.named).map(String::as_str);
+        let named: BTreeSet<&str> = in_file.chain(registered).chain(elsewhere).collect();
+        let of = |slug: &str| Self::of(polls.get(slug), registered_as(summary, slug));
         if named.into_iter().all(|slug| of(slug) == Self::Published) {
             Self::Published
         } else {
@@ -65,8 +55,8 @@ impl Disclosure {
 }
 
 /// Returns the registration of a poll in the store, if there is one.
-pub(crate) fn registered_as<'a>(accounts: &'a Accounts, slug: &str) -> Option<&'a RegisteredPoll> {
-    accounts.polls.iter().find(|poll| poll.slug.as_str() == slug)
+pub(crate) fn registered_as<'a>(summary: &'a Summary, slug: &str) -> Option<&'a RegisteredPoll> {
+    summary.poll(slug).map(|known| &known.poll)
 }
 
 /// Figures that are either public or withheld. The withheld variant does not hold them.
@@ -101,7 +91,7 @@ impl<T> Figures<T> {
 mod tests {
     use vote_core::{
         Partition, QueueId, Timestamp,
-        count::{LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, SealRecord},
+        count::{Accounts, LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, SealRecord},
         queue::Seal,
     };
 
@@ -158,7 +148,7 @@ mod tests {
     }
 
     fn of_sums(accounts: &Accounts) -> Disclosure {
-        Disclosure::of_sums(&Polls::example(), accounts)
+        Disclosure::of_sums(&Polls::example(), &Summary::of(accounts), &Balances::of(accounts))
     }
 
     #[test]
@@ -174,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unregistered_poll_anywhere_in_the_accounts_withholds_the_sums() {
+    fn an_unregistered_poll_anywhere_in_the_store_withholds_the_sums() {
         let queue = QueueRecord::new(QueueId([1; 16]), "redis://1".to_owned(), Timestamp::MIN);
         let votes = || [("tea".to_owned(), 37)].into();
         let entry = LedgerEntry {

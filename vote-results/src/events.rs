@@ -24,13 +24,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
-use vote_core::PollSlug;
 use vote_service::{Body, BoxError, Problem};
 
-use crate::{
-    metrics,
-    state::{State, View},
-};
+use crate::{metrics, state::View};
 
 /// Interval between keep-alive comments on an idle stream. They keep proxies from closing the connection, and let both
 /// ends notice that the other is gone.
@@ -55,12 +51,8 @@ impl Streams {
         Self { free: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))), opened: AtomicU64::new(0) }
     }
 
-    /// Opens a stream of the results of a poll. Fails with 503 if the maximum number of streams is open.
-    pub(crate) fn open(
-        &self,
-        poll: PollSlug,
-        state: watch::Receiver<Arc<State>>,
-    ) -> Result<Response<Body>, Problem> {
+    /// Opens a stream of the views of a poll. Fails with 503 if the maximum number of streams is open.
+    pub(crate) fn open(&self, views: Views) -> Result<Response<Body>, Problem> {
         let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
             let detail = "No more live updates can be served right now. The page of the poll still works without them.";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", "Too many people are watching", detail)
@@ -70,8 +62,7 @@ impl Streams {
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let events = Events {
-            poll,
-            state,
+            views,
             sent: None,
             retry: Some(reconnect_after(number)),
             keep_alive,
@@ -106,9 +97,12 @@ fn reconnect_after(number: u64) -> Bytes {
     Bytes::from(format!("retry: {after}\n\n"))
 }
 
+/// The latest view of a poll, if the store has been read. It changes only with the outcome of the poll, so a change of
+/// anything else wakes no stream.
+pub(crate) type Views = watch::Receiver<Option<Arc<View>>>;
+
 struct Events {
-    poll: PollSlug,
-    state: watch::Receiver<Arc<State>>,
+    views: Views,
     sent: Option<Arc<View>>,
     retry: Option<Bytes>,
     keep_alive: Interval,
@@ -121,8 +115,7 @@ impl Events {
             return Some(retry);
         }
         loop {
-            // The state also changes for other reasons. The view of an unchanged poll is the same allocation.
-            let view = self.state.borrow_and_update().view(self.poll.as_str()).cloned();
+            let view = self.views.borrow_and_update().clone();
             if let Some(view) =
                 view.filter(|view| self.sent.as_ref().is_none_or(|sent| !Arc::ptr_eq(sent, view)))
             {
@@ -132,7 +125,7 @@ impl Events {
                 return Some(event);
             }
             tokio::select! {
-                changed = self.state.changed() => changed.ok()?,
+                changed = self.views.changed() => changed.ok()?,
                 _ = self.keep_alive.tick() => return Some(Bytes::from_static(b": still here\n\n")),
             }
         }
@@ -160,21 +153,20 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use vote_core::{
-        Partition, Polls, Timestamp,
-        count::{Accounts, RegisteredPoll, TallyRow},
+        Polls,
+        count::{PollSummary, RegisteredPoll},
     };
 
     use super::*;
-    use crate::{figures::PublicFigures, state::Reading};
+    use crate::snapshot::Snapshot;
 
-    fn state(cats: i64) -> Arc<State> {
-        let polls = Polls::example();
-        let pets = RegisteredPoll::from(polls.get("pets").unwrap());
-        let votes =
-            TallyRow { poll: pets.slug, option: pets.options[0], partition: Partition(0), votes: cats };
-        let accounts = Accounts { polls: vec![pets], tally: vec![votes], ..Accounts::default() };
-        let reading = Reading::new(PublicFigures::new(&polls, &accounts, Timestamp::MIN), None);
-        Arc::new(State { reading: Some(Arc::new(reading)), stale: None })
+    type Sender = watch::Sender<Option<Arc<View>>>;
+
+    fn view(cats: u64) -> Option<Arc<View>> {
+        let pets = Polls::example().get("pets").unwrap().clone();
+        let poll = RegisteredPoll::from(&pets);
+        let counted = PollSummary { tally: vec![(poll.options[0], cats)], poll, tally_changed_at: None };
+        Some(Arc::new(View::new(Snapshot::new(&pets, Some(&counted)))))
     }
 
     async fn next(body: &mut Body) -> Option<String> {
@@ -182,49 +174,49 @@ mod tests {
         Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
     }
 
-    fn open(streams: &Streams, sender: &watch::Sender<Arc<State>>) -> Result<Body, Problem> {
-        streams.open("pets".parse().unwrap(), sender.subscribe()).map(Response::into_body)
+    fn open(streams: &Streams, sender: &Sender) -> Result<Body, Problem> {
+        streams.open(sender.subscribe()).map(Response::into_body)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_event_is_sent_at_once_and_the_next_on_the_next_change() {
-        let sender = watch::Sender::new(state(1));
+        let sender = Sender::new(view(1));
         let mut body = open(&Streams::new(1), &sender).unwrap();
         assert!(next(&mut body).await.unwrap().starts_with("retry: "));
         assert!(next(&mut body).await.unwrap().contains(r#""total":1"#));
-        sender.send_replace(state(2));
+        sender.send_replace(view(2));
         assert!(next(&mut body).await.unwrap().contains(r#""total":2"#));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_stream_sends_keep_alive_comments() {
-        let sender = watch::Sender::new(state(1));
+        let sender = Sender::new(view(1));
         let mut body = open(&Streams::new(1), &sender).unwrap();
         let started = Instant::now();
         for _ in 0..2 {
             next(&mut body).await.unwrap();
         }
-        // The state is published again, but the poll is unchanged.
-        sender.send_modify(|state| *state = Arc::new(State::clone(state)));
+        // The same view is published again.
+        sender.send_modify(|_| ());
         assert_eq!(next(&mut body).await.unwrap(), ": still here\n\n");
         assert_eq!(started.elapsed(), KEEP_ALIVE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_ends_with_the_poller() {
-        let sender = watch::Sender::new(state(1));
+    async fn a_stream_ends_with_the_refresher() {
+        let sender = Sender::new(view(1));
         let mut body = open(&Streams::new(1), &sender).unwrap();
         drop(sender);
         let mut chunks = 0;
         while next(&mut body).await.is_some() {
             chunks += 1;
         }
-        assert_eq!(chunks, 2, "the last known state is still sent");
+        assert_eq!(chunks, 2, "the last known view is still sent");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_above_the_maximum_is_refused_until_another_ends() {
-        let (streams, sender) = (Streams::new(1), watch::Sender::new(state(1)));
+        let (streams, sender) = (Streams::new(1), Sender::new(view(1)));
         let first = open(&streams, &sender).unwrap();
         let problem = open(&streams, &sender).map(drop).unwrap_err();
         assert_eq!(

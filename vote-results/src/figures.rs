@@ -1,8 +1,11 @@
 //! The figures of the public site: every public route is rendered only from them. Pure.
 
-use vote_core::{Poll, Polls, Timestamp, count::Accounts};
+use vote_core::{
+    Polls,
+    count::{Balances, Summary},
+};
 
-use crate::{disclosure::registered_as, pipeline::Pipeline, snapshot::Snapshot};
+use crate::{pipeline::Pipeline, snapshot::Snapshot};
 
 /// All figures that the public may see, from one snapshot of the store.
 ///
@@ -15,15 +18,11 @@ pub struct PublicFigures {
 }
 
 impl PublicFigures {
-    /// Derives the public figures from the accounts of the store, which were read at `now`, and the polls of the file.
+    /// Derives the public figures from a summary of the store, its balances, and the polls of the file.
     #[must_use]
-    pub fn new(polls: &Polls, accounts: &Accounts, now: Timestamp) -> Self {
-        let outcome = |poll: &Poll| {
-            let registered = registered_as(accounts, poll.slug.as_str());
-            let tally = accounts.tally_of(poll.slug);
-            Snapshot::new(poll, registered, &tally, now)
-        };
-        Self { outcomes: polls.iter().map(outcome).collect(), pipeline: Pipeline::new(polls, accounts) }
+    pub fn new(polls: &Polls, summary: &Summary, balances: &Balances) -> Self {
+        let outcomes = polls.iter().map(|poll| Snapshot::new(poll, summary.poll(poll.slug.as_str())));
+        Self { outcomes: outcomes.collect(), pipeline: Pipeline::new(polls, summary, balances) }
     }
 
     /// The outcome of each poll of the file, in the order of the file.
@@ -47,8 +46,11 @@ impl PublicFigures {
 #[cfg(test)]
 mod tests {
     use vote_core::{
-        Partition, QueueId,
-        count::{LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, QueueState, RegisteredPoll, TallyRow},
+        Partition, QueueId, Timestamp,
+        count::{
+            Accounts, LedgerEntry, LedgerRow, QuarantineTotal, QueueRecord, QueueState, RegisteredPoll,
+            TallyRow,
+        },
         poll::ResultsFrom,
     };
 
@@ -109,8 +111,12 @@ mod tests {
         polls("pets", results).get("pets").map(RegisteredPoll::from).unwrap()
     }
 
+    fn figures(polls: &Polls, accounts: &Accounts) -> PublicFigures {
+        PublicFigures::new(polls, &Summary::of(accounts), &Balances::of(accounts))
+    }
+
     fn text(polls: &Polls, registered: Option<RegisteredPoll>) -> String {
-        format!("{:?}", PublicFigures::new(polls, &accounts(registered), Timestamp::MIN))
+        format!("{:?}", figures(polls, &accounts(registered)))
     }
 
     #[test]
@@ -157,7 +163,7 @@ mod tests {
         }));
         let snack = polls("snack", ResultsFrom::Live);
         accounts.polls.extend(snack.iter().map(RegisteredPoll::from));
-        let figures = PublicFigures::new(&snack, &accounts, Timestamp::MIN);
+        let figures = figures(&snack, &accounts);
         assert!(figures.pipeline().queues[0].figures.shown().is_some(), "{figures:?}");
     }
 }

@@ -54,6 +54,7 @@ mod health;
 pub mod metrics;
 pub mod pages;
 pub mod pipeline;
+mod reader;
 pub mod receipts;
 pub mod refresh;
 pub mod routes;

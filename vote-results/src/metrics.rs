@@ -5,17 +5,14 @@ use std::time::Duration;
 use ::metrics::{counter, gauge, histogram};
 use vote_core::{
     Timestamp,
-    count::{
-        Accounts, QueueState,
-        audit::{self, Residual},
-    },
+    count::{Balances, QueueState, Summary, audit::Residual},
 };
 use vote_service::metrics::Metric;
 
 use crate::snapshot::{Outcome, Snapshot};
 
 const POLL_SECONDS: Metric =
-    Metric::histogram("vote_results_read_seconds", "Time to read everything from the store");
+    Metric::histogram("vote_results_read_seconds", "Time to read what is shown from the store");
 const READ_AT: Metric = Metric::gauge(
     "vote_results_read_timestamp_seconds",
     "Time of the last successful read of the store, in seconds since 1970; 0 before the first one",
@@ -54,6 +51,11 @@ const CLOCK_DIFFERENCE: Metric = Metric::gauge(
     "vote_results_clock_difference_seconds",
     "How far this service's clock is ahead of the store's; negative if it is behind",
 );
+const STANDBY_LAG: Metric = Metric::gauge(
+    "vote_results_standby_lag_seconds",
+    "How long ago the last change reached the standby that is read, by its clock and that of its primary; not exported \
+     if the store is no standby",
+);
 const CLOSED: Metric = Metric::gauge("vote_results_poll_closed", "1 if the poll is closed, else 0, by poll");
 const FINAL: Metric = Metric::gauge("vote_results_poll_final", "1 if the poll is final, else 0, by poll");
 
@@ -71,6 +73,7 @@ const TABLE: &[Metric] = &[
     QUARANTINED,
     PENDING,
     CLOCK_DIFFERENCE,
+    STANDBY_LAG,
     CLOSED,
     FINAL,
 ];
@@ -117,35 +120,47 @@ pub(crate) fn outcome(snapshot: &Snapshot) {
     }
 }
 
+/// Records how long ago the last change reached the standby, in seconds.
+pub(crate) fn standby_lag(seconds: f64) {
+    gauge!(STANDBY_LAG.name).set(seconds);
+}
+
 /// Records how far this service's clock is ahead of the store's, in seconds.
 pub(crate) fn clock_difference(seconds: f64) {
     gauge!(CLOCK_DIFFERENCE.name).set(seconds);
 }
 
-/// Exports the state of queues, polls and quarantine, and the residuals, from accounts read at `now`.
-pub(crate) fn accounts(accounts: &Accounts, now: Timestamp) {
+/// Exports the state of queues and polls, from a summary read at `now`.
+pub(crate) fn summary(summary: &Summary, now: Timestamp) {
     gauge!(READ_AT.name).set(now.as_micros() as f64 / 1e6);
     for state in QueueState::ALL {
         let of_state =
-            accounts.queues.iter().filter(|queue| queue.original_id.is_none() && queue.state == state);
+            summary.queues.iter().filter(|queue| queue.original_id.is_none() && queue.state == state);
         gauge!(QUEUES.name, "state" => state.as_str()).set(of_state.count() as f64);
     }
-    gauge!(NOT_HEARD_FROM.name).set(audit::not_heard_from(accounts).len() as f64);
-    let active = accounts.queues.iter().filter(|queue| queue.state == QueueState::Active);
-    gauge!(QUEUED.name).set(active.flat_map(|queue| queue.queued.values()).sum::<u64>() as f64);
-    gauge!(QUARANTINED.name).set(accounts.quarantine.iter().map(|total| total.votes).sum::<u64>() as f64);
-    gauge!(PENDING.name).set(accounts.quarantine.iter().map(|total| total.pending).sum::<u64>() as f64);
-    for poll in &accounts.polls {
+    let missed = summary.queues.iter().filter(|queue| queue.is_not_heard_from);
+    gauge!(NOT_HEARD_FROM.name).set(missed.count() as f64);
+    let active = summary.queues.iter().filter(|queue| queue.state == QueueState::Active);
+    let queued = active.fold(0, |sum: u64, queue| sum.saturating_add(queue.queued));
+    gauge!(QUEUED.name).set(queued as f64);
+    for known in &summary.polls {
         let is = |at: Option<Timestamp>| f64::from(u8::from(at.is_some()));
-        gauge!(CLOSED.name, "poll" => poll.slug.to_string()).set(is(poll.closed_at));
-        gauge!(FINAL.name, "poll" => poll.slug.to_string()).set(is(poll.final_at));
+        let slug = known.poll.slug.to_string();
+        gauge!(CLOSED.name, "poll" => slug.clone()).set(is(known.poll.closed_at));
+        gauge!(FINAL.name, "poll" => slug).set(is(known.poll.final_at));
     }
+}
+
+/// Exports the quarantine and the residuals. `summary` tells which polls are registered.
+pub(crate) fn balances(balances: &Balances, summary: &Summary) {
+    gauge!(QUARANTINED.name).set(balances.quarantined as f64);
+    gauge!(PENDING.name).set(balances.pending as f64);
     let mut unregistered = Residual::default();
-    for (poll, residual) in audit::residuals(accounts) {
-        if accounts.polls.iter().any(|known| known.slug.as_str() == poll) {
-            export_residual(&poll, residual);
+    for (poll, balance) in &balances.polls {
+        if summary.poll(poll).is_some() {
+            export_residual(poll, balance.residual);
         } else {
-            unregistered = unregistered + residual;
+            unregistered = unregistered + balance.residual;
         }
     }
     export_residual(UNREGISTERED, unregistered);

@@ -70,8 +70,11 @@ pub fn poll(poll: &Poll, view: &View, stale: Option<&Stale>, frontend_url: Optio
         Outcome::Shown { total, options } => shown(&mut content, *total, options),
         Outcome::Withheld { options } => withheld(&mut content, options),
     }
-    let _ =
-        writeln!(content, "<p class=\"soft\">Last change: {}", time(snapshot.updated_at, " data-updated"));
+    let changed = snapshot.updated_at.map_or_else(
+        || "<time data-updated>none yet</time>".to_owned(),
+        |updated_at| time(updated_at, " data-updated"),
+    );
+    let _ = writeln!(content, "<p class=\"soft\">Last change: {changed}");
     if let (Some(closes_at), Status::Provisional) = (poll.closes_at, snapshot.status) {
         let _ = writeln!(content, "· voting ends at {}", time(closes_at, ""));
     }
@@ -139,7 +142,11 @@ fn time(at: Timestamp, attributes: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vote_core::{Polls, count::RegisteredPoll, poll::ResultsFrom};
+    use vote_core::{
+        Polls,
+        count::{PollSummary, RegisteredPoll},
+        poll::ResultsFrom,
+    };
 
     use super::*;
     use crate::snapshot::Snapshot;
@@ -147,9 +154,10 @@ mod tests {
     fn rendered(change: impl FnOnce(&mut Poll)) -> String {
         let mut pets = Polls::example().get("pets").unwrap().clone();
         change(&mut pets);
-        let tally = [("cats".parse().unwrap(), 4321), ("dogs".parse().unwrap(), 1234)];
-        let view =
-            View::new(Snapshot::new(&pets, Some(&RegisteredPoll::from(&pets)), &tally, Timestamp::MIN));
+        let tally = vec![("cats".parse().unwrap(), 4321), ("dogs".parse().unwrap(), 1234)];
+        let poll_of_store = RegisteredPoll::from(&pets);
+        let counted = PollSummary { poll: poll_of_store, tally, tally_changed_at: Some(Timestamp::MIN) };
+        let view = View::new(Snapshot::new(&pets, Some(&counted)));
         poll(&pets, &view, None, Some("https://vote.example"))
     }
 

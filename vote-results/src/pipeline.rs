@@ -1,10 +1,10 @@
 //! The state of the whole pipeline, as workers reported it to the store: all queues, and the accounts of polls. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use vote_core::{
     Poll, Polls, QueueId, Timestamp,
-    count::{Accounts, LedgerRow, QueueRecord, QueueState, RegisteredPoll},
+    count::{Balance, Balances, QueueState, QueueSummary, RegisteredPoll, Summary},
 };
 
 use crate::{
@@ -87,38 +87,24 @@ pub struct PollFigures {
     pub residual: i64,
 }
 
-#[derive(Default)]
-struct Sums {
-    accepted: u64,
-    new_voters: u64,
-    superseded: u64,
-    quarantined: i64,
-    residual: i128,
-}
-
 impl Pipeline {
-    /// Derives what may be shown of the accounts of the store, given the polls of the file.
+    /// Derives what may be shown of the store, given the polls of the file.
     #[must_use]
-    pub(crate) fn new(polls: &Polls, accounts: &Accounts) -> Self {
-        let disclosure = Disclosure::of_sums(polls, accounts);
-        let mut queues: Vec<_> =
-            accounts.queues.iter().map(|record| QueueLine::new(record, disclosure)).collect();
-        queues.sort_by_key(|line| line.queue);
-
-        let sums = sums(accounts);
+    pub(crate) fn new(polls: &Polls, summary: &Summary, balances: &Balances) -> Self {
+        let disclosure = Disclosure::of_sums(polls, summary, balances);
+        let queues = summary.queues.iter().map(|queue| QueueLine::new(queue, disclosure));
         let of_file: Vec<&str> = polls.iter().map(|poll| poll.slug.as_str()).collect();
-        let of_store: BTreeSet<&str> = accounts
+        let of_store: BTreeSet<&str> = summary
             .polls
             .iter()
-            .map(|poll| poll.slug.as_str())
-            .chain(sums.keys().copied())
+            .map(|known| known.poll.slug.as_str())
+            .chain(balances.polls.keys().map(String::as_str))
             .filter(|slug| !of_file.contains(slug))
             .collect();
-        let lines = of_file
-            .into_iter()
-            .chain(of_store)
-            .map(|slug| PollLine::new(slug, polls.get(slug), registered_as(accounts, slug), sums.get(slug)));
-        Self { queues, polls: lines.collect() }
+        let lines = of_file.into_iter().chain(of_store).map(|slug| {
+            PollLine::new(slug, polls.get(slug), registered_as(summary, slug), balances.polls.get(slug))
+        });
+        Self { queues: queues.collect(), polls: lines.collect() }
     }
 
     /// Returns what the status of a vote in a queue depends on.
@@ -133,18 +119,18 @@ impl Pipeline {
 }
 
 impl QueueLine {
-    fn new(record: &QueueRecord, disclosure: Disclosure) -> Self {
+    fn new(queue: &QueueSummary, disclosure: Disclosure) -> Self {
         let figures = Figures::disclosed(disclosure, || QueueFigures {
-            accepted: record.votes_accepted(),
-            queued: record.queued.values().sum(),
-            reason: record.reason.clone(),
+            accepted: queue.accepted,
+            queued: queue.queued,
+            reason: queue.reason.clone(),
         });
         Self {
-            queue: record.id,
-            original_id: record.original_id,
-            address: record.address.clone(),
-            seen_at: record.seen_at,
-            state: record.state,
+            queue: queue.id,
+            original_id: queue.original_id,
+            address: queue.address.clone(),
+            seen_at: queue.seen_at,
+            state: queue.state,
             figures,
         }
     }
@@ -155,24 +141,22 @@ impl PollLine {
         slug: &str,
         poll: Option<&Poll>,
         registered: Option<&RegisteredPoll>,
-        sums: Option<&Sums>,
+        balance: Option<&Balance>,
     ) -> Self {
-        let none = Sums::default();
-        let sums = sums.unwrap_or(&none);
-        let out_of_range = if sums.residual < 0 { i64::MIN } else { i64::MAX };
+        let balance = balance.copied().unwrap_or_default();
         let figures = Figures::disclosed(Disclosure::of(poll, registered), || PollFigures {
-            accepted: sums.accepted,
-            new_voters: sums.new_voters,
-            superseded: sums.superseded,
-            quarantined: sums.quarantined,
-            residual: i64::try_from(sums.residual).unwrap_or(out_of_range),
+            accepted: balance.accepted,
+            new_voters: balance.new_voters,
+            superseded: balance.superseded,
+            quarantined: balance.quarantined,
+            residual: balance.unaccounted,
         });
         Self {
             poll: slug.to_owned(),
             title: poll.map(|poll| poll.title.clone()),
             registered: registered.is_some(),
             problem: problem(poll, registered),
-            conserved: sums.residual == 0,
+            conserved: balance.unaccounted == 0,
             figures,
         }
     }
@@ -199,23 +183,6 @@ fn problem(poll: Option<&Poll>, registered: Option<&RegisteredPoll>) -> Option<S
         (None, Some(_)) => Some("not in this service's file of polls: its results are not shown".to_owned()),
         (None, None) => Some("not registered: its votes are quarantined".to_owned()),
     }
-}
-
-fn sums(accounts: &Accounts) -> BTreeMap<&str, Sums> {
-    let is_retired = |queue: &&QueueRecord| queue.state == QueueState::Retired;
-    let retired: BTreeSet<QueueId> =
-        accounts.queues.iter().filter(is_retired).map(|queue| queue.id).collect();
-    let mut sums: BTreeMap<&str, Sums> = BTreeMap::new();
-    for LedgerRow { entry, .. } in &accounts.ledger {
-        let sum = sums.entry(entry.poll.as_str()).or_default();
-        // Impossibly large numbers come from damaged data. They must show up in the residual, not crash the process.
-        sum.accepted = sum.accepted.saturating_add(entry.accepted);
-        sum.new_voters = sum.new_voters.saturating_add(entry.new_voters);
-        sum.superseded = sum.superseded.saturating_add(entry.superseded);
-        sum.quarantined = sum.quarantined.saturating_add(entry.quarantined);
-        sum.residual += entry.unaccounted(retired.contains(&entry.queue));
-    }
-    sums
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! The only periodic reader of the store: reads everything each second and shares it with all requests if it changed.
+//! The only periodic reader of the store: reads what is shown each second and shares it with all requests if it changed.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,16 +13,22 @@ use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use vote_core::{Clock, Polls, StoreReader, TRACES, Timestamp, count::Accounts, store::StoreError};
+use vote_core::{
+    Clock, PollSlug, Polls, TRACES, Timestamp,
+    count::{Balances, Summary},
+    store::StoreError,
+};
 use vote_service::{Readiness, Shutdown};
 
 use crate::{
     Parts,
+    events::Views,
     figures::PublicFigures,
     health::NOT_READ,
     metrics,
     pipeline::Pipeline,
-    state::{Reading, Stale, State},
+    reader::Reader,
+    state::{Reading, Stale, State, View},
 };
 
 /// Interval between reads of the store. At one second, results look live.
@@ -30,16 +37,21 @@ pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 pub const READ_TIMEOUT: Duration = Duration::from_secs(6);
 /// Maximum age of the last read at which the service is still ready.
 pub const MAX_AGE: Duration = Duration::from_secs(10);
+/// Age of the last change on a standby above which its figures are shown as out of date. Workers change something each
+/// second, so a change that old means that the standby lags behind, or that no worker is running.
+const MAX_LAG: Duration = Duration::from_secs(10);
 /// Difference to the store's clock above which a warning is logged.
 const CLOCK_WARNING: Duration = Duration::from_secs(2);
 
 /// Reads the store and publishes the resulting [`State`]. Dropping it ends the [event streams](crate::events).
 #[derive(Debug)]
 pub struct Refresher {
-    store: Arc<dyn StoreReader>,
+    reader: Reader,
     polls: Arc<Polls>,
     clock: Arc<dyn Clock>,
     state: watch::Sender<Arc<State>>,
+    /// The view of each poll once more, for those who wait for its changes.
+    views: BTreeMap<PollSlug, watch::Sender<Option<Arc<View>>>>,
     read_at: ReadAt,
     clock_differs: AtomicBool,
 }
@@ -51,6 +63,7 @@ type ReadAt = Arc<Mutex<Option<(Instant, Timestamp)>>>;
 #[derive(Debug, Clone)]
 pub struct Latest {
     state: watch::Receiver<Arc<State>>,
+    views: Arc<BTreeMap<PollSlug, Views>>,
     read_at: ReadAt,
 }
 
@@ -59,10 +72,11 @@ impl Refresher {
     #[must_use]
     pub fn new(parts: &Parts) -> Self {
         Self {
-            store: Arc::clone(&parts.store),
+            reader: Reader::new(Arc::clone(&parts.store)),
             polls: Arc::clone(&parts.polls),
             clock: Arc::clone(&parts.clock),
             state: watch::Sender::new(Arc::default()),
+            views: parts.polls.iter().map(|poll| (poll.slug, watch::Sender::default())).collect(),
             read_at: Arc::default(),
             clock_differs: AtomicBool::new(false),
         }
@@ -71,7 +85,8 @@ impl Refresher {
     /// Returns a handle to the latest state, now and in the future.
     #[must_use]
     pub fn latest(&self) -> Latest {
-        Latest { state: self.state.subscribe(), read_at: Arc::clone(&self.read_at) }
+        let views = self.views.iter().map(|(poll, views)| (*poll, views.subscribe())).collect();
+        Latest { state: self.state.subscribe(), views: Arc::new(views), read_at: Arc::clone(&self.read_at) }
     }
 
     /// Reads the store every [`REFRESH_INTERVAL`] until shutdown.
@@ -94,18 +109,19 @@ impl Refresher {
     #[tracing::instrument(target = TRACES, level = "trace", name = "read", skip_all)]
     pub async fn refresh(&self) {
         let (started, asked_at) = (Instant::now(), self.clock.now());
-        let accounts = timeout(READ_TIMEOUT, self.read()).await.unwrap_or_else(|_| {
+        let read = timeout(READ_TIMEOUT, self.reader.read()).await.unwrap_or_else(|_| {
             let text = format!("no reply within {} s", READ_TIMEOUT.as_secs());
             Err(StoreError::Unavailable(text.into()))
         });
         metrics::read(started.elapsed());
         let now = self.clock.now();
-        match accounts {
-            Ok(accounts) => {
+        match read {
+            Ok((summary, balances)) => {
                 *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, now));
-                metrics::accounts(&accounts, now);
-                self.compare_clocks(asked_at, accounts.taken_at);
-                self.publish(&accounts, now);
+                metrics::summary(&summary, now);
+                metrics::balances(&balances, &summary);
+                self.compare_clocks(asked_at, summary.taken_at);
+                self.publish(&summary, &balances);
             }
             Err(e) => {
                 metrics::store_error();
@@ -132,28 +148,30 @@ impl Refresher {
         }
     }
 
-    /// Reads everything in one snapshot.
-    async fn read(&self) -> Result<Accounts, StoreError> {
-        self.store.snapshot().await?.accounts(false).await
-    }
-
-    fn publish(&self, accounts: &Accounts, now: Timestamp) {
+    fn publish(&self, summary: &Summary, balances: &Balances) {
         let before = Arc::clone(&self.state.borrow());
-        let figures = PublicFigures::new(&self.polls, accounts, now);
-        let reading = Reading::new(figures, before.reading.as_deref());
+        let figures = PublicFigures::new(&self.polls, summary, balances);
+        let reading = Arc::new(Reading::new(figures, before.reading.as_deref()));
         warn_of_new_problems(before.reading.as_deref(), reading.pipeline());
-        for view in reading.polls() {
-            let known = before.view(view.snapshot.poll.as_str());
-            if known.is_none_or(|known| !Arc::ptr_eq(known, view)) {
-                metrics::outcome(&view.snapshot);
+        let stale = lag(summary);
+        match (&before.stale, &stale) {
+            (None, Some(stale)) => tracing::warn!("{}", stale.reason),
+            (Some(stale), None) => {
+                tracing::info!("the figures are up to date again, after an outage since {}", stale.since);
             }
-        }
-        if let Some(stale) = &before.stale {
-            tracing::info!("the store is readable again, after an outage since {}", stale.since);
+            _ => {}
         }
         let same = before.reading.as_ref().is_some_and(|before| before.says_the_same(&reading));
-        if before.stale.is_some() || !same {
-            self.state.send_replace(Arc::new(State { reading: Some(Arc::new(reading)), stale: None }));
+        if before.stale != stale || !same {
+            self.state.send_replace(Arc::new(State { reading: Some(Arc::clone(&reading)), stale }));
+        }
+        for view in reading.polls() {
+            let Some(views) = self.views.get(&view.snapshot.poll) else { continue };
+            let is_new = views.borrow().as_ref().is_none_or(|known| !Arc::ptr_eq(known, view));
+            if is_new {
+                metrics::outcome(&view.snapshot);
+                views.send_replace(Some(Arc::clone(view)));
+            }
         }
     }
 
@@ -170,6 +188,22 @@ impl Refresher {
         let stale = Some(Stale { since, reason });
         self.state.send_replace(Arc::new(State { reading: before.reading.clone(), stale }));
     }
+}
+
+/// Returns since when a standby has received no change, if that is too long ago. The figures that it has are shown, but
+/// as out of date.
+fn lag(summary: &Summary) -> Option<Stale> {
+    let since = summary.replayed_at?;
+    let lag = summary.taken_at.as_micros().saturating_sub(since.as_micros());
+    metrics::standby_lag(lag as f64 / 1e6);
+    (lag > MAX_LAG.as_micros() as i64).then(|| Stale {
+        since,
+        reason: format!(
+            "no change has reached this standby of the store for more than {} s: check its replication, and that a \
+             worker is running",
+            MAX_LAG.as_secs()
+        ),
+    })
 }
 
 fn warn_of_new_problems(before: Option<&Reading>, now: &Pipeline) {
@@ -194,8 +228,9 @@ impl Latest {
         self.last_read().map(|(_, at)| at)
     }
 
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<State>> {
-        self.state.clone()
+    /// Returns the views of a poll, now and in the future, if it is in the file of the refresher.
+    pub(crate) fn views(&self, poll: PollSlug) -> Option<Views> {
+        self.views.get(&poll).cloned()
     }
 
     fn last_read(&self) -> Option<(Instant, Timestamp)> {

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, fmt};
 
 use serde::{Serialize, Serializer};
-use vote_core::{OptionSlug, Poll, PollSlug, Timestamp, count::RegisteredPoll};
+use vote_core::{
+    OptionSlug, Poll, PollSlug, Timestamp,
+    count::{PollSummary, RegisteredPoll},
+};
 
 use crate::disclosure::Disclosure;
 
@@ -112,22 +115,19 @@ pub struct Snapshot {
     pub status: Status,
     /// The figures, unless they are withheld.
     pub outcome: Outcome,
-    /// Time of the first read with this content, by this service's clock: the outcome has not changed since.
-    pub updated_at: Timestamp,
+    /// Time of the last change of the outcome, by the store's clock; `None` before the first one. It is the same in every
+    /// process that reads the store. While the figures are withheld, it does not change with the votes.
+    pub updated_at: Option<Timestamp>,
 }
 
 impl Snapshot {
     /// Derives the outcome of `poll` from its registration in the store and its tally. Options that only the file has
     /// count 0. Options that only the tally has follow those of the file and use their slugs as labels.
     #[must_use]
-    pub(crate) fn new(
-        poll: &Poll,
-        registered: Option<&RegisteredPoll>,
-        tally: &[(OptionSlug, u64)],
-        updated_at: Timestamp,
-    ) -> Self {
+    pub(crate) fn new(poll: &Poll, counted: Option<&PollSummary>) -> Self {
+        let registered = counted.map(|counted| &counted.poll);
         let disclosure = Disclosure::of(Some(poll), registered);
-        let tally = if disclosure == Disclosure::NothingCounted { &[] } else { tally };
+        let tally = counted.map(|counted| &counted.tally[..]).unwrap_or_default();
         let votes: HashMap<OptionSlug, u64> = tally.iter().copied().collect();
         let of_file = poll.options.iter().map(|option| (option.slug, option.label.clone()));
         let of_store = tally
@@ -147,14 +147,13 @@ impl Snapshot {
             Outcome::Shown { total, options: options.collect() }
         };
         let status = Status::of(registered);
+        // Of a withheld poll, not even the time of the last vote is public.
+        let is_shown = disclosure != Disclosure::Withheld;
+        let counted_at = counted.filter(|_| is_shown).and_then(|counted| counted.tally_changed_at);
+        let updated_at = counted_at
+            .max(registered.and_then(|poll| poll.closed_at))
+            .max(registered.and_then(|poll| poll.final_at));
         Self { poll: poll.slug, title: poll.title.clone(), status, outcome, updated_at }
-    }
-
-    /// Whether both have the same content, regardless of `updated_at`.
-    #[must_use]
-    pub fn says_the_same(&self, other: &Self) -> bool {
-        let Self { poll, title, status, outcome, updated_at: _ } = self;
-        (poll, title, status, outcome) == (&other.poll, &other.title, &other.status, &other.outcome)
     }
 
     /// Whether the figures are withheld.
@@ -174,7 +173,7 @@ struct Json<'a> {
     withheld: bool,
     total: Option<u64>,
     options: Options<'a>,
-    updated_at: String,
+    updated_at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -190,7 +189,7 @@ impl Serialize for Snapshot {
             Outcome::Shown { total, options } => (false, Some(*total), Options::Votes(options)),
             Outcome::Withheld { options } => (true, None, Options::Names(options)),
         };
-        let updated_at = self.updated_at.to_string();
+        let updated_at = self.updated_at.map(|at| at.to_string());
         Json {
             poll: self.poll,
             title: &self.title,
@@ -214,12 +213,20 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn counted(poll: RegisteredPoll, tally: &[(&str, u64)]) -> PollSummary {
+        let tally = tally.iter().map(|(option, n)| (slug(option), *n)).collect();
+        PollSummary { poll, tally, tally_changed_at: Some(second(3)) }
+    }
+
+    fn second(n: i64) -> Timestamp {
+        Timestamp::MIN.saturating_add(n * 1_000_000)
+    }
+
     fn pets(tally: &[(&str, u64)], results: ResultsFrom, status: Status) -> Snapshot {
         let poll = Poll { results, ..Polls::example().get("pets").unwrap().clone() };
-        let tally: Vec<_> = tally.iter().map(|(option, n)| (slug(option), *n)).collect();
-        let final_at = (status == Status::Final).then_some(Timestamp::MIN);
+        let final_at = (status == Status::Final).then_some(second(9));
         let registered = RegisteredPoll { closed_at: final_at, final_at, ..RegisteredPoll::from(&poll) };
-        Snapshot::new(&poll, Some(&registered), &tally, Timestamp::MIN)
+        Snapshot::new(&poll, Some(&counted(registered, tally)))
     }
 
     fn json(snapshot: &Snapshot) -> String {
@@ -230,7 +237,7 @@ mod tests {
     fn the_json_has_the_documented_format() {
         assert_eq!(
             json(&pets(&[("cats", 2), ("dogs", 1)], ResultsFrom::Live, Status::Provisional)),
-            r#"{"poll":"pets","title":"Cats or dogs?","status":"provisional","total":3,"options":[{"option":"cats","label":"Cats","votes":2,"percent":66.7},{"option":"dogs","label":"Dogs","votes":1,"percent":33.3}],"updated_at":"2020-01-01T00:00:00Z"}"#
+            r#"{"poll":"pets","title":"Cats or dogs?","status":"provisional","total":3,"options":[{"option":"cats","label":"Cats","votes":2,"percent":66.7},{"option":"dogs","label":"Dogs","votes":1,"percent":33.3}],"updated_at":"2020-01-01T00:00:03Z"}"#
         );
     }
 
@@ -239,7 +246,7 @@ mod tests {
         let snapshot = pets(&[("cats", 2), ("dogs", 1)], ResultsFrom::AfterClose, Status::Provisional);
         assert_eq!(
             json(&snapshot),
-            r#"{"poll":"pets","title":"Cats or dogs?","status":"provisional","withheld":true,"total":null,"options":[{"option":"cats","label":"Cats"},{"option":"dogs","label":"Dogs"}],"updated_at":"2020-01-01T00:00:00Z"}"#
+            r#"{"poll":"pets","title":"Cats or dogs?","status":"provisional","withheld":true,"total":null,"options":[{"option":"cats","label":"Cats"},{"option":"dogs","label":"Dogs"}],"updated_at":null}"#
         );
     }
 
@@ -253,13 +260,11 @@ mod tests {
     #[test]
     fn an_unregistered_poll_shows_zeros_if_its_results_are_live_in_the_file_and_nothing_otherwise() {
         let poll = Polls::example().get("pets").unwrap().clone();
-        // A store has no tally of an unregistered poll; if it had one, it would not be shown.
-        let tally = [(slug("cats"), 37)];
-        let live = Snapshot::new(&poll, None, &tally, Timestamp::MIN);
+        let live = Snapshot::new(&poll, None);
         let Outcome::Shown { total, options } = live.outcome else { panic!("withheld") };
         assert_eq!((total, options.iter().map(|o| o.votes).collect::<Vec<_>>()), (0, vec![0, 0]));
         let secret = Poll { results: ResultsFrom::AfterClose, ..poll };
-        assert!(Snapshot::new(&secret, None, &tally, Timestamp::MIN).is_withheld());
+        assert!(Snapshot::new(&secret, None).is_withheld());
     }
 
     #[test]
@@ -301,10 +306,23 @@ mod tests {
     }
 
     #[test]
-    fn a_different_time_alone_is_not_a_change() {
-        let one = pets(&[("cats", 1)], ResultsFrom::Live, Status::Provisional);
-        let later = Snapshot { updated_at: Timestamp::MAX, ..one.clone() };
-        assert!(one.says_the_same(&later));
-        assert!(!one.says_the_same(&pets(&[("cats", 2)], ResultsFrom::Live, Status::Provisional)));
+    fn the_time_of_the_last_change_is_that_of_tally_closing_or_finality() {
+        let poll = Polls::example().get("pets").unwrap().clone();
+        let updated_at = |poll: &Poll, closed_at, final_at| {
+            let registered = RegisteredPoll { closed_at, final_at, ..RegisteredPoll::from(poll) };
+            Snapshot::new(poll, Some(&counted(registered, &[("cats", 1)]))).updated_at
+        };
+        assert_eq!(updated_at(&poll, None, None), Some(second(3)));
+        assert_eq!(
+            updated_at(&poll, Some(second(2)), None),
+            Some(second(3)),
+            "votes are counted after it closed"
+        );
+        assert_eq!(updated_at(&poll, Some(second(4)), None), Some(second(4)));
+        assert_eq!(updated_at(&poll, Some(second(4)), Some(second(5))), Some(second(5)));
+        let secret = Poll { results: ResultsFrom::AfterClose, ..poll };
+        assert_eq!(updated_at(&secret, None, None), None, "the time of the last vote is withheld");
+        assert_eq!(updated_at(&secret, Some(second(2)), None), Some(second(2)));
+        assert_eq!(Snapshot::new(&secret, None).updated_at, None, "it is not registered");
     }
 }

@@ -13,17 +13,19 @@ use crate::{caching::Cached, csv, figures::PublicFigures, pipeline::Pipeline, sn
 pub struct State {
     /// The last successful read of the store; none before the first one.
     pub reading: Option<Arc<Reading>>,
-    /// Set while the store can't be read; `reading` is then the last one before that.
+    /// Set while the store can't be read, and `reading` is then the last one before that; or while it is a standby that
+    /// lags behind.
     pub stale: Option<Stale>,
 }
 
-/// An outage of the store: since when it can't be read, and why.
+/// An outage of the store: since when the figures could not be updated, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stale {
-    /// Time of the first failed read, by this service's clock.
+    /// Time of the first failed read, by this service's clock; or of the last change that has reached a standby, by the
+    /// clock of its primary.
     #[serde(serialize_with = "as_text")]
     pub since: Timestamp,
-    /// The error of the latest failed read.
+    /// The error of the latest failed read, or what to check.
     pub reason: String,
 }
 
@@ -39,13 +41,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Serializes the figures into every form that is sent. A poll whose figures equal those in `before` keeps its view
-    /// and thus the time of its last change, so that time does not move while votes for a withheld poll come in.
+    /// Serializes the figures into every form that is sent. A poll whose outcome equals that in `before` keeps its view.
     #[must_use]
     pub fn new(figures: PublicFigures, before: Option<&Self>) -> Self {
         let (outcomes, pipeline) = figures.into_parts();
         let view = |snapshot: Snapshot| match before.and_then(|before| before.view(snapshot.poll.as_str())) {
-            Some(view) if view.snapshot.says_the_same(&snapshot) => Arc::clone(view),
+            Some(view) if view.snapshot == snapshot => Arc::clone(view),
             _ => Arc::new(View::new(snapshot)),
         };
         Self { polls: outcomes.into_iter().map(view).collect(), pipeline }
@@ -122,7 +123,7 @@ mod tests {
     fn an_event_is_the_json_on_one_line() {
         let mut poll = Polls::example().get("pets").unwrap().clone();
         poll.title = "Two\nlines\r\ndata: x".to_owned();
-        let view = View::new(Snapshot::new(&poll, None, &[], Timestamp::MIN));
+        let view = View::new(Snapshot::new(&poll, None));
         let event = std::str::from_utf8(&view.event).unwrap();
         let data = event.strip_prefix("event: results\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
         assert!(!data.contains(['\n', '\r']), "{data}");

@@ -85,6 +85,9 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     totals_count_quarantined_votes_not_whole_frames: AddsUpWholeFrames,
     accounts_are_of_one_moment: ReadsAccountsLate,
     accounts_hold_everything: LeavesOutQuarantine,
+    the_summary_is_that_of_the_accounts: MissesNoQueue,
+    the_balances_are_those_of_the_accounts: ForgetsWhatWasRetired,
+    a_change_of_the_tally_is_dated: NeverDatesTheTally,
     ballots_come_in_the_order_of_their_voters: RepeatsTheLastBallot,
 });
 
@@ -95,6 +98,7 @@ mod delivery;
 mod owner;
 mod quarantine;
 mod snapshot;
+mod summary;
 mod unknown;
 mod withdrawal;
 
@@ -105,6 +109,7 @@ use delivery::*;
 use owner::*;
 use quarantine::*;
 use snapshot::*;
+use summary::*;
 use unknown::*;
 use withdrawal::*;
 

@@ -28,6 +28,9 @@ pub struct Accounts {
     pub seals: Vec<SealRecord>,
     /// The tally, without zeros.
     pub tally: Vec<TallyRow>,
+    /// Time of the last commit that changed the tally of a poll, by the store's clock, if one did. It never decreases,
+    /// even if that clock is set back.
+    pub tally_changed_at: BTreeMap<PollSlug, Timestamp>,
     /// Effective ballots counted row by row, by poll and option, without zeros; `None` if they were not counted.
     pub rows: Option<BTreeMap<(PollSlug, OptionSlug), u64>>,
     /// Totals of quarantined votes.
@@ -48,6 +51,7 @@ impl Default for Accounts {
             ledger: Vec::new(),
             seals: Vec::new(),
             tally: Vec::new(),
+            tally_changed_at: BTreeMap::new(),
             rows: None,
             quarantine: Vec::new(),
         }

@@ -79,6 +79,7 @@ struct Rows {
     version: u64,
     votes: BTreeMap<(PollSlug, VoterKey), Ballot>,
     tally: BTreeMap<(PollSlug, OptionSlug), i64>,
+    tally_changed_at: BTreeMap<PollSlug, Timestamp>,
     positions: BTreeMap<QueueId, Position>,
     ledger: BTreeMap<(QueueId, String), LedgerEntry>,
     quarantine: BTreeMap<(QueueId, Position), QuarantineRow>,

@@ -35,6 +35,7 @@ mod reader;
 mod rows;
 mod session;
 mod snapshot;
+mod summary;
 mod types;
 mod withdrawal;
 mod workers;

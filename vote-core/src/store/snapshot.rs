@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::{
     PollSlug, VoterKey,
-    count::{Accounts, Ballot},
+    count::{Accounts, Balances, Ballot, Summary},
 };
 
 /// A view of a store as of one moment: whatever is committed meanwhile, it stays the same.
@@ -36,6 +36,27 @@ pub trait Snapshot: Send + fmt::Debug {
     /// # Errors
     /// Those of [all methods](Snapshot#errors).
     async fn accounts(&mut self, recount: bool) -> Result<Accounts, StoreError>;
+
+    /// Returns the [summary](Summary::of) of the accounts.
+    ///
+    /// Cost: by default, that of [`accounts`](Self::accounts). On Postgres, a row for each poll, option and queue.
+    ///
+    /// # Errors
+    /// Those of [all methods](Snapshot#errors).
+    async fn summary(&mut self) -> Result<Summary, StoreError> {
+        Ok(Summary::of(&self.accounts(false).await?))
+    }
+
+    /// Returns the [balances](Balances::of) of the accounts.
+    ///
+    /// Cost: by default, that of [`accounts`](Self::accounts). On Postgres, the server reads all rows of the ledger and
+    /// of the quarantine, and returns one for each poll.
+    ///
+    /// # Errors
+    /// Those of [all methods](Snapshot#errors).
+    async fn balances(&mut self) -> Result<Balances, StoreError> {
+        Ok(Balances::of(&self.accounts(false).await?))
+    }
 
     /// Returns up to `limit` effective ballots of a poll in the order of their voters: those after `after`, or the
     /// first ones if it is `None`.

@@ -44,6 +44,7 @@ const SCHEMA: Schema = Schema {
         (8, "diverged", include_str!("sqlite/8_diverged.sql")),
         (9, "names", include_str!("sqlite/9_names.sql")),
         (10, "undone withdrawal", include_str!("sqlite/10_undone_withdrawal.sql")),
+        (11, "tally changed", include_str!("sqlite/11_tally_changed.sql")),
         (12, "reporter", include_str!("sqlite/12_reporter.sql")),
     ],
 };

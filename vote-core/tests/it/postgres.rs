@@ -103,6 +103,27 @@ async fn a_database_without_tables_says_what_to_do() {
     assert!(error.to_string().contains("vote-worker migrate"), "{error}");
 }
 
+#[tokio::test]
+async fn the_time_of_the_last_change_does_not_decrease_if_the_clock_is_set_back() {
+    let url = Postgres::shared().database();
+    let store = prepared(&url).await;
+    let changed_at = async || {
+        store.snapshot().await.unwrap().summary().await.unwrap().polls[0]
+            .tally_changed_at
+            .unwrap()
+            .to_string()
+    };
+    let mut session = store.open_session().await.unwrap();
+    let version = session.acquire(PARTITION).await.unwrap().unwrap().version;
+    session.commit(&inserts(version, ballots(0..100))).await.unwrap();
+    // As if it had been changed before the clock was set back.
+    Postgres::shared().psql(&url, "UPDATE vote.tally SET changed_at = '2100-01-01T00:00:00Z'");
+
+    session.commit(&inserts(version + 1, ballots(100..200))).await.unwrap();
+
+    assert_eq!(changed_at().await, "2100-01-01T00:00:00Z");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_migrations_run_once() {
     let url = Postgres::shared().database();
@@ -114,7 +135,7 @@ async fn concurrent_migrations_run_once() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "11");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "12");
 }
 
 #[tokio::test]

@@ -24,8 +24,10 @@
       setTimeout(() => location.reload(), 2000 + Math.random() * 8000);
       return;
     }
-    part("updated").textContent = `${results.updated_at.slice(0, 19).replace("T", " ")} UTC`;
-    part("updated").dateTime = results.updated_at;
+    if (results.updated_at) {
+      part("updated").textContent = `${results.updated_at.slice(0, 19).replace("T", " ")} UTC`;
+      part("updated").dateTime = results.updated_at;
+    }
     if (withheld) return;
     part("total").textContent = grouped.format(results.total);
     for (const option of results.options) {

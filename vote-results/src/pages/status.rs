@@ -48,7 +48,7 @@ pub fn status(state: &State, read_at: Option<Timestamp>, now: Timestamp) -> Stri
     if let Some(stale) = &state.stale {
         let _ = writeln!(
             content,
-            "<p class=\"note\" role=\"status\">The store has been unreadable since {}: {}</p>",
+            "<p class=\"note\" role=\"status\">These figures could not be updated since {}: {}</p>",
             time(stale.since, ""),
             escape(&stale.reason)
         );

@@ -1,6 +1,6 @@
 use vote_core::{
     Partition, Poll,
-    count::{LedgerEntry, QueueRecord},
+    count::{Accounts, LedgerEntry, LedgerRow, QueueRecord},
 };
 
 use super::*;
@@ -35,7 +35,8 @@ fn pipeline(
     ledger: &[LedgerRow],
 ) -> Pipeline {
     let (polls_of_store, queues, ledger) = (registered.to_vec(), queues.to_vec(), ledger.to_vec());
-    Pipeline::new(polls, &Accounts { polls: polls_of_store, queues, ledger, ..Accounts::default() })
+    let accounts = Accounts { polls: polls_of_store, queues, ledger, ..Accounts::default() };
+    Pipeline::new(polls, &Summary::of(&accounts), &Balances::of(&accounts))
 }
 
 fn registered() -> RegisteredPoll {

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use vote_core::{
     conformance::{frames, layout},
     count::{Batch, CommitPlan, Delivery, QueueRecord, QueueState},
     queue::{Appended, Frame, MemoryQueue, PollRecord},
-    store::{Lookup, MemoryStore, StoreError, StoreReaderLayer},
+    store::{Acquired, Lookup, MemoryStore, Session, StoreError, StoreReaderLayer},
 };
 use vote_results::{Health, Parts, Refresher, Results};
 use vote_service::{Body, Receipt, ReceiptKey};
@@ -31,7 +32,7 @@ pub(crate) const KEY: &str = "ababababababababababababababababababababababababab
 pub(crate) struct World {
     pub(crate) polls: Arc<Polls>,
     pub(crate) store: Arc<TestStore>,
-    pub(crate) queue: MemoryQueue,
+    pub(crate) queue: Arc<MemoryQueue>,
     pub(crate) id: QueueId,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) key: ReceiptKey,
@@ -70,46 +71,78 @@ pub(crate) fn pets_with(lines: &str) -> Polls {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with(Polls::example(), Arc::new(MemoryStore::new())).await
+        Self::of(Polls::example()).await
     }
 
     pub(crate) async fn of(polls: Polls) -> Self {
-        Self::with(polls, Arc::new(MemoryStore::new())).await
+        Self::registered(polls.clone(), Some(&polls)).await
     }
 
     pub(crate) async fn with(polls: Polls, store: Arc<dyn Store>) -> Self {
-        Self::start(polls.clone(), Some(&polls), store).await
+        Self::start(polls.clone(), Some(&polls), store, TestClock::new()).await
     }
 
     /// Starts a service with one file of polls, and a store in which a worker registered those of another file or none.
+    /// Both have the same clock.
     pub(crate) async fn registered(file: Polls, registered: Option<&Polls>) -> Self {
-        Self::start(file, registered, Arc::new(MemoryStore::new())).await
+        let clock = TestClock::new();
+        let store = MemoryStore::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+        Self::start(file, registered, Arc::new(store), clock).await
     }
 
-    async fn start(polls: Polls, registered: Option<&Polls>, store: Arc<dyn Store>) -> Self {
+    async fn start(
+        polls: Polls,
+        registered: Option<&Polls>,
+        store: Arc<dyn Store>,
+        clock: Arc<TestClock>,
+    ) -> Self {
         store.prepare(layout()).await.unwrap();
         for poll in registered.into_iter().flatten() {
             store.register_poll(poll).await.unwrap();
         }
-        let queue = MemoryQueue::new();
+        let queue = Arc::new(MemoryQueue::new());
         let id = queue.create(layout(), None).await.unwrap();
         queue.activate(id).await.unwrap();
         let store =
             Arc::new(TestStore { inner: store, down: Mutex::default(), after_position: Mutex::default() });
-        let clock = Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000)));
+        Self::on(Arc::new(polls), store, queue, id, clock)
+    }
+
+    fn on(
+        polls: Arc<Polls>,
+        store: Arc<TestStore>,
+        queue: Arc<MemoryQueue>,
+        id: QueueId,
+        clock: Arc<TestClock>,
+    ) -> Self {
         let key: ReceiptKey = Secret::from_hex(KEY).unwrap().into();
         let parts = Parts {
             store: Arc::clone(&store) as Arc<dyn StoreReader>,
-            polls: Arc::new(polls),
+            polls: Arc::clone(&polls),
             receipt_key: key.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             frontend_url: Some("https://vote.example".to_owned()),
             health: Health::default(),
         };
-        let polls = Arc::clone(&parts.polls);
         let refresher = Refresher::new(&parts);
         let app = Results::new(parts, refresher.latest());
         Self { polls, store, queue, id, clock, key, refresher, app }
+    }
+
+    /// Starts another service on the same store, whose clock is ahead by a minute, and lets it read the store.
+    pub(crate) async fn replica(&self) -> Self {
+        self.replica_on(Arc::clone(&self.store.inner)).await
+    }
+
+    /// As [`replica`](Self::replica), on a store that has the same content.
+    pub(crate) async fn replica_on(&self, store: Arc<dyn Store>) -> Self {
+        let clock = TestClock::new();
+        clock.advance(60);
+        let store =
+            Arc::new(TestStore { inner: store, down: Mutex::default(), after_position: Mutex::default() });
+        let replica = Self::on(Arc::clone(&self.polls), store, Arc::clone(&self.queue), self.id, clock);
+        replica.refresher.refresh().await;
+        replica
     }
 
     /// Accepts a vote, as a frontend does.
@@ -142,7 +175,7 @@ impl World {
         let mut session = self.store.inner.open_session().await.unwrap();
         let mut plans = Vec::new();
         for partition in layout().partitions.iter() {
-            let acquired = session.acquire(partition).await.unwrap().unwrap();
+            let acquired = acquire(&mut *session, partition).await;
             let from = acquired.checkpoints.get(&self.id).cloned().unwrap_or_default();
             let read = self.queue.read(self.id, partition, from.position, usize::MAX).await.unwrap();
             if read.entries.is_empty() {
@@ -207,11 +240,26 @@ pub(crate) async fn next(events: &mut Body) -> Option<String> {
     Some(String::from_utf8(bytes.to_vec()).unwrap())
 }
 
+/// Acquires a partition. A server may need a moment to free those of a session that was dropped.
+async fn acquire(session: &mut dyn Session, partition: Partition) -> Acquired {
+    for _ in 0..100 {
+        if let Some(acquired) = session.acquire(partition).await.unwrap() {
+            return acquired;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("partition {partition} is not free");
+}
+
 /// A clock that moves only when advanced.
 #[derive(Debug)]
 pub(crate) struct TestClock(AtomicI64);
 
 impl TestClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_800_000_000_000_000)))
+    }
+
     pub(crate) fn advance(&self, seconds: i64) {
         self.0.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
@@ -247,7 +295,7 @@ impl TestStore {
     pub(crate) async fn commit(&self, plans: &[CommitPlan]) {
         let mut session = self.inner.open_session().await.unwrap();
         for plan in plans {
-            session.acquire(plan.partition).await.unwrap().unwrap();
+            acquire(&mut *session, plan.partition).await;
             session.commit(plan).await.unwrap();
         }
     }

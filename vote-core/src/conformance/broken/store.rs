@@ -90,6 +90,9 @@ pub enum StoreFault {
     AddsUpWholeFrames,
     ReadsAccountsLate,
     LeavesOutQuarantine,
+    MissesNoQueue,
+    ForgetsWhatWasRetired,
+    NeverDatesTheTally,
     RepeatsTheLastBallot,
 }
 

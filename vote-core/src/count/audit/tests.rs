@@ -81,6 +81,7 @@ fn accounts() -> Accounts {
         ledger: vec![ledger(A, [10, 8, 2, 0]), ledger(B, [5, 4, 1, 0])],
         seals: Vec::new(),
         tally: vec![row("cats", 8), row("dogs", 4)],
+        tally_changed_at: BTreeMap::from([(pets(), second(105))]),
         rows: Some(BTreeMap::from(rows)),
         quarantine: Vec::new(),
     }

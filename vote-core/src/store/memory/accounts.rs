@@ -26,6 +26,7 @@ impl Data {
             ledger: self.ledger(),
             seals: self.seals.values().cloned().collect(),
             tally: self.tally(),
+            tally_changed_at: self.tally_changed_at(),
             rows: recount.then(|| self.recount()),
             quarantine: self.quarantine_totals(),
         }
@@ -42,6 +43,15 @@ impl Data {
             rows.tally.iter().filter(|(_, votes)| **votes != 0).map(row).collect::<Vec<_>>()
         };
         self.rows().flat_map(of).collect()
+    }
+
+    fn tally_changed_at(&self) -> BTreeMap<PollSlug, Timestamp> {
+        let mut changes: BTreeMap<PollSlug, Timestamp> = BTreeMap::new();
+        for (poll, at) in self.rows().flat_map(|(_, rows)| &rows.tally_changed_at) {
+            let latest = changes.entry(*poll).or_insert(*at);
+            *latest = (*latest).max(*at);
+        }
+        changes
     }
 
     fn ledger(&self) -> Vec<LedgerRow> {

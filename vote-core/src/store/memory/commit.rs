@@ -90,6 +90,11 @@ impl Rows {
             for (option, n) in &poll.tally {
                 *self.tally.entry((poll.poll, *option)).or_default() += n;
             }
+            if !poll.tally.is_empty() {
+                // The clock may have been set back.
+                let changed_at = self.tally_changed_at.entry(poll.poll).or_insert(now);
+                *changed_at = now.max(*changed_at);
+            }
         }
         self.positions.extend(plan.positions.iter().copied());
         for entry in &plan.ledger {

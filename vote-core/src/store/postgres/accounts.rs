@@ -8,7 +8,7 @@ use super::{
     Moment, PostgresStore, Uuid, commit::Failure, damaged, polls, position, quarantine, queues, rows,
 };
 use crate::{
-    OptionSlug, Partition, PollSlug, Position, QueueId,
+    OptionSlug, Partition, PollSlug, Position, QueueId, Timestamp,
     count::{Accounts, LedgerEntry, LedgerRow, QuarantineTotal, SealRecord, TallyRow},
     queue::Seal,
     store::{StoreError, withdrawal},
@@ -31,6 +31,9 @@ const TALLY: &str = "SELECT p.slug, o.slug AS option_slug, t.partition, t.n
      WHERE t.n <> 0 AND ($1::smallint IS NULL OR partition = $1)
      ORDER BY t.poll, t.option, t.partition";
 
+const TALLY_CHANGED_AT: &str = "SELECT p.slug, max(t.changed_at) AS at FROM tally t JOIN polls p USING (poll)
+     WHERE $1::smallint IS NULL OR t.partition = $1 GROUP BY p.slug";
+
 /// Reads the accounts of all partitions or of one, without counting ballots row by row.
 pub(super) async fn read(connection: &mut PgConnection, of: Option<Partition>) -> Result<Accounts, Failure> {
     let of = of.map(|partition| partition.0 as i16);
@@ -52,6 +55,7 @@ pub(super) async fn read(connection: &mut PgConnection, of: Option<Partition>) -
         ledger: rows.here(LEDGER, ledger_row).await?,
         seals: seals(&mut rows).await?,
         tally: rows.here(TALLY, tally_row).await?,
+        tally_changed_at: rows.here(TALLY_CHANGED_AT, tally_change).await?.into_iter().collect(),
         rows: None,
         quarantine: rows.here(quarantine::TOTALS, total).await?,
     })
@@ -130,6 +134,10 @@ fn tally_row(row: &PgRow) -> Result<TallyRow, StoreError> {
         partition: rows::partition(row),
         votes: row.get("n"),
     })
+}
+
+fn tally_change(row: &PgRow) -> Result<(PollSlug, Timestamp), StoreError> {
+    Ok((rows::slug(row, "slug")?, row.try_get::<Moment, _>("at").map_err(|_| damaged("time"))?.0))
 }
 
 fn ledger_row(row: &PgRow) -> Result<LedgerRow, StoreError> {

@@ -119,8 +119,10 @@ pub(super) async fn add_to_tally(
 ) -> Result<(), Failure> {
     let options = poll.tally.keys().map(|option| numbers.number(*option)).collect::<Result<Vec<_>, _>>()?;
     sqlx::query(
-        "INSERT INTO tally (poll, partition, option, n) SELECT $1, $2, * FROM unnest($3::smallint[], $4::bigint[])
-         ON CONFLICT (poll, option, partition) DO UPDATE SET n = tally.n + excluded.n",
+        "INSERT INTO tally (poll, partition, option, n, changed_at)
+         SELECT $1, $2, *, clock_timestamp() FROM unnest($3::smallint[], $4::bigint[])
+         ON CONFLICT (poll, option, partition) DO UPDATE SET n = tally.n + excluded.n,
+             changed_at = greatest(tally.changed_at, excluded.changed_at)",
     )
     .bind(numbers.poll)
     .bind(partition.0 as i16)

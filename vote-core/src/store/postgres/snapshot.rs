@@ -9,10 +9,10 @@ use sqlx::{
     query::Query,
 };
 
-use super::{Moment, PostgresStore, Uuid, accounts, commit::Failure, damaged, error_at, rows};
+use super::{Moment, PostgresStore, Uuid, accounts, commit::Failure, damaged, error_at, rows, summary};
 use crate::{
     OptionSlug, PollSlug, VoterKey,
-    count::{Accounts, Ballot},
+    count::{Accounts, Balances, Ballot, Summary},
     store::{Snapshot, StoreError},
 };
 
@@ -55,6 +55,21 @@ impl PostgresSnapshot {
         }
     }
 
+    /// Makes a call on the connection, within the time limit.
+    async fn in_time<T>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(TIMEOUT, call(&mut self.connection)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Failure::Store(e))) => Err(e),
+            Ok(Err(Failure::Sqlx(e))) => Err(error_at(&self.address, &self.schema, e)),
+            Err(_) => {
+                Err(StoreError::Unavailable(format!("{}: no answer within {TIMEOUT:?}", self.address).into()))
+            }
+        }
+    }
+
     async fn count_rows(&mut self) -> Result<BTreeMap<(PollSlug, OptionSlug), u64>, StoreError> {
         let longer = format!("SET LOCAL statement_timeout = {}", TIMEOUT.as_millis());
         self.rows(sqlx::query(sqlx::AssertSqlSafe(longer))).await?;
@@ -74,21 +89,19 @@ impl PostgresSnapshot {
 #[async_trait]
 impl Snapshot for PostgresSnapshot {
     async fn accounts(&mut self, recount: bool) -> Result<Accounts, StoreError> {
-        let read = tokio::time::timeout(TIMEOUT, accounts::read(&mut self.connection, None));
-        let mut accounts = match read.await {
-            Ok(Ok(accounts)) => accounts,
-            Ok(Err(Failure::Store(e))) => return Err(e),
-            Ok(Err(Failure::Sqlx(e))) => return Err(error_at(&self.address, &self.schema, e)),
-            Err(_) => {
-                return Err(StoreError::Unavailable(
-                    format!("{}: no answer within {TIMEOUT:?}", self.address).into(),
-                ));
-            }
-        };
+        let mut accounts = self.in_time(async |connection| accounts::read(connection, None).await).await?;
         if recount {
             accounts.rows = Some(self.count_rows().await?);
         }
         Ok(accounts)
+    }
+
+    async fn summary(&mut self) -> Result<Summary, StoreError> {
+        self.in_time(summary::summary).await
+    }
+
+    async fn balances(&mut self) -> Result<Balances, StoreError> {
+        self.in_time(summary::balances).await
     }
 
     async fn ballots(

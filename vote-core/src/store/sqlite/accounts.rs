@@ -50,6 +50,7 @@ pub(super) async fn read(
         ledger: ledger(tx, of).await?,
         seals: seals(tx).await?,
         tally: tally(tx, of).await?,
+        tally_changed_at: tally_changed_at(tx, of).await?,
         rows: None,
         quarantine: quarantine::totals(tx, of).await?,
     })
@@ -166,6 +167,20 @@ async fn tally(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<Ta
                 votes,
             })
         })
+        .collect()
+}
+
+async fn tally_changed_at(
+    tx: &mut Transaction<'_>,
+    of: Option<Partition>,
+) -> Result<BTreeMap<PollSlug, Timestamp>, Failure> {
+    let query = sqlx::query_as(
+        "SELECT p.slug, max(t.changed_at) FROM tally AS t JOIN polls AS p USING (poll)
+         WHERE ?1 IS NULL OR t.partition = ?1 GROUP BY p.slug",
+    );
+    let rows: Vec<(String, i64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
+    rows.into_iter()
+        .map(|(poll, at)| Ok((poll.parse().map_err(|e| tx.damaged(e))?, timestamp(tx, at)?)))
         .collect()
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{json::json, polls, quarantine, registered};
 use crate::{
-    OptionSlug, Partition, PollSlug,
+    Clock, OptionSlug, Partition, PollSlug, SystemClock,
     count::{Ballot, CommitPlan, LedgerEntry, PollPlan},
     sqlite::{Failure, Transaction, signed},
     store::{StoreError, no_option, not_registered},
@@ -93,10 +93,11 @@ async fn apply_poll(
     }
     for (option, n) in &plan.tally {
         let add = sqlx::query(
-            "INSERT INTO tally (poll, option, partition, n) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            "INSERT INTO tally (poll, option, partition, n, changed_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET n = n + excluded.n, changed_at = max(changed_at, excluded.changed_at)",
         );
-        tx.run(add.bind(numbers.poll).bind(numbers.option(*option)?).bind(partition.0).bind(*n)).await?;
+        let add = add.bind(numbers.poll).bind(numbers.option(*option)?).bind(partition.0).bind(*n);
+        tx.run(add.bind(SystemClock.now().as_micros())).await?;
     }
     Ok(())
 }

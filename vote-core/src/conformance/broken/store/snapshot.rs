@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::StoreFault;
 use crate::{
     PollSlug, StoreReader, VoterKey,
-    count::{Accounts, Ballot},
+    count::{Accounts, Balances, Ballot, QueueState, Summary},
     store::{MemoryStore, Snapshot, StoreError},
 };
 
@@ -24,6 +24,9 @@ impl Snapshot for BrokenSnapshot {
             StoreFault::ReadsAccountsLate => self.store.snapshot().await?.accounts(recount).await?,
             _ => self.inner.accounts(recount).await?,
         };
+        if self.fault == StoreFault::NeverDatesTheTally {
+            accounts.tally_changed_at.clear();
+        }
         if self.fault == StoreFault::LeavesOutQuarantine {
             accounts.quarantine.clear();
         }
@@ -38,6 +41,23 @@ impl Snapshot for BrokenSnapshot {
             }
         }
         Ok(accounts)
+    }
+
+    async fn summary(&mut self) -> Result<Summary, StoreError> {
+        let mut summary = self.inner.summary().await?;
+        if self.fault == StoreFault::MissesNoQueue {
+            summary.queues.iter_mut().for_each(|queue| queue.is_not_heard_from = false);
+        }
+        Ok(summary)
+    }
+
+    async fn balances(&mut self) -> Result<Balances, StoreError> {
+        if self.fault == StoreFault::ForgetsWhatWasRetired {
+            let mut accounts = self.inner.accounts(false).await?;
+            accounts.queues.iter_mut().for_each(|queue| queue.state = queue.state.min(QueueState::Diverged));
+            return Ok(Balances::of(&accounts));
+        }
+        self.inner.balances().await
     }
 
     async fn ballots(
