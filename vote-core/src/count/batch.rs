@@ -12,7 +12,10 @@ use super::{
     plan::{PollBatch, plan_poll},
     quarantine,
 };
-use crate::{OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey, queue::Entry};
+use crate::{
+    OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey,
+    queue::{Counters, Entry},
+};
 
 /// Entries that were read from one partition of one queue, after one position.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct Delivery {
     pub entries: Vec<Entry>,
     /// Position and counts from which the next read continues.
     pub checkpoint: Checkpoint,
+    /// Polls whose counts differ from those of the checkpoint that was read from.
+    changed: BTreeSet<String>,
 }
 
 impl Delivery {
@@ -31,7 +36,7 @@ impl Delivery {
     /// A [batch](Batch) that replays a queue's frames must contain a delivery for that queue, even an empty one.
     #[must_use]
     pub const fn nothing_new(queue: QueueId, at: Checkpoint) -> Self {
-        Self { queue, entries: Vec::new(), checkpoint: at }
+        Self { queue, entries: Vec::new(), checkpoint: at, changed: BTreeSet::new() }
     }
 
     /// Creates a delivery from a read that started at the checkpoint `from`.
@@ -44,11 +49,15 @@ impl Delivery {
         let accepted = read.accepted.unwrap_or_else(|| {
             let mut accepted = from.accepted.clone();
             for entry in &read.entries {
-                *accepted.entry(entry.poll.clone()).or_default() += entry.votes;
+                match accepted.get_mut(&entry.poll) {
+                    Some(votes) => *votes += entry.votes,
+                    None => drop(accepted.insert(entry.poll.clone(), entry.votes)),
+                }
             }
             accepted
         });
-        Self { queue, entries: read.entries, checkpoint: Checkpoint { position, accepted } }
+        let changed = changed(&from.accepted, &accepted);
+        Self { queue, entries: read.entries, checkpoint: Checkpoint { position, accepted }, changed }
     }
 
     /// Returns the number of votes in the entries, as the queue accounted for them.
@@ -61,7 +70,15 @@ impl Delivery {
     pub fn extend(&mut self, next: Self) {
         self.entries.extend(next.entries);
         self.checkpoint = next.checkpoint;
+        self.changed.extend(next.changed);
     }
+}
+
+/// Returns the polls whose counts differ. A poll that is missing counts no votes.
+fn changed(before: &Counters, after: &Counters) -> BTreeSet<String> {
+    let count = |of: &Counters, poll| of.get(poll).copied().unwrap_or_default();
+    let names = after.keys().chain(before.keys().filter(|poll| !after.contains_key(*poll)));
+    names.filter(|poll| count(before, *poll) != count(after, *poll)).cloned().collect()
 }
 
 /// Everything that was read for one partition, decoded: ballots by poll, and votes to quarantine.
@@ -69,6 +86,8 @@ impl Delivery {
 pub struct Batch {
     partition: Partition,
     polls: BTreeMap<PollSlug, PollBatch>,
+    /// Votes that each queue has accepted up to the new positions.
+    accepted: BTreeMap<QueueId, Counters>,
     ledger: BTreeMap<(QueueId, String), LedgerEntry>,
     positions: BTreeMap<QueueId, Position>,
     quarantine: Vec<QuarantinedFrame>,
@@ -94,6 +113,7 @@ impl Batch {
         let mut batch = Self {
             partition,
             polls: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             ledger: BTreeMap::new(),
             positions: BTreeMap::new(),
             quarantine: Vec::new(),
@@ -101,10 +121,12 @@ impl Batch {
         };
         for delivery in deliveries {
             let queue = delivery.queue;
-            for (poll, accepted) in delivery.checkpoint.accepted {
-                batch.account(queue, &poll).accepted = accepted;
+            let Checkpoint { position, accepted } = delivery.checkpoint;
+            for poll in &delivery.changed {
+                batch.account(queue, poll).accepted = accepted.get(poll).copied().unwrap_or_default();
             }
-            batch.positions.insert(queue, delivery.checkpoint.position);
+            batch.accepted.insert(queue, accepted);
+            batch.positions.insert(queue, position);
             for entry in delivery.entries {
                 batch.add_entry(queue, partitions, polls, entry);
             }
@@ -179,11 +201,13 @@ impl Batch {
         batch.ballots.extend(ballots.into_iter().map(|ballot| (queue, ballot)));
     }
 
+    /// Returns the changes of an entry of the ledger, which are part of the plan from then on.
     fn account(&mut self, queue: QueueId, poll: &str) -> &mut LedgerEntry {
+        let accepted = self.accepted.get(&queue).and_then(|accepted| accepted.get(poll)).copied();
         self.ledger.entry((queue, poll.to_owned())).or_insert_with(|| LedgerEntry {
             queue,
             poll: poll.to_owned(),
-            accepted: 0,
+            accepted: accepted.unwrap_or_default(),
             new_voters: 0,
             superseded: 0,
             quarantined: 0,

@@ -23,7 +23,7 @@ pub struct CommitPlan {
     pub version: u64,
     /// Changes in each poll.
     pub polls: Vec<PollPlan>,
-    /// Changes of the ledger: an entry for each queue and poll that was read.
+    /// Changes of the ledger: an entry for each queue and poll with a count that changed.
     pub ledger: Vec<LedgerEntry>,
     /// Position up to which each queue was read.
     pub positions: Vec<(QueueId, Position)>,

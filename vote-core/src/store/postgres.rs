@@ -28,6 +28,7 @@ mod lock;
 mod lookup;
 mod migration;
 mod polls;
+mod progress;
 mod quarantine;
 mod queues;
 mod reader;

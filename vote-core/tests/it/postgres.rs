@@ -114,7 +114,7 @@ async fn concurrent_migrations_run_once() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "10");
+    assert_eq!(Postgres::shared().psql(&url, "SELECT count(*) FROM vote._vote_migrations").trim(), "11");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::{PostgresStore, error::contradicts};
 use crate::store::StoreError;
 
 /// Number, name and SQL of each migration, in order. A released migration is never changed.
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (1, "tables", include_str!("0001_tables.sql")),
     (2, "audit", include_str!("0002_audit.sql")),
     (3, "results", include_str!("0003_results.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
     (8, "diverged", include_str!("0008_diverged.sql")),
     (9, "names", include_str!("0009_names.sql")),
     (10, "undone withdrawal", include_str!("0010_undone_withdrawal.sql")),
+    (12, "partition first", include_str!("0012_partition_first.sql")),
 ];
 
 impl PostgresStore {

@@ -10,7 +10,7 @@ use super::{
     commit::{self, Failure, PollNumbers},
     damaged, error_at,
     filter::Filter,
-    lock, position, quarantine,
+    lock, position, progress, quarantine,
 };
 use crate::{
     Partition, Partitions, PollSlug, QueueId, StoreReader, VoterKey,
@@ -145,15 +145,20 @@ impl PostgresSession {
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
         let counted: Vec<&str> = plan.polls.iter().map(|poll| poll.poll.as_str()).collect();
         self.move_version(connection, plan.partition, plan.version, &counted).await?;
+        let mut polls = Vec::with_capacity(plan.polls.len());
         for poll in &plan.polls {
             let numbers = self.numbers(connection, poll.poll).await?;
-            let numbers = numbers.ok_or_else(|| not_registered(poll.poll))?;
-            commit::insert(connection, &numbers, &poll.inserts).await?;
-            commit::replace(connection, &numbers, &poll.replacements).await?;
-            commit::add_to_tally(connection, &numbers, plan.partition, poll).await?;
+            polls.push((numbers.ok_or_else(|| not_registered(poll.poll))?, poll));
         }
-        commit::add_to_ledger(connection, plan).await?;
-        commit::move_checkpoints(connection, plan).await?;
+        // In the order of the table's key.
+        polls.sort_unstable_by_key(|(numbers, _)| numbers.poll);
+        commit::insert(connection, &polls).await?;
+        for (numbers, poll) in &polls {
+            commit::replace(connection, numbers, &poll.replacements).await?;
+        }
+        commit::add_to_tally(connection, plan.partition, &polls).await?;
+        progress::add_to_ledger(connection, plan).await?;
+        progress::move_checkpoints(connection, plan).await?;
         commit::quarantine(connection, plan).await?;
         commit::replayed(connection, plan).await?;
         sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
