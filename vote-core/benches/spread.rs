@@ -26,8 +26,8 @@ const PARTITIONS: u16 = 64;
 const COMMITTED: u16 = 4;
 const ROUNDS: u64 = 20;
 const BATCH: u64 = 20_000;
-/// Largest number of votes in a frame.
-const FRAME: usize = 32;
+/// Number of votes in a frame: about what a frontend puts into one with so many partitions, whatever it has to store.
+const FRAME: usize = 2;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -139,6 +139,7 @@ impl Case {
         };
         self.session.commit(&plan).await.unwrap();
         self.versions.insert(partition, acquired.version + 1);
+        self.session.release(partition).await.unwrap();
     }
 
     async fn commit(&mut self, postgres: &Postgres, round: u64) {

@@ -58,9 +58,9 @@ fn planned(delivery: Delivery, replays: Vec<QuarantinedFrame>) -> Vec<(String, u
 
 #[test]
 fn only_polls_of_which_something_was_read_are_in_a_plan() {
-    let changed = ("pets".to_owned(), 12, 2, 0);
-    assert_eq!(planned(read(vec![pets(2)], None), vec![]), [changed.clone()]);
-    assert_eq!(planned(read(vec![pets(2)], Some(counters(12, 7))), vec![]), [changed]);
+    let changed = [("pets".to_owned(), 12, 2, 0)];
+    assert_eq!(planned(read(vec![pets(2)], None), vec![]), changed);
+    assert_eq!(planned(read(vec![pets(2)], Some(counters(12, 7))), vec![]), changed);
     assert_eq!(planned(read(vec![], Some(counters(10, 7))), vec![]), []);
 }
 

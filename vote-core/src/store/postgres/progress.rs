@@ -5,6 +5,9 @@
 //! time, since it locks each row before it updates it. Arrays are expanded in the list of results, which takes a fifth
 //! of the time of `FROM unnest(…)` with several arrays (see `docs/performance.md`).
 //!
+//! A plan that the server keeps is made for ten rows, and looks up each row by itself. So for many rows the statement is
+//! planned anew, by their number: then the server reads the partition's rows once and joins them.
+//!
 //! The version of the partition is raised before, so no other transaction changes these rows.
 
 use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
@@ -63,6 +66,9 @@ pub(super) async fn move_checkpoints(
     upsert(connection, plan.positions.len(), [UPDATE_CHECKPOINTS, INSERT_CHECKPOINTS], bound).await
 }
 
+/// Number of rows from which on a statement is planned for its number of rows.
+const MANY: usize = 200;
+
 /// Updates these many rows, and inserts those that are missing.
 async fn upsert<'q>(
     connection: &mut PgConnection,
@@ -73,7 +79,7 @@ async fn upsert<'q>(
     if rows == 0 {
         return Ok(());
     }
-    let updated = bound(update).execute(&mut *connection).await?.rows_affected();
+    let updated = bound(update).persistent(rows < MANY).execute(&mut *connection).await?.rows_affected();
     if updated == rows as u64 {
         return Ok(());
     }
