@@ -20,6 +20,7 @@ use crate::{
 
 mod accounts;
 mod commit;
+mod completion;
 mod copy;
 mod durability;
 mod error;

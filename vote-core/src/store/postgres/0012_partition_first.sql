@@ -9,3 +9,5 @@ ALTER TABLE seals DROP CONSTRAINT seals_pkey, ADD PRIMARY KEY (poll, partition, 
 -- it, and no index has to be changed.
 ALTER TABLE ledger SET (fillfactor = 50);
 ALTER TABLE checkpoints SET (fillfactor = 50);
+-- Votes that could not be counted, of a poll in a partition.
+CREATE INDEX quarantine_of_poll ON quarantine (partition, poll) WHERE state <> 'counted';

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, Row};
 
 use super::{
-    CALL_TIMEOUT, IDLE_TIMEOUT, PostgresStore, Uuid, accounts,
+    CALL_TIMEOUT, IDLE_TIMEOUT, PostgresStore, Uuid,
     commit::{self, Failure, PollNumbers},
-    damaged, error_at,
+    completion, damaged, error_at,
     filter::Filter,
     lock, position, progress, quarantine,
 };
@@ -122,7 +122,7 @@ impl PostgresSession {
     ) -> Result<Vec<Finding>, Failure> {
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
         self.move_version(connection, partition, version, &[]).await?;
-        let accounts = accounts::read(connection, Some(partition)).await?;
+        let accounts = completion::read(connection, partition, poll).await?;
         let obstacles = audit::obstacles_in(&accounts, poll, partition);
         if !obstacles.is_empty() {
             sqlx::raw_sql("ROLLBACK").execute(connection).await?;

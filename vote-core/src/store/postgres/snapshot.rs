@@ -74,7 +74,7 @@ impl PostgresSnapshot {
 #[async_trait]
 impl Snapshot for PostgresSnapshot {
     async fn accounts(&mut self, recount: bool) -> Result<Accounts, StoreError> {
-        let read = tokio::time::timeout(TIMEOUT, accounts::read(&mut self.connection, None));
+        let read = tokio::time::timeout(TIMEOUT, accounts::read(&mut self.connection));
         let mut accounts = match read.await {
             Ok(Ok(accounts)) => accounts,
             Ok(Err(Failure::Store(e))) => return Err(e),
