@@ -22,6 +22,7 @@ mod lane;
 pub mod metrics;
 mod monitor;
 mod owned;
+mod places;
 mod presence;
 mod problem_log;
 mod rebalance;
