@@ -138,6 +138,8 @@ impl PostgresSession {
         .execute(&mut *connection)
         .await?;
         sqlx::raw_sql("COMMIT").execute(connection).await?;
+        // All votes that can come are counted. If others come after all, the filter is filled again.
+        self.filters.remove(&(partition, poll));
         Ok(Vec::new())
     }
 
