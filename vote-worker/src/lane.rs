@@ -27,13 +27,14 @@ use crate::{
     duty::Duty,
     health::{self, Health},
     monitor::QueueView,
-    owned::OwnedPartition,
+    owned::{OwnedPartition, verify_every},
     ownership::Ownership,
+    places::{self, Places},
     presence::Presence,
     rebalance,
     registry::Registry,
     schedule::{self, Next},
-    source::{self, Queues},
+    source::Queues,
     tasks::Tasks,
     timeout::with_timeout,
     trim::Trimmer,
@@ -141,6 +142,7 @@ struct Lane {
     parts: LaneParts,
     owned: BTreeMap<Partition, OwnedPartition>,
     epoch: u64,
+    places: Places,
     reads: JoinSet<ReadDone>,
     /// Queues that are not read, and until when.
     paused: BTreeMap<String, Instant>,
@@ -171,6 +173,7 @@ impl Lane {
             parts,
             owned: BTreeMap::new(),
             epoch: 0,
+            places: Places::default(),
             reads: JoinSet::new(),
             paused: BTreeMap::new(),
             unfiltered,
@@ -215,7 +218,7 @@ impl Lane {
                 self.process_read(done).await?;
             }
             self.start_reads();
-            self.trimmer.run_due(&self.parts.queues.borrow(), &self.parts.tasks);
+            self.trimmer.run_due(&self.places, &self.parts.tasks);
             let waiting = self.owned.values().filter_map(OwnedPartition::waiting);
             let wake = match schedule::next(waiting, Instant::now()) {
                 Next::Commit(partition) => {
@@ -258,7 +261,9 @@ impl Lane {
                 for (queue, checkpoint) in &acquired.checkpoints {
                     self.trimmer.committed(*queue, partition, checkpoint.position);
                 }
-                self.owned.insert(partition, OwnedPartition::new(partition, self.epoch, acquired));
+                let mut owned = OwnedPartition::new(partition, self.epoch, acquired);
+                self.places.views().for_each(|view| note(&mut owned, view, &self.diverged));
+                self.owned.insert(partition, owned);
             }
         }
         if self.owned.len() > owned {
@@ -280,45 +285,46 @@ impl Lane {
         self.session.release(partition).await
     }
 
+    /// Takes over what the monitors have seen of queues.
+    fn note_changes(&mut self) {
+        let queues = Arc::clone(&self.parts.queues.borrow());
+        for (number, before) in self.places.update(&queues) {
+            let view = self.places.view(number);
+            for owned in self.owned.values_mut() {
+                if !places::is_unchanged(&before, view, owned.partition) {
+                    note(owned, view, &self.diverged);
+                }
+            }
+        }
+    }
+
     /// Starts the reads that are due.
     fn start_reads(&mut self) {
-        let queues = Arc::clone(&self.parts.queues.borrow());
+        self.note_changes();
         // A catalog is a snapshot: with a queue that is in it, it also has the state that the polls had then.
         let catalog = self.parts.registry.catalog();
         let now = Instant::now();
-        for (key, monitored) in queues.iter() {
-            if self.paused.get(key).is_some_and(|until| *until > now) {
-                continue;
-            }
-            let QueueView::Open { id, server, accepted, replaced } = monitored.view() else { continue };
-            for owned in self.owned.values_mut() {
-                let partition = owned.partition;
-                let mut targets = vec![(id, accepted.get(&partition).copied().unwrap_or_default())];
-                for replaced in replaced.iter() {
-                    // Replaced queues have no count, but an end.
-                    let end = replaced.ends.get(usize::from(partition.0)).copied().unwrap_or_default();
-                    let backlog = owned.committed_to(replaced.id).position < end;
-                    targets.push((replaced.id, if backlog { u64::MAX } else { 0 }));
-                }
-                for (id, count) in targets
-                    .into_iter()
-                    .filter(|(id, _)| !self.diverged.contains(id) && catalog.queues.contains_key(id))
-                {
-                    let Some((from, limit)) = owned.start_read(id, queues.len(), count, now) else {
-                        continue;
-                    };
-                    let (queue, key, epoch) = (Arc::clone(&monitored.queue), key.clone(), owned.epoch);
-                    let server = Arc::clone(&server);
-                    self.reads.spawn(async move {
-                        let result = queue.read(id, partition, from.position, limit).await;
-                        // A server that was restarted may have lost entries. Its monitor finds out before more is read.
-                        let is_checked = |read: &Read| *read.server == *server;
-                        let restarted = || QueueError::Unavailable("the server was restarted".to_owned());
-                        let result = result
-                            .and_then(|read| if is_checked(&read) { Ok(read) } else { Err(restarted()) });
-                        ReadDone { partition, epoch, key, queue: id, from, result }
-                    });
-                }
+        self.paused.retain(|_, until| *until > now);
+        let (places, paused) = (&self.places, &self.paused);
+        let not_before = |id: QueueId| match places.find(id) {
+            Some(_) if !catalog.queues.contains_key(&id) => Some(now + LOOK_EVERY),
+            Some((key, _)) => paused.get(key).copied(),
+            // It is noted again when it is there again.
+            None => Some(now + PAUSE_AFTER_ERROR),
+        };
+        let verify_every = verify_every(self.owned.values().map(OwnedPartition::queues).sum());
+        for owned in self.owned.values_mut() {
+            while let Some((id, from, limit)) =
+                owned.start_read(places.count(), verify_every, now, not_before)
+            {
+                let Some((key, queue)) = places.find(id) else { continue };
+                let (key, queue, server) = (key.to_owned(), Arc::clone(queue), places.server(id));
+                let (partition, epoch) = (owned.partition, owned.epoch);
+                self.reads.spawn(async move {
+                    let result = queue.read(id, partition, from.position, limit).await;
+                    let result = result.and_then(|read| after_read::from_server(read, server.as_deref()));
+                    ReadDone { partition, epoch, key, queue: id, from, result }
+                });
             }
         }
     }
@@ -346,13 +352,17 @@ impl Lane {
             AfterRead::Nothing => {}
             AfterRead::Trim => {
                 // An earlier trim may have failed, and a replaced queue stays until it is trimmed to its end.
-                if source::is_replaced(&self.parts.queues.borrow(), queue) {
+                if self.places.is_replaced(queue) {
                     self.trimmer.committed(queue, partition, from.position);
                 }
             }
             AfterRead::Pause(e) => {
                 tracing::debug!(%partition, "can't read a queue, pausing for {PAUSE_AFTER_ERROR:?}: {e}");
-                self.paused.insert(key, Instant::now() + PAUSE_AFTER_ERROR);
+                let until = Instant::now() + PAUSE_AFTER_ERROR;
+                self.paused.insert(key, until);
+                if let Some(owned) = self.owned.get_mut(&partition) {
+                    owned.retry_at(queue, until);
+                }
             }
             AfterRead::Check(reason) => {
                 let acquired = self.session.acquire(partition).await?;
@@ -374,5 +384,12 @@ impl Lane {
         if let Some(monitored) = self.parts.queues.borrow().get(key) {
             monitored.report_diverged(queue, reason);
         }
+    }
+}
+
+/// Records in a partition what the queues at a place are known to hold.
+fn note(owned: &mut OwnedPartition, view: &QueueView, diverged: &BTreeSet<QueueId>) {
+    for (queue, held) in places::held(view, owned.partition).filter(|(queue, _)| !diverged.contains(queue)) {
+        owned.note(queue, held);
     }
 }

@@ -23,6 +23,7 @@ pub mod metrics;
 mod monitor;
 mod owned;
 mod ownership;
+mod places;
 mod positions;
 mod presence;
 mod problem_log;

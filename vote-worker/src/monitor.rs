@@ -126,6 +126,19 @@ impl Monitored {
         self.view.borrow().clone()
     }
 
+    /// Returns a handle that has seen no state yet.
+    pub(crate) fn unseen(&self) -> Self {
+        let mut unseen = self.clone();
+        unseen.view.mark_changed();
+        unseen
+    }
+
+    /// Returns the current state of the queue if it changed since this handle last returned it.
+    pub(crate) fn changed_view(&mut self) -> Option<QueueView> {
+        // Once the monitor has ended, the state no longer changes.
+        self.view.has_changed().unwrap_or(false).then(|| self.view.borrow_and_update().clone())
+    }
+
     /// Reports to the monitor that a lane found the queue diverged: it lost data or was rolled back.
     pub(crate) fn report_diverged(&self, id: QueueId, reason: String) {
         // If the channel is full, a lane finds out again.

@@ -1,10 +1,10 @@
 //! State of a partition that a lane owns: how far each queue was read and committed, and what waits to be committed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 use vote_core::{
-    Partition, QueueId,
+    Partition, Position, QueueId,
     count::{Checkpoint, Delivery},
     queue::{Counters, Read},
     store::Acquired,
@@ -12,13 +12,36 @@ use vote_core::{
 
 use crate::schedule::{BATCH_VOTES, Waiting};
 
+mod turns;
+
+use turns::Turns;
+
 /// Number of votes at which reading ahead of the commits stops.
 const MAX_WAITING: u64 = 2 * BATCH_VOTES;
-/// Number of entries in the first read of a queue, when the number of votes per entry is not known.
+/// Number of entries in the first read of a partition, when the number of votes per entry is not known.
 const FIRST_READ: usize = 256;
 /// Time after which a queue is read even if its count shows nothing new: to check that the entry read last is still
 /// there, and to find entries that the count does not show.
-const VERIFY_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+const VERIFY_EVERY: Duration = Duration::from_secs(5);
+/// Minimum time between two reads of a lane that only verify. With a thousand queues and as many partitions, a lane
+/// would do nothing else.
+const VERIFICATION_TAKES: Duration = Duration::from_millis(1);
+/// Time after which the count of a queue that a monitor watches is known to lanes.
+const COUNT_KNOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// Returns the time after which a lane verifies a queue, if it reads this number of partitions of queues.
+pub(crate) fn verify_every(pairs: usize) -> Duration {
+    VERIFY_EVERY.max(VERIFICATION_TAKES * u32::try_from(pairs).unwrap_or(u32::MAX))
+}
+
+/// What a partition of a queue is known to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// So many votes were ever accepted.
+    Votes(u64),
+    /// Entries up to this position: those of a replaced queue, which has no count.
+    UpTo(Position),
+}
 
 /// A partition that the lane owns.
 #[derive(Debug)]
@@ -31,14 +54,22 @@ pub(crate) struct OwnedPartition {
     waiting: BTreeMap<QueueId, Delivery>,
     votes: u64,
     since: Option<Instant>,
-    /// Queues that are being read, each with the approximate number of votes that the read will return.
-    reading: BTreeMap<QueueId, u64>,
+    /// Approximate number of votes that the running reads will return.
+    reading: u64,
     cursors: BTreeMap<QueueId, Cursor>,
+    turns: Turns,
+    /// Votes per entry, as a moving average over the reads of all queues.
+    votes_per_entry: f64,
 }
 
 /// Progress of reading one queue.
 #[derive(Debug)]
 struct Cursor {
+    held: Held,
+    /// Votes up to where the next read starts.
+    counted: u64,
+    /// Approximate number of votes that the running read will return.
+    reading: Option<u64>,
     /// Whether the last read stopped before the end.
     more: bool,
     /// Start of the last read.
@@ -47,19 +78,8 @@ struct Cursor {
     ended_at: Option<Instant>,
     /// Time at which the queue held nothing that is not committed now.
     committed_at: Option<Instant>,
-    votes_per_entry: f64,
-}
-
-impl Default for Cursor {
-    fn default() -> Self {
-        Self {
-            more: false,
-            read_at: None,
-            ended_at: None,
-            committed_at: None,
-            votes_per_entry: BATCH_VOTES as f64 / FIRST_READ as f64,
-        }
-    }
+    /// A moving average over the last few reads; `None` before the first one.
+    votes_per_entry: Option<f64>,
 }
 
 /// Outcome of a read.
@@ -84,50 +104,108 @@ impl OwnedPartition {
             waiting: BTreeMap::new(),
             votes: 0,
             since: None,
-            reading: BTreeMap::new(),
+            reading: 0,
             cursors: BTreeMap::new(),
+            turns: Turns::default(),
+            votes_per_entry: BATCH_VOTES as f64 / FIRST_READ as f64,
         }
     }
 
     /// Returns where the next read of a queue starts.
-    fn checkpoint(&self, queue: QueueId) -> Checkpoint {
+    fn checkpoint(&self, queue: QueueId) -> Option<&Checkpoint> {
         let waiting = self.waiting.get(&queue).map(|delivery| &delivery.checkpoint);
-        waiting.or_else(|| self.committed.get(&queue)).cloned().unwrap_or_default()
+        waiting.or_else(|| self.committed.get(&queue))
     }
 
-    /// Starts a read of a queue, one of `queues`, if one is due; returns where it starts and the maximum number of
-    /// entries. The queue counts as being read until [`end_read`](Self::end_read). The votes that all reads return
-    /// together are bounded, however many queues there are, and each queue gets its share.
+    /// Records what a queue is known to hold. It is read if that is more than was read, or if it is a new one.
+    pub(crate) fn note(&mut self, queue: QueueId, held: Held) {
+        match self.cursors.get_mut(&queue) {
+            Some(cursor) => {
+                cursor.held = held;
+                self.read_if_behind(queue);
+            }
+            None => {
+                let counted = self.checkpoint(queue).map_or(0, |from| from.accepted.values().sum());
+                let cursor = Cursor {
+                    held,
+                    counted,
+                    reading: None,
+                    more: false,
+                    read_at: None,
+                    ended_at: None,
+                    committed_at: None,
+                    votes_per_entry: None,
+                };
+                self.cursors.insert(queue, cursor);
+                self.turns.add(queue);
+            }
+        }
+    }
+
+    /// Returns whether a queue holds more than was read, as far as is known. Its count may be older than the last read,
+    /// so a lower one proves nothing.
+    fn is_behind(&self, queue: QueueId) -> bool {
+        self.cursors.get(&queue).is_some_and(|cursor| match cursor.held {
+            _ if cursor.more => true,
+            Held::Votes(accepted) => accepted > cursor.counted,
+            Held::UpTo(end) => self.checkpoint(queue).map_or(Position::START, |from| from.position) < end,
+        })
+    }
+
+    fn read_if_behind(&mut self, queue: QueueId) {
+        if self.is_behind(queue) {
+            self.turns.add(queue);
+        }
+    }
+
+    /// Starts the next read that is due, if there is one; returns the queue, where the read starts, and the maximum
+    /// number of entries. The queue counts as being read until [`end_read`](Self::end_read).
+    ///
+    /// Queues are read in turn. The votes that all reads return together are bounded, however many queues there are,
+    /// and each of these `queues` gets its share. One for which `not_before` returns a time is not read before that.
     pub(crate) fn start_read(
         &mut self,
-        queue: QueueId,
         queues: usize,
-        accepted: u64,
+        verify_every: Duration,
         now: Instant,
-    ) -> Option<(Checkpoint, usize)> {
-        let expected = self.votes + self.reading.values().sum::<u64>();
-        if expected >= MAX_WAITING || self.reading.contains_key(&queue) {
-            return None;
+        not_before: impl Fn(QueueId) -> Option<Instant>,
+    ) -> Option<(QueueId, Checkpoint, usize)> {
+        loop {
+            let expected = self.votes + self.reading;
+            if expected >= MAX_WAITING {
+                return None;
+            }
+            let queue = self.turns.next(now)?;
+            if let Some(at) = not_before(queue) {
+                self.turns.add_at(queue, at);
+                continue;
+            }
+            let Some(cursor) = self.cursors.get_mut(&queue) else { continue };
+            if cursor.reading.is_some() {
+                // When that read ends, it tells whether another one is due.
+                self.turns.add_at(queue, now + verify_every);
+                continue;
+            }
+            let votes_per_entry = cursor.votes_per_entry.unwrap_or(self.votes_per_entry);
+            let wanted = (MAX_WAITING - expected).min(MAX_WAITING / queues.max(1) as u64);
+            let limit = (wanted as f64 / votes_per_entry).ceil().clamp(16.0, 1024.0);
+            let reading = (limit * votes_per_entry) as u64;
+            (cursor.read_at, cursor.reading) = (Some(now), Some(reading));
+            self.reading += reading;
+            self.turns.add_at(queue, now + verify_every);
+            return Some((queue, self.checkpoint(queue).cloned().unwrap_or_default(), limit as usize));
         }
-        let waiting = self.waiting.get(&queue).map(|delivery| &delivery.checkpoint);
-        let counted =
-            waiting.or_else(|| self.committed.get(&queue)).map_or(0, |from| from.accepted.values().sum());
-        let cursor = self.cursors.entry(queue).or_default();
-        let verify = cursor.read_at.is_none_or(|at| now.saturating_duration_since(at) >= VERIFY_EVERY);
-        // The count may be older than the last read, so a lower one proves nothing.
-        if !cursor.more && accepted <= counted && !verify {
-            return None;
-        }
-        let wanted = (MAX_WAITING - expected).min(MAX_WAITING / queues.max(1) as u64);
-        let limit = (wanted as f64 / cursor.votes_per_entry).ceil().clamp(16.0, 1024.0);
-        cursor.read_at = Some(now);
-        self.reading.insert(queue, (limit * cursor.votes_per_entry) as u64);
-        Some((self.checkpoint(queue), limit as usize))
     }
 
     /// Records that a read of a queue has ended.
     pub(crate) fn end_read(&mut self, queue: QueueId) {
-        self.reading.remove(&queue);
+        let cursor = self.cursors.get_mut(&queue);
+        self.reading -= cursor.and_then(|cursor| cursor.reading.take()).unwrap_or(0);
+    }
+
+    /// Reads a queue again at a time, because it could not be read now.
+    pub(crate) fn retry_at(&mut self, queue: QueueId, at: Instant) {
+        self.turns.add_at(queue, at);
     }
 
     /// Processes the result of a read that started at `from`.
@@ -138,14 +216,22 @@ impl OwnedPartition {
         read: Read,
         now: Instant,
     ) -> ReadOutcome {
-        if *from != self.checkpoint(queue) {
+        let is_next = self.checkpoint(queue).map_or(*from == Checkpoint::default(), |next| next == from);
+        if !is_next || !self.cursors.contains_key(&queue) {
             // The entries before these were discarded meanwhile; committing these would leave a gap.
+            self.read_if_behind(queue);
             return ReadOutcome::Fine;
         }
         if let Some(contradiction) = contradiction(self.partition, from, &read) {
             return ReadOutcome::Contradicts(contradiction);
         }
-        let cursor = self.cursors.entry(queue).or_default();
+        let outcome = self.add_delivery(queue, from, read, now);
+        self.read_if_behind(queue);
+        outcome
+    }
+
+    fn add_delivery(&mut self, queue: QueueId, from: &Checkpoint, read: Read, now: Instant) -> ReadOutcome {
+        let Some(cursor) = self.cursors.get_mut(&queue) else { return ReadOutcome::Fine };
         cursor.more = !read.at_end;
         if read.at_end {
             cursor.ended_at = cursor.read_at;
@@ -160,10 +246,13 @@ impl OwnedPartition {
             return if drained { ReadOutcome::Drained } else { ReadOutcome::Fine };
         }
         let votes = delivery.votes();
+        cursor.counted = delivery.checkpoint.accepted.values().sum();
         if entries > 0 {
-            // A moving average over the last few reads.
+            // Moving averages over the last few reads.
+            let here = (votes as f64 / entries as f64).max(1.0);
             cursor.votes_per_entry =
-                (cursor.votes_per_entry + (votes as f64 / entries as f64).max(1.0)) / 2.0;
+                Some(cursor.votes_per_entry.map_or(here, |before| (before + here) / 2.0));
+            self.votes_per_entry = (self.votes_per_entry + here) / 2.0;
         }
         self.votes += votes;
         self.since.get_or_insert(now);
@@ -179,15 +268,27 @@ impl OwnedPartition {
         if let Some(delivery) = self.waiting.remove(&queue) {
             self.votes -= delivery.votes();
         }
+        self.end_read(queue);
         self.cursors.remove(&queue);
+        self.turns.remove(queue);
         if self.waiting.is_empty() {
             self.since = None;
         }
     }
 
-    /// Returns whether everything is committed that the queues held at a time, judging by those that were read.
-    pub(crate) fn has_committed_all_held_at(&self, at: Instant) -> bool {
-        self.cursors.values().all(|cursor| cursor.committed_at.is_some_and(|committed| committed >= at))
+    /// Returns whether everything seems to be committed that the queues held at a time: each was read to the end since, or
+    /// its count shows nothing more. A monitor may not have seen a count yet, so only the store knows.
+    pub(crate) fn seems_to_have_committed_all_held_at(&self, at: Instant, now: Instant) -> bool {
+        let is_count_known = now.saturating_duration_since(at) >= COUNT_KNOWN_AFTER;
+        self.cursors.iter().all(|(queue, cursor)| {
+            cursor.committed_at.is_some_and(|committed| committed >= at)
+                || (is_count_known && !self.waiting.contains_key(queue) && !self.is_behind(*queue))
+        })
+    }
+
+    /// Returns the number of queues that are read.
+    pub(crate) fn queues(&self) -> usize {
+        self.cursors.len()
     }
 
     /// Returns what waits to be committed; `None` if nothing does.
@@ -243,135 +344,4 @@ fn contradiction(partition: Partition, from: &Checkpoint, read: &Read) -> Option
 }
 
 #[cfg(test)]
-mod tests {
-    use vote_core::{Position, queue::Entry};
-
-    use super::*;
-
-    const QUEUE: QueueId = QueueId([1; 16]);
-
-    fn owned() -> OwnedPartition {
-        OwnedPartition::new(Partition(0), 0, Acquired { version: 0, checkpoints: BTreeMap::new() })
-    }
-
-    fn read(positions: &[u8], accepted: Option<u64>) -> Read {
-        let entry = |position: &u8| Entry {
-            position: Position::from_bytes(&[*position]).unwrap(),
-            poll: "pets".to_owned(),
-            votes: 10,
-            frame: Vec::new().into(),
-        };
-        Read {
-            entries: positions.iter().map(entry).collect(),
-            at_end: accepted.is_some(),
-            accepted: accepted.map(|n| [("pets".to_owned(), n)].into()),
-            server: String::new(),
-        }
-    }
-
-    fn next_position(owned: &mut OwnedPartition, accepted: u64) -> Option<Position> {
-        owned.start_read(QUEUE, 1, accepted, Instant::now()).map(|(from, _)| from.position)
-    }
-
-    #[test]
-    fn reads_continue_after_what_waits() {
-        let mut owned = owned();
-        let (from, _) = owned.start_read(QUEUE, 1, 40, Instant::now()).unwrap();
-        assert_eq!(next_position(&mut owned, 40), None, "one read of a queue at a time");
-        owned.end_read(QUEUE);
-        owned.add_read(QUEUE, &from, read(&[1, 2], None), Instant::now());
-        assert_eq!(next_position(&mut owned, 40), Position::from_bytes(&[2]));
-        assert_eq!(owned.waiting().unwrap().votes, 20);
-    }
-
-    #[test]
-    fn reads_of_many_queues_together_return_a_bounded_number_of_votes() {
-        let mut owned = owned();
-        let queue = |n: u8| QueueId([n; 16]);
-        let limits = (0..200_u8).filter_map(|n| owned.start_read(queue(n), 200, 1_000_000, Instant::now()));
-        let entries: Vec<usize> = limits.map(|(_, limit)| limit).collect();
-        let expected = entries.iter().sum::<usize>() as f64 * Cursor::default().votes_per_entry;
-        assert!(expected <= MAX_WAITING as f64 * 1.1, "{expected} votes from {} queues", entries.len());
-        assert!(entries.iter().all(|limit| *limit == 16), "{entries:?}");
-    }
-
-    #[test]
-    fn a_queue_with_nothing_new_is_not_read() {
-        let mut owned = owned();
-        let (from, _) = owned.start_read(QUEUE, 1, 20, Instant::now()).unwrap();
-        owned.end_read(QUEUE);
-        owned.add_read(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
-        assert_eq!(next_position(&mut owned, 20), None);
-        assert!(next_position(&mut owned, 21).is_some());
-    }
-
-    #[test]
-    fn a_falling_count_is_detected() {
-        let from = Checkpoint { accepted: [("pets".to_owned(), 30)].into(), ..Checkpoint::default() };
-        let acquired = Acquired { version: 0, checkpoints: [(QUEUE, from.clone())].into() };
-        let mut owned = OwnedPartition::new(Partition(0), 0, acquired);
-        let taken = owned.add_read(QUEUE, &from, read(&[], Some(29)), Instant::now());
-        assert!(matches!(taken, ReadOutcome::Contradicts(_)), "{taken:?}");
-        assert_eq!(owned.add_read(QUEUE, &from, read(&[], Some(30)), Instant::now()), ReadOutcome::Drained);
-    }
-
-    #[test]
-    fn missing_entries_are_detected_by_a_read_from_the_start() {
-        let mut owned = owned();
-        let taken = owned.add_read(QUEUE, &Checkpoint::default(), read(&[7, 8], Some(80)), Instant::now());
-        let ReadOutcome::Contradicts(reason) = taken else { panic!("{taken:?}") };
-        assert!(reason.contains("counts 80 votes for poll pets, but 20"), "{reason}");
-        assert_eq!(owned.waiting(), None, "none of it waits to be committed");
-    }
-
-    #[test]
-    fn uncounted_entries_are_detected() {
-        let mut owned = owned();
-        let taken = owned.add_read(QUEUE, &Checkpoint::default(), read(&[1, 2], Some(10)), Instant::now());
-        assert!(matches!(taken, ReadOutcome::Contradicts(_)), "{taken:?}");
-    }
-
-    #[test]
-    fn a_read_that_stops_before_the_end_does_not_check_the_count() {
-        let mut owned = owned();
-        assert_eq!(
-            owned.add_read(QUEUE, &Checkpoint::default(), read(&[1, 2], None), Instant::now()),
-            ReadOutcome::Fine
-        );
-        let from = owned.checkpoint(QUEUE);
-        assert_eq!(owned.add_read(QUEUE, &from, read(&[3], Some(30)), Instant::now()), ReadOutcome::Fine);
-    }
-
-    #[test]
-    fn everything_up_to_a_time_is_committed_once_a_later_read_to_the_end_is() {
-        let mut owned = owned();
-        let before = Instant::now();
-        let (from, _) = owned.start_read(QUEUE, 1, 20, Instant::now()).unwrap();
-        owned.end_read(QUEUE);
-        assert!(!owned.has_committed_all_held_at(before), "it is not read yet");
-        owned.add_read(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
-        assert!(!owned.has_committed_all_held_at(before), "it is not committed yet");
-        let checkpoints: Vec<_> = owned
-            .take_deliveries()
-            .into_iter()
-            .map(|delivery| (delivery.queue, delivery.checkpoint))
-            .collect();
-        owned.record_commit(checkpoints);
-        assert!(owned.has_committed_all_held_at(before));
-        assert!(
-            !owned.has_committed_all_held_at(Instant::now() + VERIFY_EVERY),
-            "more may have been appended since"
-        );
-    }
-
-    #[test]
-    fn uncommitted_entries_of_a_diverged_queue_are_discarded() {
-        let mut owned = owned();
-        owned.add_read(QUEUE, &Checkpoint::default(), read(&[1], None), Instant::now());
-        let after = owned.checkpoint(QUEUE);
-        owned.forget(QUEUE);
-        assert_eq!(owned.waiting(), None);
-        owned.add_read(QUEUE, &after, read(&[2], None), Instant::now());
-        assert_eq!(owned.waiting(), None, "entries of a read that started after them are discarded, too");
-    }
-}
+mod tests;

@@ -110,6 +110,12 @@ impl Presence {
         });
     }
 
+    /// Returns whether this worker is the first of those that are alive: the one that does what one of them has to do.
+    pub(crate) fn is_first(&self) -> bool {
+        let me = self.me.lock().unwrap_or_else(PoisonError::into_inner).id;
+        self.registry.catalog().workers.keys().next().is_none_or(|first| *first >= me)
+    }
+
     /// Returns what a lane of this worker should own now.
     pub(crate) fn duty(&self, number: usize) -> Duty {
         let (me, catalog) = (self.me(), self.registry.catalog());

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
-use vote_core::{Queue, QueueId};
+use vote_core::Queue;
 use vote_service::Shutdown;
 
-use crate::monitor::{MonitorParts, Monitored, QueueView};
+use crate::monitor::{MonitorParts, Monitored};
 
 /// Pause between two resolutions of a name, and the time that one may take.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
@@ -41,26 +41,6 @@ impl fmt::Debug for Source {
 
 /// The watched queues, each by a key that stays the same as long as the queue is watched.
 pub(crate) type Queues = BTreeMap<String, Monitored>;
-
-/// Returns the place that has a queue with this id now, as its current or as a replaced queue.
-pub(crate) fn by_id(queues: &Queues, id: QueueId) -> Option<Arc<dyn Queue>> {
-    queues.values().find_map(|monitored| match monitored.view() {
-        QueueView::Open { id: open, replaced, .. }
-            if open == id || replaced.iter().any(|replaced| replaced.id == id) =>
-        {
-            Some(Arc::clone(&monitored.queue))
-        }
-        _ => None,
-    })
-}
-
-/// Returns whether a queue is one of the replaced ones.
-pub(crate) fn is_replaced(queues: &Queues, id: QueueId) -> bool {
-    queues.values().any(|monitored| match monitored.view() {
-        QueueView::Open { replaced, .. } => replaced.iter().any(|replaced| replaced.id == id),
-        QueueView::Unreadable => false,
-    })
-}
 
 /// Watches the queues of all sources, and returns the current set of them.
 pub(crate) fn discover(

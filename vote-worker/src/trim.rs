@@ -10,14 +10,13 @@ use std::{
 use tokio::time::Instant;
 use vote_core::{Partition, Position, QueueId};
 
-use crate::{
-    source::{self, Queues},
-    tasks::Tasks,
-    witness::Witnesses,
-};
+use crate::{places::Places, tasks::Tasks, witness::Witnesses};
 
 /// Minimum time between two recorded positions of a queue's partition, if trimming is delayed.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
+/// Largest number of recorded positions of a queue's partition that wait for the delay. With a longer interval between
+/// two, entries stay that much longer.
+const MOST_RECORDED: u32 = 16;
 /// Interval at which trims that failed are tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -67,6 +66,11 @@ impl FailedTrims {
     }
 }
 
+/// Returns the minimum time between two recorded positions of a queue's partition.
+fn record_every(delay: Duration) -> Duration {
+    RECORD_EVERY.max(delay / MOST_RECORDED)
+}
+
 impl Trimmer {
     pub(crate) fn new(delay: Duration, witnesses: Witnesses) -> Self {
         let (due, noted, unshown) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
@@ -79,7 +83,7 @@ impl Trimmer {
         let now = Instant::now();
         if !self.delay.is_zero() {
             let (noted, later) = self.noted.entry((queue, partition)).or_insert((now, None));
-            if now.saturating_duration_since(*noted) < RECORD_EVERY {
+            if now.saturating_duration_since(*noted) < record_every(self.delay) {
                 *later = Some(position);
                 return;
             }
@@ -91,7 +95,7 @@ impl Trimmer {
     /// Records positions that no later commit has followed.
     fn record_last(&mut self, now: Instant) {
         for ((queue, partition), (noted, later)) in &mut self.noted {
-            if now.saturating_duration_since(*noted) >= RECORD_EVERY
+            if now.saturating_duration_since(*noted) >= record_every(self.delay)
                 && let Some(position) = later.take()
             {
                 *noted = now;
@@ -123,16 +127,16 @@ impl Trimmer {
 
     /// Trims what is due, in tasks alongside the lane. A trim that fails is tried again: without new votes no later one
     /// would follow, and the queue would keep the entries.
-    pub(crate) fn run_due(&mut self, queues: &Queues, tasks: &Tasks) {
+    pub(crate) fn run_due(&mut self, places: &Places, tasks: &Tasks) {
         let now = Instant::now();
         self.retry_failed(now);
         for trim in self.take_due(now) {
             let (queue, partition, position) = trim;
-            let Some(to) = source::by_id(queues, queue) else {
+            let Some((_, to)) = places.find(queue) else {
                 self.failed.push(trim);
                 continue;
             };
-            let failed = self.failed.clone();
+            let (to, failed) = (Arc::clone(to), self.failed.clone());
             tasks.spawn("a trim", async move {
                 if let Err(e) = to.trim(queue, partition, position).await {
                     tracing::debug!(address = to.address(), %partition, "can't trim the queue now: {e}");
@@ -195,7 +199,7 @@ mod tests {
     async fn a_trim_of_a_queue_that_cannot_be_reached_is_tried_again() {
         let (mut trimmer, (tasks, _ended)) = (trimmer(Duration::ZERO), Tasks::new());
         trimmer.committed(QUEUE, PARTITION, position(2));
-        trimmer.run_due(&Queues::new(), &tasks);
+        trimmer.run_due(&Places::default(), &tasks);
         assert_eq!(trimmed(&mut trimmer), [], "it is not due at once");
         tokio::time::advance(RETRY_EVERY).await;
         trimmer.retry_failed(Instant::now());
@@ -215,14 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn with_a_delay_positions_are_recorded_once_a_second_and_the_last_one_is_kept() {
-        let mut trimmer = trimmer(Duration::from_secs(60));
-        (1..4).for_each(|n| trimmer.committed(QUEUE, PARTITION, position(n)));
-        assert_eq!(noted(&trimmer), []);
-        trimmer.record_last(Instant::now() + RECORD_EVERY);
-        assert_eq!(noted(&trimmer), [position(3)]);
-        trimmer.record_last(Instant::now() + 3 * RECORD_EVERY);
-        assert_eq!(noted(&trimmer), [position(3)]);
+    fn with_a_delay_positions_are_recorded_now_and_then_and_the_last_one_is_kept() {
+        for (delay, every) in
+            [(10, 1), (320, 20)].map(|(d, e)| (Duration::from_secs(d), Duration::from_secs(e)))
+        {
+            let (mut trimmer, start) = (trimmer(delay), Instant::now());
+            (1..4).for_each(|n| trimmer.committed(QUEUE, PARTITION, position(n)));
+            trimmer.record_last(start + every - Duration::from_millis(1));
+            assert_eq!(noted(&trimmer), []);
+            trimmer.record_last(Instant::now() + every);
+            assert_eq!(noted(&trimmer), [position(3)]);
+            trimmer.record_last(Instant::now() + 3 * every);
+            assert_eq!(noted(&trimmer), [position(3)]);
+        }
     }
 
     #[test]
@@ -261,7 +270,7 @@ mod tests {
         let mut trimmer = trimmer(Duration::from_secs(60));
         show(&mut trimmer, Some(position(9)));
         trimmer.committed(QUEUE, PARTITION, position(1));
-        trimmer.record_last(Instant::now() + RECORD_EVERY);
+        trimmer.record_last(Instant::now() + Duration::from_secs(10));
         assert_eq!(trimmed(&mut trimmer), []);
     }
 

@@ -29,7 +29,7 @@ use crate::{
 
 /// Interval at which the catalog is refreshed, and at which polls are closed.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
-/// Minimum time between two log messages on what keeps a closed poll from being final.
+/// Time from the closing of a poll to the first log message on what keeps it from being final, and between two of them.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Interval at which the store is asked whether it is still durable.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
@@ -110,13 +110,17 @@ impl Upkeep {
         }
         let catalog = self.registry.catalog();
         for poll in catalog.polls.iter().filter(|poll| poll.closed_at.is_some() && poll.final_at.is_none()) {
-            if self.store.finalize_poll(poll.slug).await? {
+            // Before, no partition can be complete, and asking would lock a row that every report needs.
+            if catalog.is_sealed_everywhere(poll.slug) && self.store.finalize_poll(poll.slug).await? {
                 tracing::info!(poll = %poll.slug, "the poll is final");
                 explained.remove(&poll.slug);
-            } else if explained.get(&poll.slug).is_none_or(|(at, _)| at.elapsed() >= EXPLAIN_EVERY) {
-                let before = explained.get(&poll.slug).map(|(_, obstacles)| obstacles.as_slice());
-                let obstacles = self.explain(poll.slug, before.unwrap_or_default()).await?;
-                explained.insert(poll.slug, (Instant::now(), obstacles));
+                continue;
+            }
+            let (explained_at, before) = explained.entry(poll.slug).or_insert((Instant::now(), Vec::new()));
+            // One worker is enough: it reads the accounts of all queues.
+            if explained_at.elapsed() >= EXPLAIN_EVERY && self.presence.is_first() {
+                *before = self.explain(poll.slug, before).await?;
+                *explained_at = Instant::now();
             }
         }
         Ok(())

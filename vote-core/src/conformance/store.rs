@@ -10,8 +10,8 @@ use crate::{
     Keep, OptionSlug, Partition, Partitions, PepperFingerprint, Poll, Polls, Position, QueueId, Session,
     Store, Timestamp, Vote, VoterKey,
     count::{
-        Accounts, Ballot, CommitPlan, LedgerEntry, LedgerRow, PollPlan, QuarantinedFrame, QueueRecord,
-        QueueState, ReasonCode, RegisteredPoll, StoredReason,
+        Accounts, Ballot, Checkpoint, CommitPlan, LedgerEntry, LedgerRow, PollPlan, QuarantinedFrame,
+        QueueRecord, QueueState, ReasonCode, RegisteredPoll, StoredReason,
     },
     poll::ResultsFrom,
     queue::Layout,
@@ -38,6 +38,7 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_replacement_of_another_ballot_changes_nothing: ReplacesAnyBallot,
     a_replacement_updates_ballot_and_tally: DropsReplacements,
     the_accepted_count_is_replaced_and_the_others_are_added: AddsUpTheAcceptedCount,
+    a_commit_leaves_other_entries_of_the_ledger: ResetsOtherEntries,
     a_lookup_finds_every_effective_ballot: LooksUpHalf,
     a_restart_loses_nothing: ForgetsOnRestart,
     a_diverged_queue_stays_diverged: RevivesDivergedQueues,

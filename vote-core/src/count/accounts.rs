@@ -74,6 +74,37 @@ impl Accounts {
     }
 }
 
+impl Accounts {
+    /// Returns whether a queue, or a replaced queue, is read to the ends that were last reported. False if it was never
+    /// inspected, since its content is unknown.
+    pub(super) fn is_read_to_the_end(&self, queue: &QueueRecord) -> bool {
+        !queue.ends.is_empty() && self.is_read_to_all(queue.id, &queue.ends)
+    }
+
+    /// Returns whether a queue is read to these positions, one for each partition.
+    pub(super) fn is_read_to_all(&self, queue: QueueId, ends: &[Position]) -> bool {
+        let mut read = self.read_of(queue);
+        (0..).map(Partition).zip(ends).all(|(partition, end)| read(partition) >= *end)
+    }
+
+    /// Returns a look-up of the positions up to which a queue was read, of partitions in ascending order.
+    pub(super) fn read_of(&self, queue: QueueId) -> impl FnMut(Partition) -> Position {
+        let of_queue = (queue, Partition(0))..=(queue, Partition(u16::MAX));
+        ascending(self.positions.range(of_queue).map(|((_, partition), position)| (*partition, *position)))
+    }
+}
+
+/// Returns a look-up in values by partition, both in ascending order; the default for a partition without a value.
+pub(super) fn ascending<T: Copy + Default>(
+    values: impl Iterator<Item = (Partition, T)>,
+) -> impl FnMut(Partition) -> T {
+    let mut values = values.peekable();
+    move |partition| {
+        while values.next_if(|(of, _)| *of < partition).is_some() {}
+        values.peek().filter(|(of, _)| *of == partition).map_or_else(T::default, |(_, value)| *value)
+    }
+}
+
 /// Row of the tally: the ballots for one option in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TallyRow {

@@ -12,7 +12,10 @@ use super::{
     plan::{PollBatch, plan_poll},
     quarantine,
 };
-use crate::{OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey, queue::Entry};
+use crate::{
+    OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey,
+    queue::{Counters, Entry},
+};
 
 /// Entries that were read from one partition of one queue, after one position.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct Delivery {
     pub entries: Vec<Entry>,
     /// Position and counts from which the next read continues.
     pub checkpoint: Checkpoint,
+    /// Polls whose counts changed by something else than the entries, which shows that votes were lost.
+    unexplained: Vec<String>,
 }
 
 impl Delivery {
@@ -31,7 +36,7 @@ impl Delivery {
     /// A [batch](Batch) that replays a queue's frames must contain a delivery for that queue, even an empty one.
     #[must_use]
     pub const fn nothing_new(queue: QueueId, at: Checkpoint) -> Self {
-        Self { queue, entries: Vec::new(), checkpoint: at }
+        Self { queue, entries: Vec::new(), checkpoint: at, unexplained: Vec::new() }
     }
 
     /// Creates a delivery from a read that started at the checkpoint `from`.
@@ -41,14 +46,23 @@ impl Delivery {
     #[must_use]
     pub fn new(queue: QueueId, from: &Checkpoint, read: crate::queue::Read) -> Self {
         let position = read.entries.last().map_or(from.position, |entry| entry.position);
-        let accepted = read.accepted.unwrap_or_else(|| {
-            let mut accepted = from.accepted.clone();
-            for entry in &read.entries {
-                *accepted.entry(entry.poll.clone()).or_default() += entry.votes;
+        let (accepted, unexplained) = match read.accepted {
+            Some(accepted) => {
+                let unexplained = unexplained(&from.accepted, &read.entries, &accepted);
+                (accepted, unexplained)
             }
-            accepted
-        });
-        Self { queue, entries: read.entries, checkpoint: Checkpoint { position, accepted } }
+            None => {
+                let mut accepted = from.accepted.clone();
+                for entry in &read.entries {
+                    match accepted.get_mut(&entry.poll) {
+                        Some(votes) => *votes += entry.votes,
+                        None => drop(accepted.insert(entry.poll.clone(), entry.votes)),
+                    }
+                }
+                (accepted, Vec::new())
+            }
+        };
+        Self { queue, entries: read.entries, checkpoint: Checkpoint { position, accepted }, unexplained }
     }
 
     /// Returns the number of votes in the entries, as the queue accounted for them.
@@ -61,7 +75,23 @@ impl Delivery {
     pub fn extend(&mut self, next: Self) {
         self.entries.extend(next.entries);
         self.checkpoint = next.checkpoint;
+        self.unexplained.extend(next.unexplained);
     }
+}
+
+/// Returns the polls whose counts differ although the entries do not explain it. A poll that is missing counts no votes.
+fn unexplained(before: &Counters, entries: &[Entry], after: &Counters) -> Vec<String> {
+    let mut read: BTreeMap<&str, u64> = BTreeMap::new();
+    for entry in entries {
+        *read.entry(&entry.poll).or_default() += entry.votes;
+    }
+    let count = |of: &Counters, poll: &str| of.get(poll).copied().unwrap_or_default();
+    let differs = |poll: &&String| {
+        let read = read.get(poll.as_str()).copied().unwrap_or_default();
+        count(before, poll) + read != count(after, poll)
+    };
+    let gone = before.keys().filter(|poll| !after.contains_key(*poll));
+    after.keys().chain(gone).filter(differs).cloned().collect()
 }
 
 /// Everything that was read for one partition, decoded: ballots by poll, and votes to quarantine.
@@ -69,7 +99,10 @@ impl Delivery {
 pub struct Batch {
     partition: Partition,
     polls: BTreeMap<PollSlug, PollBatch>,
-    ledger: BTreeMap<(QueueId, String), LedgerEntry>,
+    /// Votes that each queue has accepted up to the new positions.
+    accepted: BTreeMap<QueueId, Counters>,
+    /// Changes of the ledger by queue, sorted by poll.
+    ledger: BTreeMap<QueueId, Vec<LedgerEntry>>,
     positions: BTreeMap<QueueId, Position>,
     quarantine: Vec<QuarantinedFrame>,
     replayed: Vec<Replayed>,
@@ -94,6 +127,7 @@ impl Batch {
         let mut batch = Self {
             partition,
             polls: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             ledger: BTreeMap::new(),
             positions: BTreeMap::new(),
             quarantine: Vec::new(),
@@ -101,10 +135,12 @@ impl Batch {
         };
         for delivery in deliveries {
             let queue = delivery.queue;
-            for (poll, accepted) in delivery.checkpoint.accepted {
-                batch.account(queue, &poll).accepted = accepted;
+            let Checkpoint { position, accepted } = delivery.checkpoint;
+            batch.accepted.insert(queue, accepted);
+            batch.positions.insert(queue, position);
+            for poll in &delivery.unexplained {
+                batch.account(queue, poll);
             }
-            batch.positions.insert(queue, delivery.checkpoint.position);
             for entry in delivery.entries {
                 batch.add_entry(queue, partitions, polls, entry);
             }
@@ -117,6 +153,7 @@ impl Batch {
 
     fn add_entry(&mut self, queue: QueueId, partitions: Partitions, polls: &[RegisteredPoll], entry: Entry) {
         let Entry { position, poll, votes, frame } = entry;
+        self.account(queue, &poll);
         let tried =
             Tried { queue, poll: &poll, accounted: votes, votes: &QuarantinedVotes::All, frame: &frame };
         let unfit = self.count_valid(partitions, polls, &tried);
@@ -179,15 +216,23 @@ impl Batch {
         batch.ballots.extend(ballots.into_iter().map(|ballot| (queue, ballot)));
     }
 
+    /// Returns the changes of an entry of the ledger, which are part of the plan from then on. The plan sets its accepted
+    /// votes.
     fn account(&mut self, queue: QueueId, poll: &str) -> &mut LedgerEntry {
-        self.ledger.entry((queue, poll.to_owned())).or_insert_with(|| LedgerEntry {
-            queue,
-            poll: poll.to_owned(),
-            accepted: 0,
-            new_voters: 0,
-            superseded: 0,
-            quarantined: 0,
-        })
+        let entries = self.ledger.entry(queue).or_default();
+        let place = entries.binary_search_by(|entry| entry.poll.as_str().cmp(poll)).unwrap_or_else(|place| {
+            let entry = LedgerEntry {
+                queue,
+                poll: poll.to_owned(),
+                accepted: 0,
+                new_voters: 0,
+                superseded: 0,
+                quarantined: 0,
+            };
+            entries.insert(place, entry);
+            place
+        });
+        &mut entries[place]
     }
 
     /// Returns the newly quarantined frames, without those that were replayed.
@@ -222,11 +267,15 @@ impl Batch {
             }
             polls.push(plan);
         }
+        for entry in self.ledger.values_mut().flatten() {
+            let of_queue = self.accepted.get(&entry.queue);
+            entry.accepted = of_queue.and_then(|of| of.get(&entry.poll)).copied().unwrap_or_default();
+        }
         CommitPlan {
             partition: self.partition,
             version,
             polls,
-            ledger: self.ledger.into_values().collect(),
+            ledger: self.ledger.into_values().flatten().collect(),
             positions: self.positions.into_iter().collect(),
             quarantine: self.quarantine,
             replayed: self.replayed,

@@ -23,7 +23,7 @@ pub struct CommitPlan {
     pub version: u64,
     /// Changes in each poll.
     pub polls: Vec<PollPlan>,
-    /// Changes of the ledger: an entry for each queue and poll that was read.
+    /// Changes of the ledger: an entry for each queue and poll with a count that changed.
     pub ledger: Vec<LedgerEntry>,
     /// Position up to which each queue was read.
     pub positions: Vec<(QueueId, Position)>,
@@ -68,18 +68,21 @@ pub(super) fn plan_poll(poll: PollSlug, batch: &PollBatch, effective: &[Ballot])
         voters.insert(ballot.voter, Voter { before: Some(*ballot), after: *ballot });
     }
     let mut counts = Counts::new();
-    for (queue, ballot) in &batch.ballots {
-        let (new_voters, superseded) = counts.entry(*queue).or_default();
-        voters
-            .entry(ballot.voter)
-            .and_modify(|voter| {
-                voter.after = merge(batch.keep, voter.after, *ballot);
-                *superseded += 1;
-            })
-            .or_insert_with(|| {
-                *new_voters += 1;
-                Voter { before: None, after: *ballot }
-            });
+    // Ballots of one queue follow each other, so there is one look-up of its counts for all of them.
+    for ballots in batch.ballots.chunk_by(|(a, _), (b, _)| a == b) {
+        let (new_voters, superseded) = counts.entry(ballots[0].0).or_default();
+        for (_, ballot) in ballots {
+            voters
+                .entry(ballot.voter)
+                .and_modify(|voter| {
+                    voter.after = merge(batch.keep, voter.after, *ballot);
+                    *superseded += 1;
+                })
+                .or_insert_with(|| {
+                    *new_voters += 1;
+                    Voter { before: None, after: *ballot }
+                });
+        }
     }
     let mut plan = PollPlan { poll, inserts: Vec::new(), replacements: Vec::new(), tally: BTreeMap::new() };
     for voter in voters.into_values() {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Accounts, QueueRecord, QueueState, audit, was_within};
+use super::{Accounts, QueueRecord, QueueState, was_within};
 use crate::{QueueId, Timestamp};
 
 /// A queue that was reported within this time may be alive.
@@ -73,9 +73,8 @@ pub fn retirement_obstacle(accounts: &Accounts, queue: &QueueRecord) -> Option<R
             if replaced.peek().is_none() {
                 return seen_recently.then_some(RetirementObstacle::DivergedRecently);
             }
-            let is_unread = |record: &&QueueRecord| {
-                !record.state.is_ended() && !audit::is_read_to_the_end(accounts, record)
-            };
+            let is_unread =
+                |record: &&QueueRecord| !record.state.is_ended() && !accounts.is_read_to_the_end(record);
             replaced.find(is_unread).map(|record| RetirementObstacle::Unread { replaced: record.id })
         }
     }

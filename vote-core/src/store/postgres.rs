@@ -21,6 +21,7 @@ use crate::{
 mod accounts;
 mod catalog;
 mod commit;
+mod completion;
 mod copy;
 mod durability;
 mod error;
@@ -29,6 +30,7 @@ mod lock;
 mod lookup;
 mod migration;
 mod polls;
+mod progress;
 mod quarantine;
 mod queues;
 mod reader;
@@ -53,7 +55,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle time after which the server ends a session, and frees its locks. A lane calls its session every 2 s or sooner.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A store on Postgres 14 or newer. Clones share a pool of up to four connections.
+/// Number of connections for everything but sessions and snapshots, which have their own: so that a statement that takes
+/// long does not delay the next one. More would only use up the server's.
+const POOL: u32 = 2;
+
+/// A store on Postgres 14 or newer. Clones share a pool of up to two connections.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -89,7 +95,7 @@ impl PostgresStore {
             .options([("search_path", schema), ("TimeZone", "UTC")])
             .options([("statement_timeout", format!("{}ms", STATEMENT_TIMEOUT.as_millis()))]);
         let pool = PgPoolOptions::new()
-            .max_connections(4)
+            .max_connections(POOL)
             .acquire_timeout(CONNECT_TIMEOUT)
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(options.clone());

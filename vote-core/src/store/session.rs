@@ -139,7 +139,7 @@ pub trait Session: Send + fmt::Debug {
     /// - After [`StoreError::Unavailable`] or a dropped future acquire the partition again. A second record does no
     ///   harm.
     ///
-    /// Cost: reads the accounts of the partition, and all polls and queues.
+    /// Cost: a few rows for each queue, found by partition and poll.
     ///
     /// # Errors
     /// - [`StoreError::StaleVersion`] if the partition has another version: acquire it again.

@@ -4,6 +4,7 @@
 mod broken;
 mod frame;
 mod layer;
+mod ledger;
 mod machine;
 mod memory;
 mod merge;

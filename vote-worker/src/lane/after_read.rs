@@ -1,6 +1,10 @@
 //! What a lane does after a read of a queue. Pure.
 
-use vote_core::{Partition, queue::QueueError, store::Acquired};
+use vote_core::{
+    Partition,
+    queue::{QueueError, Read},
+    store::Acquired,
+};
 
 use crate::owned::ReadOutcome;
 
@@ -33,6 +37,16 @@ pub(crate) fn judge(partition: Partition, outcome: Result<ReadOutcome, QueueErro
 /// partition again: if another lane has committed and trimmed meanwhile, the queue is intact.
 pub(crate) fn is_behind(version: u64, acquired: Option<&Acquired>) -> bool {
     acquired.is_none_or(|acquired| acquired.version != version)
+}
+
+/// Returns a read if it is from the server that the monitor has checked. One that was restarted meanwhile may have lost
+/// entries, which its monitor finds out before more is read.
+pub(super) fn from_server(read: Read, checked: Option<&str>) -> Result<Read, QueueError> {
+    if checked.is_some_and(|server| *read.server == *server) {
+        Ok(read)
+    } else {
+        Err(QueueError::Unavailable("its server was restarted".to_owned()))
+    }
 }
 
 #[cfg(test)]

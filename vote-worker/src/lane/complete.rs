@@ -1,5 +1,7 @@
 //! Completion of partitions: records that everything cast for a closed poll is committed.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use vote_core::{Partition, PollSlug, count::RegisteredPoll, store::StoreError};
 
@@ -8,6 +10,8 @@ use super::Lane;
 /// Number of partitions that are checked each time although they do not look complete from here: another lane may have
 /// read a queue to its seal that is gone now.
 const COMPLETE_BLINDLY: usize = 4;
+/// Time after which a lane goes on with its other work before it checks more partitions.
+const COMPLETE_FOR: Duration = Duration::from_millis(500);
 
 impl Lane {
     /// Records owned partitions as complete for closed polls. The store decides whether one is; what the lane knows
@@ -24,14 +28,22 @@ impl Lane {
             let is_pending =
                 |partition: &Partition| self.completed.get(&(poll, *partition)) != Some(&catalog.revision);
             let pending: Vec<Partition> = self.owned.keys().copied().filter(is_pending).collect();
+            let now = Instant::now();
             let looks_complete = |partition: &Partition| {
-                self.owned.get(partition).is_some_and(|owned| owned.has_committed_all_held_at(sealed_at))
+                let owned = self.owned.get(partition);
+                owned.is_some_and(|owned| owned.seems_to_have_committed_all_held_at(sealed_at, now))
             };
-            let (likely, unlikely): (Vec<_>, Vec<_>) = pending.into_iter().partition(looks_complete);
+            let (mut likely, unlikely): (Vec<_>, Vec<_>) = pending.into_iter().partition(looks_complete);
+            // Another one comes first each time, so that those that are not complete do not keep others from it.
+            let first = self.blind % likely.len().max(1);
+            likely.rotate_left(first);
             let blindly = unlikely.iter().cycle().skip(self.blind % unlikely.len().max(1));
             let blindly: Vec<_> = blindly.take(COMPLETE_BLINDLY.min(unlikely.len())).copied().collect();
             self.blind = self.blind.wrapping_add(COMPLETE_BLINDLY);
             for partition in likely.into_iter().chain(blindly) {
+                if now.elapsed() >= COMPLETE_FOR {
+                    break;
+                }
                 self.complete(poll, partition, catalog.revision).await?;
             }
         }

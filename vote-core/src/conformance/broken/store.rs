@@ -42,6 +42,7 @@ pub enum StoreFault {
     ReplacesAnyBallot,
     DropsReplacements,
     AddsUpTheAcceptedCount,
+    ResetsOtherEntries,
     LooksUpHalf,
     ForgetsOnRestart,
     RevivesDivergedQueues,

@@ -153,3 +153,30 @@ pub(super) async fn the_accepted_count_is_replaced_and_the_others_are_added(harn
     assert_eq!(ledger.len(), 1);
     assert_eq!(ledger[0].entry, ledger_entry(4, 3, 1));
 }
+
+pub(super) async fn a_commit_leaves_other_entries_of_the_ledger(harness: &dyn StoreHarness) {
+    let store = prepared(harness).await;
+    let mut session = store.open_session().await.expect("a session");
+    let version = acquire(&mut *session).await.version;
+    let entry = |queue, poll: &str, accepted| {
+        let (queue, poll) = (queue_id(queue), poll.to_owned());
+        LedgerEntry { queue, poll, quarantined: accepted as i64, ..ledger_entry(accepted, 0, 0) }
+    };
+    let mut plan = inserts(version, 1, &[]);
+    // Among them the name of no poll: queues may hold any.
+    plan.ledger = vec![entry(1, "cars", 3), entry(1, "No poll", 5), entry(2, "cars", 7)];
+    plan.positions.push((queue_id(2), at(1)));
+    session.commit(&plan).await.expect("a commit");
+    let mut plan = inserts(version + 1, 2, &[]);
+    plan.ledger = vec![LedgerEntry { quarantined: 1, ..entry(1, "cars", 4) }, entry(1, "pets", 1)];
+    session.commit(&plan).await.expect("a commit");
+    let mut ledger: Vec<_> = ledger(&*store).await.into_iter().map(|row| row.entry).collect();
+    ledger.sort_by(|a, b| (a.queue, &a.poll).cmp(&(b.queue, &b.poll)));
+    let expected = [entry(1, "No poll", 5), entry(1, "cars", 4), entry(1, "pets", 1), entry(2, "cars", 7)];
+    assert_eq!(ledger, expected);
+    let checkpoints = acquire(&mut *session).await.checkpoints;
+    let names = ["No poll", "cars", "pets"].map(str::to_owned);
+    assert_eq!(checkpoints[&queue_id(1)].accepted, names.into_iter().zip([5, 4, 1]).collect());
+    let accepted = BTreeMap::from([("cars".to_owned(), 7)]);
+    assert_eq!(checkpoints[&queue_id(2)], Checkpoint { position: at(1), accepted });
+}

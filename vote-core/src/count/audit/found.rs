@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Finding;
 use crate::{
     Timestamp,
-    count::{QueueState, Reschedule, ledger::unaccounted},
+    count::{QueueState, RegisteredPoll, Reschedule, ledger::unaccounted},
 };
 
 /// Verdict of an audit.
@@ -74,6 +74,19 @@ pub enum PollStage {
     Final,
     /// It is not registered in the store, although queues have votes for it.
     Unregistered,
+}
+
+impl PollStage {
+    /// Returns the stage of a poll by its record in the store, if it has one.
+    pub(super) fn of(poll: Option<&RegisteredPoll>) -> Self {
+        match poll {
+            None => Self::Unregistered,
+            Some(poll) if poll.final_at.is_some() => Self::Final,
+            Some(poll) if poll.closed_at.is_some() => Self::Closed,
+            Some(poll) if poll.withdrawal.is_some() => Self::Withdrawn,
+            Some(_) => Self::Open,
+        }
+    }
 }
 
 /// Accounts of one poll.

@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, ops::Add};
 
-use super::View;
+use super::{
+    poll::Poll,
+    view::{Rows, View},
+};
 use crate::count::Accounts;
 
 /// Votes of a poll that violate an accounting invariant: 0 each in every snapshot of a store, unless something is
@@ -44,22 +47,21 @@ impl Add for Residual {
 /// ledger or the tally know.
 #[must_use]
 pub fn residuals(accounts: &Accounts) -> BTreeMap<String, Residual> {
-    let view = View::new(accounts);
+    let (view, rows) = (View::new(accounts), Rows::by_poll(accounts, None));
     let registered = accounts.polls.iter().map(|poll| (poll.slug.to_string(), Residual::default()));
     let mut residuals: BTreeMap<String, Residual> = registered.collect();
-    let mut tallies: BTreeMap<&str, i128> = BTreeMap::new();
-    for row in &accounts.ledger {
-        let entry = &row.entry;
-        let residual = residuals.entry(entry.poll.clone()).or_default();
-        count(&mut residual.accepted, entry.unaccounted(view.is_retired(entry.queue)));
-        count(&mut residual.quarantined, view.missing_in_quarantine(row));
-        *tallies.entry(&entry.poll).or_default() += i128::from(entry.new_voters);
-    }
-    for row in &accounts.tally {
-        *tallies.entry(row.poll.as_str()).or_default() -= i128::from(row.votes);
-    }
-    for (poll, difference) in tallies {
-        count(&mut residuals.entry(poll.to_owned()).or_default().tally, difference);
+    let has_counts = |rows: &Rows<'_>| !rows.ledger.is_empty() || !rows.tally.is_empty();
+    for (name, rows) in rows.iter().filter(|(_, rows)| has_counts(rows)) {
+        let poll = Poll::new(&view, name, rows);
+        let residual = residuals.entry((*name).to_owned()).or_default();
+        let mut tally = 0_i128;
+        for row in &rows.ledger {
+            count(&mut residual.accepted, poll.unaccounted(row));
+            count(&mut residual.quarantined, poll.missing_in_quarantine(row));
+            tally += i128::from(row.entry.new_voters);
+        }
+        tally -= rows.tally.iter().map(|row| i128::from(row.votes)).sum::<i128>();
+        count(&mut residual.tally, tally);
     }
     residuals
 }

@@ -2,11 +2,14 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    Keep, Timestamp,
-    count::{LedgerEntry, QuarantineTotal, RegisteredPoll, TallyRow},
+    Keep, Partition, Position, Timestamp,
+    count::{LedgerEntry, LedgerRow, QuarantineTotal, RegisteredPoll, SealRecord, TallyRow},
     poll::{ResultsFrom, Voters},
     queue::Seal,
 };
+
+mod random;
+mod reference;
 
 const A: QueueId = QueueId([1; 16]);
 const B: QueueId = QueueId([2; 16]);

@@ -30,9 +30,3 @@ CREATE TRIGGER new_catalog_version_on_update AFTER UPDATE ON queues FOR EACH ROW
     WHEN ((OLD.original_id, OLD.address, OLD.server, OLD.reporter, OLD.state, OLD.reason)
           IS DISTINCT FROM (NEW.original_id, NEW.address, NEW.server, NEW.reporter, NEW.state, NEW.reason))
     EXECUTE FUNCTION new_catalog_version();
-
--- What a commit changes and a check for completeness reads belongs to one partition, so the rows of a partition are
--- next to each other.
-ALTER TABLE checkpoints DROP CONSTRAINT checkpoints_pkey, ADD PRIMARY KEY (partition, queue);
-ALTER TABLE ledger DROP CONSTRAINT ledger_pkey, ADD PRIMARY KEY (partition, queue, poll);
-ALTER TABLE seals DROP CONSTRAINT seals_pkey, ADD PRIMARY KEY (partition, poll, queue);

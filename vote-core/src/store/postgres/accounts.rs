@@ -1,6 +1,5 @@
-//! The accounts of all partitions or of one. The transaction they are read in decides whether they are of one moment.
-//! In a [snapshot](super::snapshot) they are; a session that has locked the row of its partition sees nothing change in
-//! that partition.
+//! The accounts of all partitions, and their rows. The transaction they are read in decides whether they are of one
+//! moment: in a [snapshot](super::snapshot) they are.
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
@@ -14,89 +13,70 @@ use crate::{
     store::{StoreError, withdrawal},
 };
 
-// Their argument is the partition; with null they return the rows of all.
-const VERSIONS: &str =
-    "SELECT partition, version FROM partitions WHERE $1::smallint IS NULL OR partition = $1";
+const VERSIONS: &str = "SELECT partition, version FROM partitions";
 const COMPLETIONS: &str =
-    "SELECT p.slug, c.partition, c.revision FROM completions c JOIN polls p USING (poll)
-     WHERE $1::smallint IS NULL OR partition = $1";
-const POSITIONS: &str =
-    "SELECT queue, partition, position FROM checkpoints WHERE $1::smallint IS NULL OR partition = $1";
-const LEDGER: &str =
-    "SELECT * FROM ledger WHERE $1::smallint IS NULL OR partition = $1 ORDER BY queue, partition, poll";
-const SEALS: &str =
-    "SELECT * FROM seals WHERE $1::smallint IS NULL OR partition = $1 ORDER BY queue, poll, partition";
+    "SELECT p.slug, c.partition, c.revision FROM completions c JOIN polls p USING (poll)";
+const POSITIONS: &str = "SELECT queue, partition, position FROM checkpoints";
+const LEDGER: &str = "SELECT * FROM ledger ORDER BY queue, partition, poll";
+const SEALS: &str = "SELECT * FROM seals ORDER BY queue, poll, partition";
 const TALLY: &str = "SELECT p.slug, o.slug AS option_slug, t.partition, t.n
      FROM tally t JOIN polls p USING (poll) JOIN options o USING (poll, option)
-     WHERE t.n <> 0 AND ($1::smallint IS NULL OR partition = $1)
-     ORDER BY t.poll, t.option, t.partition";
+     WHERE t.n <> 0 ORDER BY t.poll, t.option, t.partition";
 
-const TALLY_CHANGED_AT: &str = "SELECT p.slug, max(t.changed_at) AS at FROM tally t JOIN polls p USING (poll)
-     WHERE $1::smallint IS NULL OR t.partition = $1 GROUP BY p.slug";
+const TALLY_CHANGED_AT: &str =
+    "SELECT p.slug, max(t.changed_at) AS at FROM tally t JOIN polls p USING (poll) GROUP BY p.slug";
 
-/// Reads the accounts of all partitions or of one, without counting ballots row by row.
-pub(super) async fn read(connection: &mut PgConnection, of: Option<Partition>) -> Result<Accounts, Failure> {
-    let of = of.map(|partition| partition.0 as i16);
-    // The revision first: it does not cover what is recorded after it, whether the statements below see that or not.
-    let row = sqlx::query("SELECT now() AS now, (SELECT revision FROM meta) AS revision")
-        .fetch_one(&mut *connection)
-        .await?;
-    let taken_at = row.try_get::<Moment, _>("now").map_err(|_| damaged("time"))?.0;
-    let revision: Option<i64> = row.get("revision");
-    let mut rows = Rows { connection, of };
+/// Reads the accounts, without counting ballots row by row.
+pub(super) async fn read(connection: &mut PgConnection) -> Result<Accounts, Failure> {
+    let (taken_at, revision) = moment(connection).await?;
     Ok(Accounts {
         taken_at,
-        revision: revision.unwrap_or_default() as u64,
-        queues: rows.all(queues::ALL, queues::record).await?,
-        polls: withdrawal::fold(rows.all(polls::ALL, polls::registered).await?),
-        versions: rows.here(VERSIONS, version).await?.into_iter().collect(),
-        completions: rows.here(COMPLETIONS, completion).await?.into_iter().collect(),
-        positions: rows.here(POSITIONS, checkpoint).await?.into_iter().collect(),
-        ledger: rows.here(LEDGER, ledger_row).await?,
-        seals: seals(&mut rows).await?,
-        tally: rows.here(TALLY, tally_row).await?,
-        tally_changed_at: rows.here(TALLY_CHANGED_AT, tally_change).await?.into_iter().collect(),
+        revision,
+        queues: rows(connection, queues::ALL, queues::record).await?,
+        polls: withdrawal::fold(rows(connection, polls::ALL, polls::registered).await?),
+        versions: rows(connection, VERSIONS, version).await?.into_iter().collect(),
+        completions: rows(connection, COMPLETIONS, completion).await?.into_iter().collect(),
+        positions: rows(connection, POSITIONS, checkpoint).await?.into_iter().collect(),
+        ledger: rows(connection, LEDGER, ledger_row).await?,
+        seals: seals(rows(connection, SEALS, seal_row).await?),
+        tally: rows(connection, TALLY, tally_row).await?,
+        tally_changed_at: rows(connection, TALLY_CHANGED_AT, tally_change).await?.into_iter().collect(),
         rows: None,
-        quarantine: rows.here(quarantine::TOTALS, total).await?,
+        quarantine: rows(connection, quarantine::TOTALS, total).await?,
     })
 }
 
-/// Source of rows: a connection, and the partition whose rows are wanted unless all are.
-struct Rows<'a> {
-    connection: &'a mut PgConnection,
-    of: Option<i16>,
-}
-
-impl Rows<'_> {
-    /// Reads the rows of a statement without arguments.
-    async fn all<T>(
-        &mut self,
-        sql: &'static str,
-        read: impl Fn(&PgRow) -> Result<T, StoreError>,
-    ) -> Result<Vec<T>, Failure> {
-        let rows = sqlx::query(sql).fetch_all(&mut *self.connection).await?;
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
-    }
-
-    /// Reads the rows of a statement whose first argument is the partition.
-    async fn here<T>(
-        &mut self,
-        sql: &'static str,
-        read: impl Fn(&PgRow) -> Result<T, StoreError>,
-    ) -> Result<Vec<T>, Failure> {
-        let rows = sqlx::query(sql).bind(self.of).fetch_all(&mut *self.connection).await?;
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
-    }
-}
-
-async fn seals(rows: &mut Rows<'_>) -> Result<Vec<SealRecord>, Failure> {
-    let rows = rows
-        .here(SEALS, |row| {
-            let queue = QueueId(row.get::<Uuid, _>("queue").0);
-            let (poll, partition) = (rows::slug(row, "poll")?, rows::partition(row));
-            Ok((queue, poll, partition, position(row.get("position"))?, rows::count(row, "accepted")?))
-        })
+/// Reads the store's clock and its revision. The first read of accounts: the revision does not cover what is recorded
+/// after it, whether later statements see that or not.
+pub(super) async fn moment(connection: &mut PgConnection) -> Result<(Timestamp, u64), Failure> {
+    let row = sqlx::query("SELECT now() AS now, (SELECT revision FROM meta) AS revision")
+        .fetch_one(connection)
         .await?;
+    let taken_at = row.try_get::<Moment, _>("now").map_err(|_| damaged("time"))?.0;
+    let revision: Option<i64> = row.get("revision");
+    Ok((taken_at, revision.unwrap_or_default() as u64))
+}
+
+async fn rows<T>(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    read: impl Fn(&PgRow) -> Result<T, StoreError>,
+) -> Result<Vec<T>, Failure> {
+    let rows = sqlx::query(sql).fetch_all(connection).await?;
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// A row of `seals`: what a partition of a queue held of a poll.
+pub(super) type SealRow = (QueueId, PollSlug, Partition, Position, u64);
+
+pub(super) fn seal_row(row: &PgRow) -> Result<SealRow, StoreError> {
+    let queue = QueueId(row.get::<Uuid, _>("queue").0);
+    let (poll, partition) = (rows::slug(row, "poll")?, rows::partition(row));
+    Ok((queue, poll, partition, position(row.get("position"))?, rows::count(row, "accepted")?))
+}
+
+/// Makes seals of rows that are sorted by queue, poll and partition.
+pub(super) fn seals(rows: Vec<SealRow>) -> Vec<SealRecord> {
     let mut seals: Vec<SealRecord> = Vec::new();
     for (queue, poll, partition, end, accepted) in rows {
         if seals.last().is_none_or(|last| (last.queue, last.poll) != (queue, poll)) {
@@ -110,7 +90,7 @@ async fn seals(rows: &mut Rows<'_>) -> Result<Vec<SealRecord>, Failure> {
         seal.ends.push(end);
         seal.accepted.push(accepted);
     }
-    Ok(seals)
+    seals
 }
 
 fn version(row: &PgRow) -> Result<(Partition, u64), StoreError> {
@@ -122,12 +102,12 @@ fn completion(row: &PgRow) -> Result<((PollSlug, Partition), u64), StoreError> {
     Ok((place, rows::count(row, "revision")?))
 }
 
-fn checkpoint(row: &PgRow) -> Result<((QueueId, Partition), Position), StoreError> {
+pub(super) fn checkpoint(row: &PgRow) -> Result<((QueueId, Partition), Position), StoreError> {
     let queue = QueueId(row.get::<Uuid, _>("queue").0);
     Ok(((queue, rows::partition(row)), position(row.get("position"))?))
 }
 
-fn tally_row(row: &PgRow) -> Result<TallyRow, StoreError> {
+pub(super) fn tally_row(row: &PgRow) -> Result<TallyRow, StoreError> {
     Ok(TallyRow {
         poll: rows::slug(row, "slug")?,
         option: option(row)?,
@@ -140,7 +120,7 @@ fn tally_change(row: &PgRow) -> Result<(PollSlug, Timestamp), StoreError> {
     Ok((rows::slug(row, "slug")?, row.try_get::<Moment, _>("at").map_err(|_| damaged("time"))?.0))
 }
 
-fn ledger_row(row: &PgRow) -> Result<LedgerRow, StoreError> {
+pub(super) fn ledger_row(row: &PgRow) -> Result<LedgerRow, StoreError> {
     Ok(LedgerRow {
         partition: rows::partition(row),
         entry: LedgerEntry {
@@ -155,7 +135,7 @@ fn ledger_row(row: &PgRow) -> Result<LedgerRow, StoreError> {
 }
 
 /// Reads a row of [`quarantine::TOTALS`].
-fn total(row: &PgRow) -> Result<QuarantineTotal, StoreError> {
+pub(super) fn total(row: &PgRow) -> Result<QuarantineTotal, StoreError> {
     Ok(QuarantineTotal {
         queue: QueueId(row.get::<Uuid, _>("queue").0),
         partition: rows::partition(row),

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::{Moment, Uuid, copy, damaged, quarantine::indices};
 use crate::{
     OptionSlug, Partition,
-    count::{Ballot, CommitPlan, LedgerEntry, PollPlan, QuarantineState, ReplayOutcome, StoredReason},
+    count::{Ballot, CommitPlan, PollPlan, QuarantineState, ReplayOutcome, StoredReason},
     store::{StoreError, no_option},
 };
 
@@ -49,23 +49,27 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// Inserts new ballots.
+/// Inserts the new ballots of all polls.
 pub(super) async fn insert(
     connection: &mut PgConnection,
-    numbers: &PollNumbers,
-    ballots: &[Ballot],
+    polls: &[(PollNumbers, &PollPlan)],
 ) -> Result<(), Failure> {
-    if ballots.is_empty() {
+    let ballots: usize = polls.iter().map(|(_, poll)| poll.inserts.len()).sum();
+    if ballots == 0 {
         return Ok(());
     }
-    let bytes = copy::encode(numbers.poll, ballots, |ballot| numbers.number(ballot.option))?;
+    let rows = polls.iter().flat_map(|(numbers, poll)| {
+        let row = |ballot: &Ballot| Ok((numbers.poll, numbers.number(ballot.option)?, *ballot));
+        poll.inserts.iter().map(row)
+    });
+    let bytes = copy::encode(ballots, rows)?;
     let mut copy = connection
         .copy_in_raw("COPY votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)")
         .await?;
     copy.send(bytes).await?;
     let copied = copy.finish().await?;
-    if copied != ballots.len() as u64 {
-        return Err(StoreError::Conflict(format!("{copied} of {} rows were copied", ballots.len())).into());
+    if copied != ballots as u64 {
+        return Err(StoreError::Conflict(format!("{copied} of {ballots} rows were copied")).into());
     }
     Ok(())
 }
@@ -110,65 +114,33 @@ pub(super) async fn replace(
     Ok(())
 }
 
-/// Adds the changes of a poll to the tally of a partition.
+/// Adds the changes of all polls to the tally of a partition.
 pub(super) async fn add_to_tally(
     connection: &mut PgConnection,
-    numbers: &PollNumbers,
     partition: Partition,
-    poll: &PollPlan,
+    polls: &[(PollNumbers, &PollPlan)],
 ) -> Result<(), Failure> {
-    let options = poll.tally.keys().map(|option| numbers.number(*option)).collect::<Result<Vec<_>, _>>()?;
+    let (mut numbers, mut options, mut votes) = (Vec::new(), Vec::new(), Vec::new());
+    for (poll, plan) in polls {
+        for (option, n) in &plan.tally {
+            numbers.push(poll.poll);
+            options.push(poll.number(*option)?);
+            votes.push(*n);
+        }
+    }
+    if votes.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
-        "INSERT INTO tally (poll, partition, option, n, changed_at)
-         SELECT $1, $2, *, clock_timestamp() FROM unnest($3::smallint[], $4::bigint[])
+        "INSERT INTO tally (partition, poll, option, n, changed_at)
+         SELECT $1, *, clock_timestamp() FROM unnest($2::smallint[], $3::smallint[], $4::bigint[])
          ON CONFLICT (poll, option, partition) DO UPDATE SET n = tally.n + excluded.n,
              changed_at = greatest(tally.changed_at, excluded.changed_at)",
     )
-    .bind(numbers.poll)
     .bind(partition.0 as i16)
+    .bind(numbers)
     .bind(options)
-    .bind(poll.tally.values().copied().collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Replaces the accepted counts of the ledger, and adds to its other counts.
-pub(super) async fn add_to_ledger(connection: &mut PgConnection, plan: &CommitPlan) -> Result<(), Failure> {
-    let count = |f: fn(&LedgerEntry) -> i64| plan.ledger.iter().map(f).collect::<Vec<_>>();
-    sqlx::query(
-        "INSERT INTO ledger (partition, queue, poll, accepted, new_voters, superseded, quarantined)
-         SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-         ON CONFLICT (queue, partition, poll) DO UPDATE SET
-             accepted = excluded.accepted,
-             new_voters = ledger.new_voters + excluded.new_voters,
-             superseded = ledger.superseded + excluded.superseded,
-             quarantined = ledger.quarantined + excluded.quarantined",
-    )
-    .bind(plan.partition.0 as i16)
-    .bind(plan.ledger.iter().map(|entry| Uuid(entry.queue.0)).collect::<Vec<_>>())
-    .bind(plan.ledger.iter().map(|entry| entry.poll.as_str()).collect::<Vec<_>>())
-    .bind(count(|entry| entry.accepted as i64))
-    .bind(count(|entry| entry.new_voters as i64))
-    .bind(count(|entry| entry.superseded as i64))
-    .bind(count(|entry| entry.quarantined))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Records the positions up to which queues were read.
-pub(super) async fn move_checkpoints(
-    connection: &mut PgConnection,
-    plan: &CommitPlan,
-) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO checkpoints (partition, queue, position) SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])
-         ON CONFLICT (queue, partition) DO UPDATE SET position = excluded.position",
-    )
-    .bind(plan.partition.0 as i16)
-    .bind(plan.positions.iter().map(|(queue, _)| Uuid(queue.0)).collect::<Vec<_>>())
-    .bind(plan.positions.iter().map(|(_, position)| position.as_bytes()).collect::<Vec<_>>())
+    .bind(votes)
     .execute(connection)
     .await?;
     Ok(())

@@ -5,20 +5,27 @@
 //! commit by any other session changes the version, which ends this session at its next commit. The filter is filled
 //! from the table step by step, in the order of keys, so that taking over a large partition delays no commit; beyond
 //! the last scanned key, every voter is looked up.
+//!
+//! A filter grows with the turnout: once it is full, a larger one is added to it, so that no voter is read from the table
+//! again. A partition that is complete for a poll needs no filter, and its is dropped.
 
 use fastbloom::BloomFilter;
 
 use crate::VoterKey;
 
-/// Share of new voters that are looked up in vain: one in a hundred.
-const FALSE_POSITIVES: f64 = 0.01;
-/// Smallest capacity of a filter in voters: 300 kB of memory.
-const MIN_CAPACITY: usize = 1 << 18;
+/// Share of new voters that each part of a filter lets be looked up in vain: one in two hundred.
+const FALSE_POSITIVES: f64 = 0.005;
+/// Smallest capacity of a filter in voters: 11 kB of memory.
+const MIN_CAPACITY: usize = 1 << 13;
+/// Capacity that is added to a full filter, as a multiple of the one it has. Every new voter is looked up in each part, so
+/// there should be few.
+const GROWTH: usize = 3;
 
 /// The filter of one partition and poll.
 #[derive(Debug)]
 pub(super) struct Filter {
-    bloom: BloomFilter,
+    parts: Vec<BloomFilter>,
+    /// Voters that fit into all parts together.
     capacity: usize,
     len: usize,
     scanned: Scanned,
@@ -35,18 +42,14 @@ pub(super) enum Scanned {
 impl Filter {
     /// Returns an empty filter for a partition that holds about `voters` voters.
     pub(super) fn new(voters: usize) -> Self {
-        let capacity = (voters * 2).max(MIN_CAPACITY);
-        let bloom = BloomFilter::with_false_pos(FALSE_POSITIVES).expected_items(capacity);
-        Self { bloom, capacity, len: 0, scanned: Scanned::Nothing }
+        let mut filter = Self { parts: Vec::new(), capacity: 0, len: 0, scanned: Scanned::Nothing };
+        filter.grow_by((voters + voters / 2).max(MIN_CAPACITY));
+        filter
     }
 
-    /// Returns whether the filter holds more voters than it was made for, and should be replaced by a larger one.
-    pub(super) const fn is_full(&self) -> bool {
-        self.len > self.capacity
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        self.len
+    fn grow_by(&mut self, capacity: usize) {
+        self.parts.push(BloomFilter::with_false_pos(FALSE_POSITIVES).expected_items(capacity));
+        self.capacity += capacity;
     }
 
     pub(super) const fn scanned(&self) -> Scanned {
@@ -58,7 +61,12 @@ impl Filter {
     }
 
     pub(super) fn add(&mut self, voter: VoterKey) {
-        self.bloom.insert_hash(hash(voter));
+        if self.len >= self.capacity {
+            self.grow_by(self.capacity * GROWTH);
+        }
+        if let Some(last) = self.parts.last_mut() {
+            last.insert_hash(hash(voter));
+        }
         self.len += 1;
     }
 
@@ -69,7 +77,7 @@ impl Filter {
             Scanned::UpTo(last) => voter <= last,
             Scanned::All => true,
         };
-        !scanned || self.bloom.contains_hash(hash(voter))
+        !scanned || self.parts.iter().any(|part| part.contains_hash(hash(voter)))
     }
 }
 
@@ -92,14 +100,35 @@ mod tests {
         VoterKey(key)
     }
 
+    fn bytes(filter: &Filter) -> usize {
+        filter.parts.iter().map(|part| part.num_bits() / 8).sum()
+    }
+
     #[test]
-    fn an_added_voter_is_always_found() {
+    fn an_added_voter_is_always_found_however_far_a_filter_grows() {
+        for (expected, added, parts) in [(0, 8_000, 1), (0, 200_000, 4), (200_000, 200_000, 1)] {
+            let mut filter = Filter::new(expected);
+            filter.set_scanned(Scanned::All);
+            (0..added).for_each(|n| filter.add(voter(n)));
+            assert_eq!(filter.parts.len(), parts);
+            assert!((0..added).all(|n| filter.may_hold(voter(n))));
+            let false_positives = (added..added + 100_000).filter(|n| filter.may_hold(voter(*n))).count();
+            assert!(false_positives < 1_000 * parts, "{false_positives} of 100,000 others");
+        }
+    }
+
+    #[test]
+    fn a_filter_takes_memory_by_its_voters() {
+        assert!(bytes(&Filter::new(0)) < 12_000, "{}", bytes(&Filter::new(0)));
         let mut filter = Filter::new(0);
-        filter.set_scanned(Scanned::All);
-        (0..10_000).for_each(|n| filter.add(voter(n)));
-        assert!((0..10_000).all(|n| filter.may_hold(voter(n))));
-        let false_positives = (10_000..110_000).filter(|n| filter.may_hold(voter(*n))).count();
-        assert!(false_positives < 2_000, "{false_positives} of 100,000 others");
+        for n in 0..1_000_000 {
+            filter.add(voter(n));
+            let most = 12_000 + 6 * filter.len;
+            assert!(bytes(&filter) < most, "{} bytes for {} voters", bytes(&filter), filter.len);
+        }
+        // A partition of 64, with 100 million voters.
+        let taken_over = bytes(&Filter::new(1_562_500));
+        assert!(taken_over < 3_300_000, "{taken_over}");
     }
 
     #[test]

@@ -90,9 +90,7 @@ impl PostgresSession {
         number: i16,
     ) -> Result<(), Failure> {
         let key = (partition, poll);
-        let known = self.filters.get(&key);
-        if known.is_none_or(Filter::is_full) {
-            let in_filter = known.map_or(0, Filter::len);
+        if !self.filters.contains_key(&key) {
             let counted: i64 = sqlx::query_scalar(
                 "SELECT coalesce(sum(n), 0)::bigint FROM tally WHERE poll = $1 AND partition = $2",
             )
@@ -100,7 +98,7 @@ impl PostgresSession {
             .bind(partition.0 as i16)
             .fetch_one(&mut *connection)
             .await?;
-            self.filters.insert(key, Filter::new(in_filter.max(usize::try_from(counted).unwrap_or(0))));
+            self.filters.insert(key, Filter::new(usize::try_from(counted).unwrap_or(0)));
         }
         let Some(filter) = self.filters.get_mut(&key) else { return Ok(()) };
         let range = self.partitions.range(partition);

@@ -9,7 +9,7 @@ use super::{PostgresStore, error::contradicts};
 use crate::store::StoreError;
 
 /// Number, name and SQL of each migration, in order. A released migration is never changed.
-const MIGRATIONS: [(i64, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str); 13] = [
     (1, "tables", include_str!("0001_tables.sql")),
     (2, "audit", include_str!("0002_audit.sql")),
     (3, "results", include_str!("0003_results.sql")),
@@ -22,6 +22,7 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
     (10, "undone withdrawal", include_str!("0010_undone_withdrawal.sql")),
     (11, "results at scale", include_str!("0011_results_at_scale.sql")),
     (12, "reporter", include_str!("0012_reporter.sql")),
+    (13, "partition first", include_str!("0013_partition_first.sql")),
 ];
 
 impl PostgresStore {

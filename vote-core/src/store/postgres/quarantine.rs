@@ -113,5 +113,4 @@ pub(super) fn row(row: &PgRow) -> Result<QuarantineRow, StoreError> {
 /// Query of the totals of quarantined votes, without those that were counted since.
 pub(super) const TOTALS: &str = "SELECT queue, partition, poll, sum(votes)::bigint AS votes,
          count(*) FILTER (WHERE state IN ('quarantined', 'replay')) AS pending
-     FROM quarantine WHERE state <> 'counted' AND ($1::smallint IS NULL OR partition = $1)
-     GROUP BY queue, partition, poll";
+     FROM quarantine WHERE state <> 'counted' GROUP BY queue, partition, poll";

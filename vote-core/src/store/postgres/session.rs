@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, Row};
 
 use super::{
-    CALL_TIMEOUT, IDLE_TIMEOUT, PostgresStore, Uuid, accounts,
+    CALL_TIMEOUT, IDLE_TIMEOUT, PostgresStore, Uuid,
     commit::{self, Failure, PollNumbers},
-    damaged, error_at,
+    completion, damaged, error_at,
     filter::Filter,
-    lock, position, quarantine,
+    lock, position, progress, quarantine,
 };
 use crate::{
     Partition, Partitions, PollSlug, QueueId, StoreReader, VoterKey,
@@ -122,7 +122,7 @@ impl PostgresSession {
     ) -> Result<Vec<Finding>, Failure> {
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
         self.move_version(connection, partition, version, &[]).await?;
-        let accounts = accounts::read(connection, Some(partition)).await?;
+        let accounts = completion::read(connection, partition, poll).await?;
         let obstacles = audit::obstacles_in(&accounts, poll, partition);
         if !obstacles.is_empty() {
             sqlx::raw_sql("ROLLBACK").execute(connection).await?;
@@ -138,6 +138,8 @@ impl PostgresSession {
         .execute(&mut *connection)
         .await?;
         sqlx::raw_sql("COMMIT").execute(connection).await?;
+        // All votes that can come are counted. If others come after all, the filter is filled again.
+        self.filters.remove(&(partition, poll));
         Ok(Vec::new())
     }
 
@@ -145,15 +147,20 @@ impl PostgresSession {
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
         let counted: Vec<&str> = plan.polls.iter().map(|poll| poll.poll.as_str()).collect();
         self.move_version(connection, plan.partition, plan.version, &counted).await?;
+        let mut polls = Vec::with_capacity(plan.polls.len());
         for poll in &plan.polls {
             let numbers = self.numbers(connection, poll.poll).await?;
-            let numbers = numbers.ok_or_else(|| not_registered(poll.poll))?;
-            commit::insert(connection, &numbers, &poll.inserts).await?;
-            commit::replace(connection, &numbers, &poll.replacements).await?;
-            commit::add_to_tally(connection, &numbers, plan.partition, poll).await?;
+            polls.push((numbers.ok_or_else(|| not_registered(poll.poll))?, poll));
         }
-        commit::add_to_ledger(connection, plan).await?;
-        commit::move_checkpoints(connection, plan).await?;
+        // In the order of the table's key.
+        polls.sort_unstable_by_key(|(numbers, _)| numbers.poll);
+        commit::insert(connection, &polls).await?;
+        for (numbers, poll) in &polls {
+            commit::replace(connection, numbers, &poll.replacements).await?;
+        }
+        commit::add_to_tally(connection, plan.partition, &polls).await?;
+        progress::add_to_ledger(connection, plan).await?;
+        progress::move_checkpoints(connection, plan).await?;
         commit::quarantine(connection, plan).await?;
         commit::replayed(connection, plan).await?;
         sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;

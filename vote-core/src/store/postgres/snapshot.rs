@@ -89,7 +89,7 @@ impl PostgresSnapshot {
 #[async_trait]
 impl Snapshot for PostgresSnapshot {
     async fn accounts(&mut self, recount: bool) -> Result<Accounts, StoreError> {
-        let mut accounts = self.in_time(async |connection| accounts::read(connection, None).await).await?;
+        let mut accounts = self.in_time(async |connection| accounts::read(connection).await).await?;
         if recount {
             accounts.rows = Some(self.count_rows().await?);
         }

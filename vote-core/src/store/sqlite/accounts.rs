@@ -4,6 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use sqlx::{
+    AssertSqlSafe, FromRow, Sqlite,
+    query::QueryAs,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
 use super::{
     json::json, layout, polls, position, quarantine, queue_id, queues, registered, revision, timestamp,
@@ -33,24 +38,41 @@ impl SqliteSnapshot {
     }
 }
 
-/// Reads the accounts of all partitions or of one, without counting ballots row by row.
+/// Which rows are read: all, or those of a poll in a partition.
+pub(super) type Scope = Option<(Partition, PollSlug)>;
+
+/// Returns a query of rows in a scope. In it, `{partition}` and `{poll}` stand for the conditions on these columns.
+pub(super) fn scoped<T>(sql: &str, of: Scope) -> QueryAs<'static, Sqlite, T, SqliteArguments>
+where
+    T: for<'r> FromRow<'r, SqliteRow>,
+{
+    // Two statements, since SQLite uses no index for one that fits both cases.
+    let partition = if of.is_some() { "= ?1" } else { "IS NOT ?1" };
+    let poll = if of.is_some() { "= ?2" } else { "IS NOT ?2" };
+    let sql = sql.replace("{partition}", partition).replace("{poll}", poll);
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(of.map(|(partition, _)| partition.0))
+        .bind(of.map(|(_, poll)| poll.as_str().to_owned()))
+}
+
+/// Reads the accounts of a scope, without counting ballots row by row.
 pub(super) async fn read(
     tx: &mut Transaction<'_>,
     taken_at: Timestamp,
-    of: Option<Partition>,
+    of: Scope,
 ) -> Result<Accounts, Failure> {
     Ok(Accounts {
         taken_at,
         revision: revision::read(tx).await?,
         polls: registered::all(tx).await?,
-        versions: polls::versions(tx, of).await?,
+        versions: polls::versions(tx).await?,
         completions: completions(tx, of).await?,
         queues: queues::all(tx).await?,
-        positions: positions(tx, of).await?,
+        positions: positions(tx, of.map(|(partition, _)| partition)).await?,
         ledger: ledger(tx, of).await?,
-        seals: seals(tx).await?,
+        seals: seals(tx, of).await?,
         tally: tally(tx, of).await?,
-        tally_changed_at: tally_changed_at(tx, of).await?,
+        tally_changed_at: tally_changed_at(tx, of.map(|(partition, _)| partition)).await?,
         rows: None,
         quarantine: quarantine::totals(tx, of).await?,
     })
@@ -58,13 +80,11 @@ pub(super) async fn read(
 
 async fn completions(
     tx: &mut Transaction<'_>,
-    of: Option<Partition>,
+    of: Scope,
 ) -> Result<BTreeMap<(PollSlug, Partition), u64>, Failure> {
-    let query = sqlx::query_as(
-        "SELECT p.slug, c.partition, c.revision FROM completions AS c JOIN polls AS p USING (poll)
-         WHERE ?1 IS NULL OR c.partition = ?1",
-    );
-    let rows: Vec<(String, u16, u64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
+    let sql = "SELECT p.slug, c.partition, c.revision FROM completions AS c JOIN polls AS p USING (poll)
+         WHERE c.partition {partition} AND p.slug {poll}";
+    let rows: Vec<(String, u16, u64)> = tx.all(scoped(sql, of)).await?;
     rows.into_iter()
         .map(|(poll, partition, revision)| {
             Ok(((poll.parse().map_err(|e| tx.damaged(e))?, Partition(partition)), revision))
@@ -135,13 +155,11 @@ pub(super) async fn positions(
         .collect()
 }
 
-async fn ledger(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<LedgerRow>, Failure> {
-    let query = sqlx::query_as(
-        "SELECT partition, queue, poll, accepted, new_voters, superseded, quarantined FROM ledger
-         WHERE ?1 IS NULL OR partition = ?1 ORDER BY partition, queue, poll",
-    );
+async fn ledger(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<LedgerRow>, Failure> {
+    let sql = "SELECT partition, queue, poll, accepted, new_voters, superseded, quarantined FROM ledger
+         WHERE partition {partition} AND poll {poll} ORDER BY partition, queue, poll";
     type Row = (u16, Vec<u8>, String, u64, u64, u64, i64);
-    let rows: Vec<Row> = tx.all(query.bind(of.map(|of| of.0))).await?;
+    let rows: Vec<Row> = tx.all(scoped(sql, of)).await?;
     rows.into_iter()
         .map(|(partition, queue, poll, accepted, new_voters, superseded, quarantined)| {
             let queue = queue_id(tx, queue)?;
@@ -151,13 +169,11 @@ async fn ledger(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<L
         .collect()
 }
 
-async fn tally(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<TallyRow>, Failure> {
-    let query = sqlx::query_as(
-        "SELECT p.slug, o.slug, t.partition, t.n
+async fn tally(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<TallyRow>, Failure> {
+    let sql = "SELECT p.slug, o.slug, t.partition, t.n
          FROM tally AS t JOIN polls AS p USING (poll) JOIN options AS o USING (poll, option)
-         WHERE t.n <> 0 AND (?1 IS NULL OR t.partition = ?1) ORDER BY t.poll, t.option, t.partition",
-    );
-    let rows: Vec<(String, String, u16, i64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
+         WHERE t.n <> 0 AND t.partition {partition} AND p.slug {poll} ORDER BY t.poll, t.option, t.partition";
+    let rows: Vec<(String, String, u16, i64)> = tx.all(scoped(sql, of)).await?;
     rows.into_iter()
         .map(|(poll, option, partition, votes)| {
             Ok(TallyRow {
@@ -208,7 +224,7 @@ pub(super) async fn record_seal(
     tx: &mut Transaction<'_>,
     record: &SealRecord,
 ) -> Result<SealRecord, Failure> {
-    let all = seals(tx).await?;
+    let all = seals(tx, None).await?;
     let before = all.iter().find(|known| (known.queue, known.poll) == (record.queue, record.poll));
     let merged = before.map_or_else(|| record.clone(), |before| before.clone().merged(record));
     if before.is_some_and(|before| before.seal.accepted != merged.seal.accepted) {
@@ -239,15 +255,18 @@ pub(super) async fn sealed(tx: &mut Transaction<'_>) -> Result<BTreeSet<(QueueId
         .collect()
 }
 
-async fn seals(tx: &mut Transaction<'_>) -> Result<Vec<SealRecord>, Failure> {
-    let query =
-        sqlx::query_as("SELECT queue, poll, position, accepted FROM seals ORDER BY queue, poll, partition");
-    let rows: Vec<(Vec<u8>, String, Vec<u8>, u64)> = tx.all(query).await?;
+async fn seals(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<SealRecord>, Failure> {
+    let sql = "SELECT queue, poll, partition, position, accepted FROM seals
+         WHERE partition {partition} AND poll {poll} ORDER BY queue, poll, partition";
+    type Row = (Vec<u8>, String, u16, Vec<u8>, u64);
+    let rows: Vec<Row> = tx.all(scoped(sql, of)).await?;
     let mut seals: BTreeMap<(QueueId, PollSlug), SealRecord> = BTreeMap::new();
-    for (queue, poll, end, accepted) in rows {
+    for (queue, poll, partition, end, accepted) in rows {
         let (queue, poll) = (queue_id(tx, queue)?, poll.parse().map_err(|e| tx.damaged(e))?);
         let empty = Seal { ends: Vec::new(), accepted: Vec::new() };
         let record = seals.entry((queue, poll)).or_insert(SealRecord { queue, poll, seal: empty });
+        record.seal.ends.resize(usize::from(partition), Position::START);
+        record.seal.accepted.resize(usize::from(partition), 0);
         record.seal.ends.push(position(tx, &end)?);
         record.seal.accepted.push(accepted);
     }

@@ -99,14 +99,9 @@ pub(super) async fn any_final(tx: &mut Transaction<'_>, polls: &[PollSlug]) -> R
 }
 
 /// Returns the version of each partition, or of one.
-pub(super) async fn versions(
-    tx: &mut Transaction<'_>,
-    of: Option<Partition>,
-) -> Result<BTreeMap<Partition, u64>, Failure> {
-    let query = sqlx::query_as(
-        "SELECT partition, version FROM partitions WHERE ?1 IS NULL OR partition = ?1 ORDER BY partition",
-    );
-    let rows: Vec<(u16, u64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
+pub(super) async fn versions(tx: &mut Transaction<'_>) -> Result<BTreeMap<Partition, u64>, Failure> {
+    let query = sqlx::query_as("SELECT partition, version FROM partitions ORDER BY partition");
+    let rows: Vec<(u16, u64)> = tx.all(query).await?;
     Ok(rows.into_iter().map(|(partition, version)| (Partition(partition), version)).collect())
 }
 

@@ -2,7 +2,11 @@
 
 use sqlx::{Sqlite, query::QueryAs, sqlite::SqliteArguments};
 
-use super::{json::json, position, queue_id, timestamp};
+use super::{
+    accounts::{Scope, scoped},
+    json::json,
+    position, queue_id, timestamp,
+};
 use crate::{
     Clock, Partition, SystemClock,
     count::{
@@ -157,16 +161,11 @@ pub(super) async fn decide(
 }
 
 /// Returns the totals of quarantined votes, without those that were counted since.
-pub(super) async fn totals(
-    tx: &mut Transaction<'_>,
-    of: Option<Partition>,
-) -> Result<Vec<QuarantineTotal>, Failure> {
-    let query = sqlx::query_as(
-        "SELECT queue, partition, poll, sum(votes), count(*) FILTER (WHERE state IN ('quarantined', 'replay'))
-         FROM quarantine WHERE state <> 'counted' AND (?1 IS NULL OR partition = ?1)
-         GROUP BY queue, partition, poll",
-    );
-    let rows: Vec<(Vec<u8>, u16, String, u64, u64)> = tx.all(query.bind(of.map(|of| of.0))).await?;
+pub(super) async fn totals(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<QuarantineTotal>, Failure> {
+    let sql = "SELECT queue, partition, poll, sum(votes), count(*) FILTER (WHERE state IN ('quarantined', 'replay'))
+         FROM quarantine WHERE state <> 'counted' AND partition {partition} AND poll {poll}
+         GROUP BY queue, partition, poll";
+    let rows: Vec<(Vec<u8>, u16, String, u64, u64)> = tx.all(scoped(sql, of)).await?;
     rows.into_iter()
         .map(|(queue, partition, poll, votes, pending)| {
             let queue = queue_id(tx, queue)?;

@@ -103,7 +103,7 @@ impl Drop for SqliteSession {
 impl Session for SqliteSession {
     async fn unowned(&mut self) -> Result<Vec<Partition>, StoreError> {
         let mut tx = self.store.read().await?;
-        let partitions = polls::versions(&mut tx, None).await?;
+        let partitions = polls::versions(&mut tx).await?;
         tx.commit().await?;
         let state = self.store.sessions.state();
         Ok(partitions.into_keys().filter(|partition| !state.owners.contains_key(partition)).collect())
@@ -177,7 +177,7 @@ impl Session for SqliteSession {
     ) -> Result<Vec<Finding>, StoreError> {
         let mut tx = self.store.write().await?;
         commit::move_version(&mut tx, partition, version).await?;
-        let accounts = accounts::read(&mut tx, SystemClock.now(), Some(partition)).await?;
+        let accounts = accounts::read(&mut tx, SystemClock.now(), Some((partition, poll))).await?;
         let obstacles = audit::obstacles_in(&accounts, poll, partition);
         if !obstacles.is_empty() {
             // Dropping the transaction rolls the version back.

@@ -8,8 +8,8 @@ use super::StoreFault;
 use crate::{
     OptionSlug, Partition, PollSlug, Session, Store, StoreReader, VoterKey,
     count::{
-        Ballot, CommitPlan, LedgerRow, QuarantineRow, QuarantineState, QuarantinedFrame, QuarantinedVotes,
-        ReasonCode, ReplayOutcome, Replayed, StoredReason, audit::Finding,
+        Ballot, CommitPlan, LedgerEntry, LedgerRow, QuarantineRow, QuarantineState, QuarantinedFrame,
+        QuarantinedVotes, ReasonCode, ReplayOutcome, Replayed, StoredReason, audit::Finding,
     },
     store::{Acquired, Lookup, MemoryStore, SessionLayer, StoreError},
 };
@@ -98,6 +98,22 @@ impl BrokenSession {
                     let same =
                         |row: &&LedgerRow| row.entry.queue == entry.queue && row.entry.poll == entry.poll;
                     entry.accepted += before.iter().find(same).map_or(0, |row| row.entry.accepted);
+                }
+            }
+            StoreFault::ResetsOtherEntries => {
+                let before = self.store.snapshot().await?.accounts(false).await?.ledger;
+                let of_partition = before.into_iter().filter(|row| row.partition == plan.partition);
+                for LedgerRow { entry, .. } in of_partition {
+                    if !plan.ledger.iter().any(|e| (e.queue, &e.poll) == (entry.queue, &entry.poll)) {
+                        let (new_voters, superseded, quarantined) = (0, 0, 0);
+                        plan.ledger.push(LedgerEntry {
+                            accepted: 0,
+                            new_voters,
+                            superseded,
+                            quarantined,
+                            ..entry
+                        });
+                    }
                 }
             }
             // The first ballot of a voter stays, whatever the rule of the poll.
