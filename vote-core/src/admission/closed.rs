@@ -156,6 +156,7 @@ mod tests {
                 ClosedReason::LostVotes { queue: QUEUE, partition: Partition(3) },
                 "lost acknowledged votes of partition 3",
             ),
+            (ClosedReason::Replica, "is a replica, which accepts no votes: set VOTE_QUEUE"),
             (ClosedReason::Replaced, "the queue was replaced"),
             (ClosedReason::Queue(QueueError::Replaced), "the queue was replaced"),
             (ClosedReason::Queue(QueueError::Unavailable("x".to_owned())), "not available: x"),
