@@ -12,7 +12,8 @@ use crate::{
 
 /// The queues, without the counts of those that are not diverged, and without the ends of those that are not replaced
 /// ones: with a thousand queues, these are megabytes.
-const QUEUES: &str = "SELECT queue, original_id, address, seen_at, queued_complete, backlog, state, reason,
+const QUEUES: &str =
+    "SELECT queue, original_id, address, server, reporter, seen_at, queued_complete, backlog, state, reason,
          CASE state WHEN 'diverged' THEN accepted::text ELSE '{}' END AS accepted, '{}' AS queued,
          CASE WHEN original_id IS NULL THEN '{}' ELSE ends END AS ends
      FROM queues ORDER BY queue";

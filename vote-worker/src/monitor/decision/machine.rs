@@ -380,7 +380,7 @@ impl Decisions {
             return Outcome::Refused;
         }
         let inspection = memory.inspection(Role::Reporter, catalog.version, false, now);
-        if !inspection.is_due {
+        if !(inspection.is_due || inspection.report) {
             assert!(look.vanished.is_empty());
             return Outcome::Read { reported: false };
         }
