@@ -8,7 +8,7 @@
 //! cases alternate, batch by batch; prints the median of each as JSON, with its ratio to the first one.
 #![allow(clippy::unwrap_used, missing_docs)] // A benchmark fails by panicking.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use vote_core::{
     Partition, Partitions, Poll, PollSlug, Polls, Position, QueueId, Session, Store, Vote, VoterKey,
@@ -18,6 +18,10 @@ use vote_core::{
     store::{Lookup, PostgresStore},
 };
 use vote_testkit::Postgres;
+
+mod cpu;
+
+use cpu::cpu;
 
 /// Numbers of queues and polls.
 const CASES: [(u32, u16); 4] = [(1, 1), (1_000, 1), (1, 10), (1_000, 10)];
@@ -212,15 +216,4 @@ fn position(n: u64) -> Position {
 
 fn queue(n: u32) -> QueueId {
     QueueId(u128::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_be_bytes())
-}
-
-/// Returns the milliseconds of CPU so far of this process, which has one thread, and of the server's processes.
-fn cpu(postgres: &Postgres) -> [f64; 2] {
-    let of = |process: &str| {
-        let text = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
-        text.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
-    };
-    let pid = postgres.pid();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    [of("thread-self"), children.split_whitespace().map(of).sum()]
 }

@@ -51,6 +51,8 @@ use after_read::AfterRead;
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which a lane that has nothing to commit checks the queues for new entries.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Minimum time between two looks at what monitors have seen: each costs a little for every queue.
+const NOTE_EVERY: Duration = Duration::from_millis(5);
 /// Pause after a failed read of a queue.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 /// Interval at which a lane checks which partitions may be complete for a closed poll.
@@ -153,8 +155,8 @@ struct Lane {
     completed: BTreeMap<(PollSlug, Partition), u64>,
     /// When each closed poll was first seen sealed in every queue.
     sealed_at: BTreeMap<PollSlug, Instant>,
-    /// Offset of the partitions that are checked next although they do not look complete.
-    blind: usize,
+    /// Number of times that partitions were checked, by which others come first each time.
+    round: usize,
     /// Queues that diverged: nothing more is counted under these identities.
     diverged: BTreeSet<QueueId>,
 }
@@ -180,7 +182,7 @@ impl Lane {
             trimmer,
             completed: BTreeMap::new(),
             sealed_at: BTreeMap::new(),
-            blind: 0,
+            round: 0,
             diverged: BTreeSet::new(),
         }
     }
@@ -188,7 +190,7 @@ impl Lane {
     /// Works until shutdown, or until the store fails.
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), StoreError> {
         let mut tend_at = Instant::now();
-        let (mut replay_at, mut complete_at) = (Instant::now(), Instant::now());
+        let (mut replay_at, mut complete_at, mut note_at) = (tend_at, tend_at, tend_at);
         loop {
             if shutdown.is_requested() {
                 // What was read and not committed is read again by the next owner of the partition.
@@ -197,6 +199,10 @@ impl Lane {
             if Instant::now() >= tend_at {
                 self.tend().await?;
                 tend_at = Instant::now() + TEND_EVERY;
+            }
+            if Instant::now() >= note_at {
+                self.note_changes();
+                note_at = Instant::now() + NOTE_EVERY;
             }
             if !self.parts.health.is_well(health::STORE) {
                 // The store may lose commits, so nothing is committed.
@@ -300,7 +306,6 @@ impl Lane {
 
     /// Starts the reads that are due.
     fn start_reads(&mut self) {
-        self.note_changes();
         // A catalog is a snapshot: with a queue that is in it, it also has the state that the polls had then.
         let catalog = self.parts.registry.catalog();
         let now = Instant::now();

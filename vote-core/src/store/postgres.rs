@@ -160,27 +160,30 @@ fn position(bytes: &[u8]) -> Result<Position, StoreError> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn prepare(&self, layout: Layout) -> Result<(), StoreError> {
-        self.execute(
-            sqlx::query("INSERT INTO meta (partitions, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-                .bind(layout.partitions.count() as i16)
-                .bind(layout.fingerprint.0.as_slice()),
-        )
-        .await?;
-        let recorded = self.layout().await?.ok_or_else(|| damaged("layout"))?;
-        same_layout(recorded, layout)?;
         // A worker that was stopped within a commit holds the row of that partition. If it was the only one, no lane ends
         // its session: so this does, and inserts only rows that are missing, since a conflict would wait for that row.
+        // On a connection of its own, since those of the pool may be waiting for such a commit.
+        let mut connection = self.connection(&self.options).await?;
+        let recorded = self.in_time(async {
+            sqlx::query("INSERT INTO meta (partitions, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                .bind(layout.partitions.count() as i16)
+                .bind(layout.fingerprint.0.as_slice())
+                .execute(&mut connection)
+                .await?;
+            sqlx::query(reader::LAYOUT).fetch_one(&mut connection).await
+        });
+        same_layout(reader::layout(&recorded.await?)?, layout)?;
         self.in_time(async {
-            let mut connection = self.pool.acquire().await?;
             let lock = lock::number(&mut connection).await?;
-            lock::end_stuck_sessions(&mut connection, lock).await
+            lock::end_stuck_sessions(&mut connection, lock).await?;
+            let insert = sqlx::query(
+                "INSERT INTO partitions SELECT n FROM generate_series(0, $1 - 1) n
+                 WHERE NOT EXISTS (SELECT FROM partitions WHERE partition = n) ON CONFLICT DO NOTHING",
+            );
+            insert.bind(i32::from(layout.partitions.count())).execute(&mut connection).await?;
+            connection.close().await
         })
-        .await?;
-        let insert = sqlx::query(
-            "INSERT INTO partitions SELECT n FROM generate_series(0, $1 - 1) n
-             WHERE NOT EXISTS (SELECT FROM partitions WHERE partition = n) ON CONFLICT DO NOTHING",
-        );
-        self.execute(insert.bind(i32::from(layout.partitions.count()))).await.map(drop)
+        .await
     }
 
     async fn catalog(&self, known: Option<&Catalog>) -> Result<Catalog, StoreError> {

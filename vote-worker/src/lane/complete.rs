@@ -17,9 +17,14 @@ impl Lane {
     /// Records owned partitions as complete for closed polls. The store decides whether one is; what the lane knows
     /// only tells which ones are worth a check.
     pub(super) async fn complete_partitions(&mut self) -> Result<(), StoreError> {
-        let catalog = self.parts.registry.catalog();
+        let (catalog, now) = (self.parts.registry.catalog(), Instant::now());
         let not_final = |poll: &&RegisteredPoll| poll.closed_at.is_some() && poll.final_at.is_none();
-        for poll in catalog.polls.iter().filter(not_final).map(|poll| poll.slug) {
+        let mut polls: Vec<PollSlug> = catalog.polls.iter().filter(not_final).map(|poll| poll.slug).collect();
+        // Others come first each time, so that those that are not complete do not keep them from it.
+        self.round = self.round.wrapping_add(1);
+        rotate(&mut polls, self.round);
+        let mut due = Vec::new();
+        for poll in polls {
             if !catalog.is_sealed_everywhere(poll) {
                 self.sealed_at.remove(&poll);
                 continue;
@@ -28,24 +33,21 @@ impl Lane {
             let is_pending =
                 |partition: &Partition| self.completed.get(&(poll, *partition)) != Some(&catalog.revision);
             let pending: Vec<Partition> = self.owned.keys().copied().filter(is_pending).collect();
-            let now = Instant::now();
             let looks_complete = |partition: &Partition| {
                 let owned = self.owned.get(partition);
                 owned.is_some_and(|owned| owned.seems_to_have_committed_all_held_at(sealed_at, now))
             };
-            let (mut likely, unlikely): (Vec<_>, Vec<_>) = pending.into_iter().partition(looks_complete);
-            // Another one comes first each time, so that those that are not complete do not keep others from it.
-            let first = self.blind % likely.len().max(1);
-            likely.rotate_left(first);
-            let blindly = unlikely.iter().cycle().skip(self.blind % unlikely.len().max(1));
-            let blindly: Vec<_> = blindly.take(COMPLETE_BLINDLY.min(unlikely.len())).copied().collect();
-            self.blind = self.blind.wrapping_add(COMPLETE_BLINDLY);
-            for partition in likely.into_iter().chain(blindly) {
-                if now.elapsed() >= COMPLETE_FOR {
-                    break;
-                }
-                self.complete(poll, partition, catalog.revision).await?;
+            let (mut likely, mut unlikely): (Vec<_>, Vec<_>) = pending.into_iter().partition(looks_complete);
+            rotate(&mut unlikely, self.round.wrapping_mul(COMPLETE_BLINDLY));
+            likely.extend(unlikely.into_iter().take(COMPLETE_BLINDLY));
+            rotate(&mut likely, self.round);
+            due.extend(likely.into_iter().map(|partition| (poll, partition)));
+        }
+        for (poll, partition) in due {
+            if now.elapsed() >= COMPLETE_FOR {
+                break;
             }
+            self.complete(poll, partition, catalog.revision).await?;
         }
         Ok(())
     }
@@ -67,4 +69,10 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+/// Moves this number of items, or what is left of it after whole turns, from the front to the back.
+fn rotate<T>(items: &mut [T], by: usize) {
+    let by = by % items.len().max(1);
+    items.rotate_left(by);
 }

@@ -1,5 +1,7 @@
 //! Look-ups of effective ballots, which ask the database only for voters that may have one.
 
+use std::collections::hash_map::Entry;
+
 use sqlx::{PgConnection, Row};
 
 use super::{
@@ -89,18 +91,19 @@ impl PostgresSession {
         poll: PollSlug,
         number: i16,
     ) -> Result<(), Failure> {
-        let key = (partition, poll);
-        if !self.filters.contains_key(&key) {
-            let counted: i64 = sqlx::query_scalar(
-                "SELECT coalesce(sum(n), 0)::bigint FROM tally WHERE poll = $1 AND partition = $2",
-            )
-            .bind(number)
-            .bind(partition.0 as i16)
-            .fetch_one(&mut *connection)
-            .await?;
-            self.filters.insert(key, Filter::new(usize::try_from(counted).unwrap_or(0)));
-        }
-        let Some(filter) = self.filters.get_mut(&key) else { return Ok(()) };
+        let filter = match self.filters.entry((partition, poll)) {
+            Entry::Occupied(filter) => filter.into_mut(),
+            Entry::Vacant(none) => {
+                let counted: i64 = sqlx::query_scalar(
+                    "SELECT coalesce(sum(n), 0)::bigint FROM tally WHERE poll = $1 AND partition = $2",
+                )
+                .bind(number)
+                .bind(partition.0 as i16)
+                .fetch_one(&mut *connection)
+                .await?;
+                none.insert(Filter::new(usize::try_from(counted).unwrap_or(0)))
+            }
+        };
         let range = self.partitions.range(partition);
         let (sql, from) = match filter.scanned() {
             Scanned::All => return Ok(()),

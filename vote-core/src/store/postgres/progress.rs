@@ -2,8 +2,8 @@
 //!
 //! A commit may change a row for each of a thousand queues, and one for each of their polls, nearly all of which exist.
 //! So rows are updated, and only those that are missing are inserted: `INSERT … ON CONFLICT DO UPDATE` takes twice the
-//! time, since it locks each row before it updates it. Arrays are expanded in the list of results, which takes a fifth
-//! of the time of `FROM unnest(…)` with several arrays (see `docs/performance.md`).
+//! time, since it locks each row before it updates it. Arrays are expanded in the list of results: `FROM unnest(…)` with
+//! several arrays copies each of them first (see `docs/performance.md`).
 //!
 //! A plan that the server keeps is made for ten rows, and looks up each row by itself. So for many rows the statement is
 //! planned anew, by their number: then the server reads the partition's rows once and joins them.

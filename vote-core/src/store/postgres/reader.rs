@@ -16,20 +16,26 @@ use crate::{
     store::{Snapshot, StoreError, StoreReader, withdrawal},
 };
 
+/// Query of the layout, if the store was prepared.
+pub(super) const LAYOUT: &str = "SELECT partitions, fingerprint FROM meta";
+
+/// Reads a row of [`LAYOUT`].
+pub(super) fn layout(row: &PgRow) -> Result<Layout, StoreError> {
+    let partitions: i16 = row.get("partitions");
+    let fingerprint: Vec<u8> = row.get("fingerprint");
+    Ok(Layout {
+        partitions: u16::try_from(partitions)
+            .ok()
+            .and_then(|n| Partitions::new(n).ok())
+            .ok_or_else(|| damaged("layout"))?,
+        fingerprint: PepperFingerprint(fingerprint.as_slice().try_into().map_err(|_| damaged("layout"))?),
+    })
+}
+
 #[async_trait]
 impl StoreReader for PostgresStore {
     async fn layout(&self) -> Result<Option<Layout>, StoreError> {
-        let rows = self.rows(sqlx::query("SELECT partitions, fingerprint FROM meta")).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let partitions: i16 = row.get("partitions");
-        let fingerprint: Vec<u8> = row.get("fingerprint");
-        Ok(Some(Layout {
-            partitions: u16::try_from(partitions)
-                .ok()
-                .and_then(|n| Partitions::new(n).ok())
-                .ok_or_else(|| damaged("layout"))?,
-            fingerprint: PepperFingerprint(fingerprint.as_slice().try_into().map_err(|_| damaged("layout"))?),
-        }))
+        self.rows(sqlx::query(LAYOUT)).await?.first().map(layout).transpose()
     }
 
     async fn polls(&self) -> Result<Vec<RegisteredPoll>, StoreError> {
