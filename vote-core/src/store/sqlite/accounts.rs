@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 
 use super::{
-    json::json, layout, polls, position, quarantine, queue_id, queues, registered, revision, timestamp,
+    json::json, layout, polls, position, quarantine, queue_id, queues, registered, revision, summary,
+    timestamp,
 };
 use crate::{
     Clock, OptionSlug, Partition, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey,
-    count::{Accounts, Ballot, LedgerEntry, LedgerRow, SealRecord, TallyRow},
+    count::{Accounts, Balances, Ballot, LedgerEntry, LedgerRow, SealRecord, Summary, TallyRow},
     queue::Seal,
     sqlite::{Connections, Failure, Transaction, signed},
     store::{Snapshot, StoreError},
@@ -82,6 +83,14 @@ impl Snapshot for SqliteSnapshot {
         Ok(accounts)
     }
 
+    async fn summary(&mut self) -> Result<Summary, StoreError> {
+        Ok(summary::summary(&mut self.tx, self.taken_at).await?)
+    }
+
+    async fn balances(&mut self) -> Result<Balances, StoreError> {
+        Ok(summary::balances(&mut self.tx).await?)
+    }
+
     async fn ballots(
         &mut self,
         poll: PollSlug,
@@ -135,7 +144,10 @@ pub(super) async fn positions(
         .collect()
 }
 
-async fn ledger(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<LedgerRow>, Failure> {
+pub(super) async fn ledger(
+    tx: &mut Transaction<'_>,
+    of: Option<Partition>,
+) -> Result<Vec<LedgerRow>, Failure> {
     let query = sqlx::query_as(
         "SELECT partition, queue, poll, accepted, new_voters, superseded, quarantined FROM ledger
          WHERE ?1 IS NULL OR partition = ?1 ORDER BY partition, queue, poll",
@@ -151,7 +163,7 @@ async fn ledger(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<L
         .collect()
 }
 
-async fn tally(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<TallyRow>, Failure> {
+pub(super) async fn tally(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<TallyRow>, Failure> {
     let query = sqlx::query_as(
         "SELECT p.slug, o.slug, t.partition, t.n
          FROM tally AS t JOIN polls AS p USING (poll) JOIN options AS o USING (poll, option)
@@ -170,7 +182,7 @@ async fn tally(tx: &mut Transaction<'_>, of: Option<Partition>) -> Result<Vec<Ta
         .collect()
 }
 
-async fn tally_changed_at(
+pub(super) async fn tally_changed_at(
     tx: &mut Transaction<'_>,
     of: Option<Partition>,
 ) -> Result<BTreeMap<PollSlug, Timestamp>, Failure> {
@@ -239,7 +251,7 @@ pub(super) async fn sealed(tx: &mut Transaction<'_>) -> Result<BTreeSet<(QueueId
         .collect()
 }
 
-async fn seals(tx: &mut Transaction<'_>) -> Result<Vec<SealRecord>, Failure> {
+pub(super) async fn seals(tx: &mut Transaction<'_>) -> Result<Vec<SealRecord>, Failure> {
     let query =
         sqlx::query_as("SELECT queue, poll, position, accepted FROM seals ORDER BY queue, poll, partition");
     let rows: Vec<(Vec<u8>, String, Vec<u8>, u64)> = tx.all(query).await?;
