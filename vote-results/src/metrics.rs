@@ -53,8 +53,8 @@ const CLOCK_DIFFERENCE: Metric = Metric::gauge(
 );
 const STANDBY_LAG: Metric = Metric::gauge(
     "vote_results_standby_lag_seconds",
-    "How long ago the last change reached the standby that is read, by its clock and that of its primary; not exported \
-     if the store is no standby",
+    "How long ago the last change reached the standby that is read, by its clock and that of its primary; 0 if the \
+     store is no standby",
 );
 const CLOSED: Metric = Metric::gauge("vote_results_poll_closed", "1 if the poll is closed, else 0, by poll");
 const FINAL: Metric = Metric::gauge("vote_results_poll_final", "1 if the poll is final, else 0, by poll");

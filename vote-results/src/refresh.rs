@@ -193,7 +193,7 @@ impl Refresher {
 /// Returns since when a standby has received no change, if that is too long ago. The figures that it has are shown, but
 /// as out of date.
 fn lag(summary: &Summary) -> Option<Stale> {
-    let since = summary.replayed_at?;
+    let since = summary.replayed_at.unwrap_or(summary.taken_at);
     let lag = summary.taken_at.as_micros().saturating_sub(since.as_micros());
     metrics::standby_lag(lag as f64 / 1e6);
     (lag > MAX_LAG.as_micros() as i64).then(|| Stale {

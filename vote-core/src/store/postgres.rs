@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 
-use super::{Catalog, Session, Store, StoreError, StoreReader, WorkerRecord, same_layout};
+use super::{Catalog, Session, Store, StoreError, WorkerRecord, same_layout};
 use crate::{
     DurabilityProblem, Poll, PollSlug, Position, QueueId, Timestamp,
     count::{Decision, QuarantineKey, QueueRecord, RegisteredPoll, SealRecord},

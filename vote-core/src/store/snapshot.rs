@@ -39,7 +39,8 @@ pub trait Snapshot: Send + fmt::Debug {
 
     /// Returns the [summary](Summary::of) of the accounts.
     ///
-    /// Cost: by default, that of [`accounts`](Self::accounts). On Postgres, a row for each poll, option and queue.
+    /// Cost: by default, that of [`accounts`](Self::accounts). Stores in this crate read a row for each poll, option and
+    /// queue, and more only of queues that no worker has reported lately.
     ///
     /// # Errors
     /// Those of [all methods](Snapshot#errors).

@@ -25,6 +25,7 @@ mod reader;
 mod registered;
 mod revision;
 mod session;
+mod summary;
 mod withdrawal;
 mod workers;
 

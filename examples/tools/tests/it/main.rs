@@ -25,6 +25,7 @@ mod quarantine;
 mod queues;
 mod restore;
 mod sight;
+mod streams;
 #[cfg(feature = "otel")]
 mod traces;
 mod withdrawal;

@@ -25,13 +25,13 @@ const QUEUES: &str =
     "SELECT queue, original_id, address, seen_at, accepted::text, queued::text, state, reason
      FROM queues ORDER BY queue";
 
-/// What is still to be read from some queues: whether a queue is read to the ends that were last reported, and whether
-/// it is sealed for, and read to the seal of, every poll that is not final.
+/// What is still to be read from some queues: whether a queue is a replaced one and read to the ends that were last
+/// reported, and whether it is sealed for, and read to the seal of, every poll that is not final.
 const REST: &str = "SELECT q.queue,
-         cardinality(q.ends) > 0 AND NOT EXISTS (
+         CASE WHEN q.original_id IS NULL OR cardinality(q.ends) = 0 THEN false ELSE NOT EXISTS (
              SELECT FROM unnest(q.ends) WITH ORDINALITY AS e (position, n)
              LEFT JOIN checkpoints c ON c.queue = q.queue AND c.partition = e.n - 1
-             WHERE e.position > coalesce(c.position, '')) AS is_read,
+             WHERE e.position > coalesce(c.position, '')) END AS is_reread,
          NOT EXISTS (
              SELECT FROM polls p
              WHERE p.final_at IS NULL AND position('#' in p.slug) = 0 AND NOT (
@@ -42,24 +42,37 @@ const REST: &str = "SELECT q.queue,
              )) AS is_complete
      FROM queues q WHERE q.queue = ANY ($1)";
 
-/// The sums of the ledger by poll, and whether a row has to be looked at: since it violates an invariant, since it may,
-/// or since it is damaged. A difference of two numbers that are not negative can't overflow.
-const LEDGER: &str = "SELECT poll, sum(accepted)::text AS accepted, sum(new_voters)::text AS new_voters,
-         sum(superseded)::text AS superseded, sum(quarantined)::text AS quarantined,
-         bool_or(CASE WHEN quarantined = 0 AND accepted >= 0 AND new_voters >= 0 AND superseded >= 0
-                 THEN accepted - new_voters <> superseded ELSE true END) AS is_odd
-     FROM ledger GROUP BY poll";
+/// Whether a row of the ledger violates the conservation invariant, or may: where a number is negative, or so large that
+/// a sum may overflow, the row is damaged or has to be looked at more closely. The largest number allowed is 2^62 - 1.
+macro_rules! violates {
+    () => {
+        "CASE WHEN accepted >= 0 AND new_voters >= 0 AND superseded BETWEEN 0 AND 4611686018427387903
+                   AND quarantined BETWEEN 0 AND 4611686018427387903
+              THEN accepted - new_voters <> superseded + quarantined ELSE true END"
+    };
+}
 
-/// The violations in the rows that have to be looked at, by poll. `unaccounted` is
+/// The sums of the ledger by poll, and whether a row violates the conservation invariant or may.
+const LEDGER: &str = concat!(
+    "SELECT poll, sum(accepted)::text AS accepted, sum(new_voters)::text AS new_voters,
+         sum(superseded)::text AS superseded, sum(quarantined)::text AS quarantined, bool_or(",
+    violates!(),
+    ") AS may_violate FROM ledger GROUP BY poll"
+);
+
+/// The violations by poll, found in the rows with quarantined votes, which an index has, and in those that may violate the
+/// conservation invariant, if the argument is true. `unaccounted` is
 /// [`LedgerEntry::unaccounted`](crate::count::LedgerEntry::unaccounted) in SQL.
-const VIOLATIONS: &str = "WITH found AS (
+const VIOLATIONS: &str = concat!(
+    "WITH found AS (
          SELECT queue, partition, poll, sum(votes) AS votes FROM quarantine WHERE state <> 'counted'
          GROUP BY queue, partition, poll
      ), odd AS (
-         SELECT * FROM ledger
-         WHERE CASE WHEN quarantined = 0 AND accepted >= 0 AND new_voters >= 0 AND superseded >= 0
-               THEN accepted - new_voters <> superseded ELSE true END
+         SELECT * FROM ledger WHERE quarantined <> 0
          UNION SELECT l.* FROM found f JOIN ledger l USING (queue, partition, poll)
+         UNION SELECT * FROM ledger WHERE $1 AND ",
+    violates!(),
+    "
      ), differences AS (
          SELECT o.*, o.quarantined - coalesce(f.votes, 0) AS missing,
                 o.accepted - (o.new_voters::numeric + o.superseded + o.quarantined) AS difference,
@@ -70,7 +83,8 @@ const VIOLATIONS: &str = "WITH found AS (
      )
      SELECT poll, sum(unaccounted)::text AS unaccounted, sum(abs(unaccounted))::text AS violating,
             sum(abs(missing))::text AS missing, bool_or(least(accepted, new_voters, superseded) < 0) AS is_damaged
-     FROM violations GROUP BY poll";
+     FROM violations GROUP BY poll"
+);
 
 const TALLIES: &str = "SELECT p.slug AS poll, coalesce(sum(t.n), 0)::text AS votes
      FROM polls p LEFT JOIN options o USING (poll) LEFT JOIN tally t USING (poll, option)
@@ -169,14 +183,13 @@ async fn mark_not_heard_from(
 ) -> Result<(), Failure> {
     let ids: Vec<Uuid> = late.iter().map(|(place, _)| Uuid(queues[*place].id.0)).collect();
     let rows = sqlx::query(REST).bind(ids).fetch_all(connection).await?;
-    let of = |row: &PgRow| (row.get("is_read"), row.get("is_complete"));
+    let of = |row: &PgRow| (row.get("is_reread"), row.get("is_complete"));
     let rest: BTreeMap<QueueId, (bool, bool)> =
         rows.iter().map(|row| (QueueId(row.get::<Uuid, _>("queue").0), of(row))).collect();
     for (place, holds_others) in late {
         let queue = &mut queues[*place];
-        let (is_read, is_complete) = rest.get(&queue.id).copied().unwrap_or_default();
-        let is_done = queue.original_id.is_some() && is_read;
-        queue.is_not_heard_from = !is_done && (!is_complete || *holds_others);
+        let (is_reread, is_complete) = rest.get(&queue.id).copied().unwrap_or_default();
+        queue.is_not_heard_from = !is_reread && (!is_complete || *holds_others);
     }
     Ok(())
 }
@@ -188,8 +201,9 @@ pub(super) async fn balances(connection: &mut PgConnection) -> Result<Balances, 
         Ok((row.get::<String, _>("poll"), count(row, "votes")?, rows::count(row, "pending")?))
     })
     .await?;
-    let is_odd = ledger.iter().any(|(.., is_odd)| *is_odd) || !quarantine.is_empty();
-    let violations = if is_odd { all(connection, VIOLATIONS, violation).await? } else { Vec::new() };
+    let may_violate = ledger.iter().any(|(.., may_violate)| *may_violate);
+    let rows = sqlx::query(VIOLATIONS).bind(may_violate).fetch_all(&mut *connection).await?;
+    let violations = rows.iter().map(violation).collect::<Result<Vec<_>, _>>()?;
     let tallies =
         all(connection, TALLIES, |row| Ok((row.get::<String, _>("poll"), number(row, "votes")?))).await?;
     let mut named: BTreeSet<String> =
@@ -229,7 +243,7 @@ fn ledger(row: &PgRow) -> Result<(String, Sums, bool), StoreError> {
         quarantined: number(row, "quarantined")?,
         unaccounted: 0,
     };
-    Ok((row.get("poll"), sums, row.get("is_odd")))
+    Ok((row.get("poll"), sums, row.get("may_violate")))
 }
 
 fn violation(row: &PgRow) -> Result<(String, i128, Residual), StoreError> {

@@ -11,11 +11,12 @@ use sqlx::{
 };
 
 use super::{
-    json::json, layout, polls, position, quarantine, queue_id, queues, registered, revision, timestamp,
+    json::json, layout, polls, position, quarantine, queue_id, queues, registered, revision, summary,
+    timestamp,
 };
 use crate::{
     Clock, OptionSlug, Partition, PollSlug, Position, QueueId, SystemClock, Timestamp, VoterKey,
-    count::{Accounts, Ballot, LedgerEntry, LedgerRow, SealRecord, TallyRow},
+    count::{Accounts, Balances, Ballot, LedgerEntry, LedgerRow, SealRecord, Summary, TallyRow},
     queue::Seal,
     sqlite::{Connections, Failure, Transaction, signed},
     store::{Snapshot, StoreError},
@@ -102,6 +103,14 @@ impl Snapshot for SqliteSnapshot {
         Ok(accounts)
     }
 
+    async fn summary(&mut self) -> Result<Summary, StoreError> {
+        Ok(summary::summary(&mut self.tx, self.taken_at).await?)
+    }
+
+    async fn balances(&mut self) -> Result<Balances, StoreError> {
+        Ok(summary::balances(&mut self.tx).await?)
+    }
+
     async fn ballots(
         &mut self,
         poll: PollSlug,
@@ -155,7 +164,7 @@ pub(super) async fn positions(
         .collect()
 }
 
-async fn ledger(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<LedgerRow>, Failure> {
+pub(super) async fn ledger(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<LedgerRow>, Failure> {
     let sql = "SELECT partition, queue, poll, accepted, new_voters, superseded, quarantined FROM ledger
          WHERE partition {partition} AND poll {poll} ORDER BY partition, queue, poll";
     type Row = (u16, Vec<u8>, String, u64, u64, u64, i64);
@@ -169,7 +178,7 @@ async fn ledger(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<LedgerRow>, F
         .collect()
 }
 
-async fn tally(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<TallyRow>, Failure> {
+pub(super) async fn tally(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<TallyRow>, Failure> {
     let sql = "SELECT p.slug, o.slug, t.partition, t.n
          FROM tally AS t JOIN polls AS p USING (poll) JOIN options AS o USING (poll, option)
          WHERE t.n <> 0 AND t.partition {partition} AND p.slug {poll} ORDER BY t.poll, t.option, t.partition";
@@ -186,7 +195,7 @@ async fn tally(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<TallyRow>, Fai
         .collect()
 }
 
-async fn tally_changed_at(
+pub(super) async fn tally_changed_at(
     tx: &mut Transaction<'_>,
     of: Option<Partition>,
 ) -> Result<BTreeMap<PollSlug, Timestamp>, Failure> {
@@ -255,7 +264,7 @@ pub(super) async fn sealed(tx: &mut Transaction<'_>) -> Result<BTreeSet<(QueueId
         .collect()
 }
 
-async fn seals(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<SealRecord>, Failure> {
+pub(super) async fn seals(tx: &mut Transaction<'_>, of: Scope) -> Result<Vec<SealRecord>, Failure> {
     let sql = "SELECT queue, poll, partition, position, accepted FROM seals
          WHERE partition {partition} AND poll {poll} ORDER BY queue, poll, partition";
     type Row = (Vec<u8>, String, u16, Vec<u8>, u64);
