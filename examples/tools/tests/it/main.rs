@@ -20,6 +20,7 @@ mod promotion;
 mod quarantine;
 mod queues;
 mod restore;
+mod scale;
 mod sight;
 #[cfg(feature = "otel")]
 mod traces;
