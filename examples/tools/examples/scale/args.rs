@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 /// Measures how the pipeline grows with the numbers of queues, workers, partitions and polls.
 ///
-/// Starts a Redis with a database for each queue, a Postgres, and the workers, and stops them at the end. The last line
+/// Starts Redis servers with a database for each queue, a Postgres, and the workers, and stops them at the end. The last line
 /// of stdout is the report, a JSON object; tables for people are printed on stderr. Exits with 1 if what the mode checks
 /// does not hold.
 ///
@@ -29,6 +29,10 @@ pub(crate) enum Mode {
     Fairness(Fairness),
     /// Closes a poll while another one takes votes, and measures the time until it is final
     Finality(Finality),
+    /// Measures the unit costs that `vote-worker capacity --costs` reads, in about two minutes
+    Measure,
+    /// Predicts the CPU time of six pipelines from the unit costs, and compares it with runs of them
+    Predict(Predict),
 }
 
 /// Size of the pipeline.
@@ -115,6 +119,16 @@ pub(crate) struct Finality {
     /// Seconds within which the poll must be final
     #[arg(long, value_name = "S", default_value_t = 10)]
     pub(crate) within: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Predict {
+    /// File with unit costs, as `measure` prints them [default: measure them first]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) costs: Option<std::path::PathBuf>,
+    /// Seconds that are measured in each run
+    #[arg(long, value_name = "S", default_value_t = 20)]
+    pub(crate) seconds: u64,
 }
 
 #[cfg(test)]

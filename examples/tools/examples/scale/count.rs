@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use vote_core::{
     Partition, Position, Queue, QueueId, Session, Store,
     count::{CommitPlan, QueueRecord},
-    queue::{QueueError, QueueLayer, Read},
+    queue::{AppendError, Appended, Frame, QueueError, QueueLayer, QueueStatus, Read},
     store::{Catalog, SessionLayer, StoreError, StoreLayer, StoreReaderLayer},
 };
 
@@ -22,6 +22,14 @@ pub(crate) struct Counts(Mutex<BTreeMap<(&'static str, &'static str), u64>>);
 impl Counts {
     pub(crate) fn add(&self, scope: &'static str, name: &'static str, n: u64) {
         *self.0.lock().unwrap().entry((scope, name)).or_default() += n;
+    }
+
+    /// Waits for a call, and adds how long it took.
+    async fn timed<T>(&self, scope: &'static str, name: &'static str, call: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let answer = call.await;
+        self.add(scope, name, start.elapsed().as_micros() as u64);
+        answer
     }
 
     /// Returns the counts, and starts again at zero.
@@ -46,6 +54,15 @@ impl QueueLayer for CountedQueue {
 
     fn on_call(&self, method: &'static str) {
         self.counts.add("queue", method, 1);
+    }
+
+    async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
+        self.counts.add("queue", "append frames", frames.len() as u64);
+        self.counts.timed("queue", "append µs", self.inner.append(id, frames)).await
+    }
+
+    async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
+        self.counts.timed("queue", "status µs", self.inner.status()).await
     }
 
     async fn read(
@@ -131,6 +148,6 @@ impl SessionLayer for CountedSession {
         if !self.commit_delay.is_zero() {
             tokio::time::sleep(self.commit_delay).await;
         }
-        self.inner.commit(plan).await
+        self.counts.timed("session", "commit µs", self.inner.commit(plan)).await
     }
 }

@@ -7,6 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Name of the threads that cast votes and measure.
 pub(crate) const VOTERS: &str = "scale-voters";
+/// Name of the threads that run frontends.
+pub(crate) const FRONTENDS: &str = "scale-frontends";
 /// Name of the threads that run workers.
 pub(crate) const WORKERS: &str = "scale-workers";
 
@@ -21,6 +23,7 @@ pub(crate) fn runtime(name: &'static str, threads: usize) -> Runtime {
 /// Seconds of CPU time used so far, or between two moments.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub(crate) struct Cpu {
+    pub(crate) frontends: f64,
     pub(crate) workers: f64,
     pub(crate) voters: f64,
     pub(crate) redis: f64,
@@ -28,12 +31,13 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// Reads the times of this process, of a Redis and of a Postgres, with all of its backends.
-    pub(crate) fn now(redis: u32, postgres: u32) -> Self {
+    /// Reads the times of this process, of the Redis servers and of a Postgres, with all of its backends.
+    pub(crate) fn now(redis: &[u32], postgres: u32) -> Self {
         Self {
+            frontends: threads(FRONTENDS),
             workers: threads(WORKERS),
             voters: threads(VOTERS),
-            redis: process(redis).map_or(0.0, |stat| stat.own),
+            redis: redis.iter().filter_map(|pid| process(*pid)).map(|stat| stat.own).sum(),
             postgres: tree(postgres),
         }
     }
@@ -41,6 +45,7 @@ impl Cpu {
     /// Returns all times divided by a number.
     pub(crate) fn per(self, n: f64) -> Self {
         Self {
+            frontends: self.frontends / n,
             workers: self.workers / n,
             voters: self.voters / n,
             redis: self.redis / n,
@@ -54,6 +59,7 @@ impl Sub for Cpu {
 
     fn sub(self, before: Self) -> Self {
         Self {
+            frontends: self.frontends - before.frontends,
             workers: self.workers - before.workers,
             voters: self.voters - before.voters,
             redis: self.redis - before.redis,
@@ -94,10 +100,18 @@ fn tree(pid: u32) -> f64 {
     root.own + root.ended + children.map(|child| child.own).sum::<f64>()
 }
 
-/// Returns the time of this process' threads with a name.
-fn threads(name: &str) -> f64 {
+/// Returns the seconds that a process has used so far.
+pub(crate) fn process_seconds(pid: u32) -> f64 {
+    process(pid).map_or(0.0, |stat| stat.own)
+}
+
+/// Returns the time of this process' threads with a name. The main thread is among the [`VOTERS`].
+pub(crate) fn threads(name: &str) -> f64 {
     let tasks = fs::read_dir("/proc/self/task").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
-    let named =
-        tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name));
+    let main = std::process::id().to_string();
+    let named = tasks.filter(|task| {
+        let is_main = name == VOTERS && task.ends_with(&main);
+        is_main || fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    });
     named.filter_map(|task| stat(task.join("stat").to_str()?)).map(|stat| stat.own).sum()
 }

@@ -1,6 +1,6 @@
 //! Measures how the pipeline grows with the numbers of queues, workers, partitions and polls.
 //!
-//! One Redis with N databases is N queues, each with an identity of its own. M workers run in this process, each with
+//! A Redis with 250 databases is 250 queues, each with an identity of its own. M workers run in this process, each with
 //! connections of its own, on a real Postgres. Votes are appended straight to the queues. What is reported are counts
 //! (calls by name, statements, rows), which are the same on any machine, and CPU time, by process.
 //!
@@ -19,6 +19,9 @@ mod cpu;
 mod exact;
 mod fairness;
 mod finality;
+mod fit;
+mod measure;
+mod predict;
 mod statements;
 mod steady;
 mod voters;
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
             Mode::Exact(exact) => exact::run(exact).await,
             Mode::Fairness(fairness) => fairness::run(fairness).await,
             Mode::Finality(finality) => finality::run(finality).await,
+            Mode::Measure => measure::run().await,
+            Mode::Predict(predict) => predict::run(predict).await,
         }
     });
     let holds = report["holds"].as_bool().unwrap_or(true);

@@ -44,8 +44,8 @@ impl Electorate {
 
     /// Returns the vote of a voter in a poll, cast now.
     pub(crate) fn vote(&self, poll: usize, voter: u64, option: usize) -> Vote {
-        // An odd factor gives every voter a key of its own, in no particular order.
-        let key = (u128::from(voter) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        // A key of its own for each voter, since no two numbers have the same mixture, and as random as a hash.
+        let key = u128::from(mixed(voter)) << 64 | u128::from(mixed(!voter));
         Vote {
             poll: self.polls[poll].0,
             voter: VoterKey(key.to_be_bytes()),
@@ -78,6 +78,14 @@ impl Electorate {
         };
         groups.into_iter().map(frame).collect()
     }
+}
+
+/// Mixes the bits of a number, as the generator SplitMix64 does.
+fn mixed(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 /// Appends frames, all of which must be stored.

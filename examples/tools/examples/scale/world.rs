@@ -1,4 +1,4 @@
-//! The pipeline: a Redis with a database for each queue, a Postgres, and workers in this process.
+//! The pipeline: Redis servers with a database for each queue, a Postgres, and workers in this process.
 
 use std::{
     sync::{
@@ -33,13 +33,17 @@ use crate::{
 
 /// Prefix of the keys, and name of the schema.
 const NAME: &str = "vote";
+/// Maximum number of queues in one Redis: the client knows the numbers of databases up to 255.
+const DATABASES: u32 = 250;
 /// Number of queues to which votes are appended at a time.
 const APPENDERS: usize = 32;
 
 /// A running pipeline.
 pub(crate) struct World {
     pub(crate) size: Size,
-    pub(crate) redis: Redis,
+    pub(crate) redis: Vec<Redis>,
+    /// Maximum number of queues in one Redis.
+    databases: u32,
     pub(crate) postgres: Postgres,
     /// Address of the database.
     pub(crate) database: String,
@@ -60,9 +64,16 @@ pub(crate) struct World {
 impl World {
     /// Starts the servers, and creates the queues and the tables.
     pub(crate) async fn start(size: Size) -> Self {
+        Self::start_with(size, DATABASES).await
+    }
+
+    /// Starts the servers, with this number of queues in each Redis, and creates the queues and the tables.
+    pub(crate) async fn start_with(size: Size, databases: u32) -> Self {
         // More than 10,000 connections, the default, since each worker has one to each queue.
-        let databases = size.queues.max(1).to_string();
-        let redis = Redis::start_with(&[("databases", databases.as_str()), ("maxclients", "19000")]);
+        let number = databases.to_string();
+        let settings = [("databases", number.as_str()), ("maxclients", "19000")];
+        let servers = size.queues.div_ceil(databases);
+        let redis = (0..servers).map(|_| Redis::start_with(&settings)).collect();
         let postgres = Postgres::start_with(&statements::SETTINGS);
         let database = postgres.database();
         let partitions = Partitions::new(size.partitions).unwrap();
@@ -73,6 +84,7 @@ impl World {
         let mut world = Self {
             size,
             redis,
+            databases,
             postgres,
             database,
             queues: Vec::new(),
@@ -85,15 +97,28 @@ impl World {
             shutdown: Shutdown::new(),
             workers: Vec::new(),
         };
-        for n in 0..size.queues {
-            let queue: Arc<dyn Queue> = Arc::new(world.connect(n));
-            world.queues.push((queue.create(world.layout, None).await.unwrap(), queue));
+        let connected: Vec<Arc<dyn Queue>> =
+            (0..size.queues).map(|n| Arc::new(world.connect(n)) as Arc<dyn Queue>).collect();
+        // All at once, since each waits for a tenth of a second until it is connected.
+        let create = |queue: &Arc<dyn Queue>| {
+            let (queue, layout) = (Arc::clone(queue), world.layout);
+            tokio::spawn(async move { queue.create(layout, None).await.unwrap() })
+        };
+        let created: Vec<_> = connected.iter().map(create).collect();
+        for (queue, id) in connected.into_iter().zip(created) {
+            world.queues.push((id.await.unwrap(), queue));
         }
         world
     }
 
+    /// Returns the address of a queue.
+    pub(crate) fn url(&self, queue: u32) -> String {
+        let server = &self.redis[(queue / self.databases) as usize];
+        format!("{}/{}", server.url(), queue % self.databases)
+    }
+
     fn connect(&self, queue: u32) -> RedisQueue {
-        RedisQueue::connect(&format!("{}/{queue}", self.redis.url()), NAME).unwrap()
+        RedisQueue::connect(&self.url(queue), NAME).unwrap()
     }
 
     /// Starts the workers, each with connections of its own.
@@ -232,7 +257,8 @@ impl World {
     }
 
     pub(crate) fn cpu(&self) -> Cpu {
-        Cpu::now(self.redis.pid(), self.postgres.pid())
+        let redis: Vec<u32> = self.redis.iter().map(Redis::pid).collect();
+        Cpu::now(&redis, self.postgres.pid())
     }
 
     pub(crate) async fn accounts(&self) -> Accounts {
