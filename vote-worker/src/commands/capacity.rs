@@ -20,7 +20,7 @@ mod text;
 pub use costs::{Costs, Unit};
 pub use limits::{CONNECTIONS, DNS_BYTES, Limit, PLACES};
 pub use load::{Cores, Rates, Shape};
-pub use plan::{Demand, Plan};
+pub use plan::{BALANCER_CONNECTIONS, Demand, KEEP_ALIVE_SECONDS, Plan};
 
 /// Returns the definition of `vote-worker capacity`.
 pub(super) fn definition() -> Command {

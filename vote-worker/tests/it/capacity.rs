@@ -2,7 +2,9 @@
 
 use std::{path::Path, process::Command};
 
-use vote_worker::commands::capacity::{CONNECTIONS, Costs, DNS_BYTES, PLACES};
+use vote_worker::commands::capacity::{
+    BALANCER_CONNECTIONS, CONNECTIONS, Costs, DNS_BYTES, KEEP_ALIVE_SECONDS, PLACES,
+};
 
 /// Runs the command without any setting, and returns its exit code and its output.
 fn capacity(arguments: &[&str]) -> (i32, String) {
@@ -31,14 +33,12 @@ fn the_page_shows_what_the_command_prints() {
     let blocks: Vec<&str> = page.split("\n    $ vote-worker capacity ").skip(1).collect();
     assert!(blocks.len() >= 3, "the page has {} examples", blocks.len());
     for block in blocks {
-        let lines = block.lines().take_while(|line| {
-            line.is_empty() || line.starts_with("    ") || *line == block.lines().next().unwrap()
-        });
-        let shown: Vec<&str> = lines.map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
-        let arguments: Vec<&str> = shown[0].split(' ').collect();
-        let (code, printed) = capacity(&arguments);
+        let (arguments, rest) = block.split_once('\n').unwrap();
+        let shown = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+        let shown: Vec<&str> = shown.map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
+        let (code, printed) = capacity(&arguments.split(' ').collect::<Vec<_>>());
         assert_eq!(code, 0, "{printed}");
-        assert_eq!(shown[1..].join("\n").trim(), printed.trim(), "vote-worker capacity {}", shown[0]);
+        assert_eq!(shown.join("\n").trim(), printed.trim(), "vote-worker capacity {arguments}");
     }
 }
 
@@ -65,6 +65,8 @@ fn the_page_lists_the_costs_that_the_command_uses() {
 fn the_limits_are_those_of_the_deployment() {
     assert_eq!(PLACES, number("deploy/haproxy/haproxy.cfg", "server-template frontend 1-"));
     assert_eq!(DNS_BYTES, number("deploy/haproxy/haproxy.cfg", "accepted_payload_size "));
+    assert_eq!(KEEP_ALIVE_SECONDS, number("deploy/haproxy/haproxy.cfg", "timeout http-keep-alive "));
+    assert_eq!(BALANCER_CONNECTIONS, number("deploy/stack.yml", "${VOTE_LB_MAXCONN:-"));
     assert_eq!(CONNECTIONS, number("deploy/postgres/postgresql.conf", "max_connections = "));
 }
 

@@ -19,6 +19,10 @@ pub(super) const PAGES: f64 = 2.0;
 const HANDSHAKE_BYTES: f64 = 5000.0;
 /// Bytes of the head of a browser's request, with its cookie.
 const REQUEST_BYTES: f64 = 700.0;
+/// Seconds for which HAProxy keeps a connection without requests, in `haproxy.cfg`. Browsers keep it as long.
+pub const KEEP_ALIVE_SECONDS: f64 = 30.0;
+/// Connections that a load balancer takes, in `stack.yml`.
+pub const BALANCER_CONNECTIONS: f64 = 50_000.0;
 /// Memory of a Redis (`maxmemory` in `redis.conf`).
 pub(super) const REDIS_MEMORY: f64 = 2_147_483_648.0;
 /// Seconds after the end within which the last vote is to be counted.
@@ -72,6 +76,8 @@ pub struct Plan {
     pub redis_minutes: f64,
     /// Bytes that each Redis writes to its log.
     pub redis_log_bytes: f64,
+    /// Connections of voters that are open at the same time at the peak.
+    pub open_connections: f64,
     /// Load balancers at the peak, with keys on the curve P-256.
     pub balancers_ecdsa: f64,
     /// Load balancers at the peak, with RSA keys of 2,048 bits.
@@ -183,9 +189,11 @@ impl Plan {
         let vote_bytes = entries * costs.entry_bytes + costs.entry_vote_bytes;
         let log_bytes = entries * costs.log_entry_bytes + costs.log_vote_bytes;
         // One connection for each poll that a voter votes in.
+        let open_connections = peak_rate * KEEP_ALIVE_SECONDS;
         let balancers = |handshake: f64| {
             let cores = peak_rate * (handshake + (1.0 + PAGES) * costs.proxied.server) / 1e6;
-            (cores / (UTILIZATION * NODE_CORES)).ceil().max(2.0)
+            let of_cores = (cores / (UTILIZATION * NODE_CORES)).ceil();
+            of_cores.max((open_connections / BALANCER_CONNECTIONS).ceil()).max(2.0)
         };
         let wal_rate = count_rate * costs.wal_vote_bytes + at_count.commit_queues * costs.wal_queue_bytes;
         let mut plan = Self {
@@ -200,6 +208,7 @@ impl Plan {
             redis_unread_bytes: ballots / queues * vote_bytes,
             redis_minutes: REDIS_MEMORY / (mean_rate / queues * vote_bytes) / 60.0,
             redis_log_bytes: ballots / queues * log_bytes,
+            open_connections,
             balancers_ecdsa: balancers(costs.handshake_ecdsa.server),
             balancers_rsa: balancers(costs.handshake_rsa.server),
             public_bytes: peak_rate

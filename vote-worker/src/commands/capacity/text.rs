@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{NODE_CORES, Plan, UTILIZATION};
+use super::plan::{BALANCER_CONNECTIONS, KEEP_ALIVE_SECONDS, NODE_CORES, Plan, UTILIZATION};
 
 /// Formats a plan for a terminal.
 pub(super) fn text(plan: &Plan) -> String {
@@ -67,6 +67,14 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String, String)> {
             "load balancers",
             grouped(plan.balancers_ecdsa),
             format!("of {NODE_CORES} cores, with a P-256 key; {} with RSA-2048", grouped(plan.balancers_rsa)),
+        ),
+        (
+            "open connections",
+            grouped(plan.open_connections),
+            format!(
+                "of voters at the peak, since browsers keep each for {KEEP_ALIVE_SECONDS} s; a load balancer takes {}",
+                grouped(BALANCER_CONNECTIONS)
+            ),
         ),
         (
             "public network",
