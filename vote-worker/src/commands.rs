@@ -1,5 +1,6 @@
 //! Commands for operators: they create the tables, list, close, reschedule and withdraw polls, list and retire queues,
-//! and decide on quarantined votes. Each decision is recorded in the store; the workers carry it out.
+//! and decide on quarantined votes. Each decision is recorded in the store; the workers carry it out. One command,
+//! [`capacity`], needs no store: it computes what a vote needs.
 
 use std::process::ExitCode;
 
@@ -9,19 +10,21 @@ use vote_service::{BoxError, ConfigError, Settings, settings::EX_CONFIG};
 
 use crate::config::StoreConfig;
 
+pub mod capacity;
 mod polls;
 mod quarantine;
 mod queues;
 
+const CAPACITY: &str = "capacity";
 const MIGRATE: &str = "migrate";
 const POLLS: &str = "polls";
 const QUEUES: &str = "queues";
 
 /// Returns the definitions of all commands.
 #[must_use]
-pub fn definitions() -> [Command; 4] {
+pub fn definitions() -> [Command; 5] {
     let migrate = Command::new(MIGRATE).about("Create the tables in the store, or update them");
-    [migrate, polls::definition(), queues::definition(), quarantine::definition()]
+    [migrate, polls::definition(), queues::definition(), quarantine::definition(), capacity::definition()]
 }
 
 fn reason(about: &'static str) -> Arg {
@@ -32,8 +35,12 @@ fn reason(about: &'static str) -> Arg {
 /// otherwise.
 ///
 /// # Errors
-/// Fails if the settings that name the store are missing or invalid.
+/// Fails if a setting that the command needs is missing or invalid.
 pub fn run(name: &str, matches: &ArgMatches, settings: Settings) -> Result<ExitCode, ConfigError> {
+    if name == CAPACITY {
+        let done = capacity::execute(matches, capacity::partitions(settings)?);
+        return Ok(done.map_or_else(|e| failed(&*e, 1), |()| ExitCode::SUCCESS));
+    }
     let config = StoreConfig::from_settings(settings)?;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

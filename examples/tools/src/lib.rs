@@ -5,6 +5,8 @@
 //! - `faults`: runs the pipeline as real processes, injects random faults while votes are cast, and checks every voter.
 //!   `cargo build --release --bins`, then `cargo run --release --example faults -- --seed 1`
 //! - `faulty-worker`: a worker that breaks one rule, to show that `faults` detects it.
+//! - `scale`: counts what workers ask of queues and store, by the numbers of queues, workers, partitions and polls.
+//!   `deploy/scale --help`
 //! - `simulation`: runs the pipeline in a deterministic simulation with faults. `deploy/simulate --help`
 //!
 //! Its tests, in `tests/it`, run the binaries and examples of the whole workspace. The tools are a package of their own

@@ -67,6 +67,13 @@ macro_rules! layer {
             /// Returns the queue to which calls are forwarded.
             fn inner(&self) -> &dyn Queue;
 
+            /// Observes that a method is about to be called, given its name. By default does nothing.
+            ///
+            /// It covers all methods but `address`, those that a later version adds, too.
+            fn on_call(&self, method: &'static str) {
+                let _ = method;
+            }
+
             /// As [`Queue::address`]. By default forwarded to the inner queue.
             fn address(&self) -> String {
                 self.inner().address()
@@ -85,6 +92,7 @@ macro_rules! layer {
                 QueueLayer::address(self)
             }
             $(async fn $method(&self, $($argument: $type),*) -> $answer {
+                self.on_call(stringify!($method));
                 QueueLayer::$method(self, $($argument),*).await
             })+
         }

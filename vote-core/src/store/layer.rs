@@ -32,6 +32,14 @@ macro_rules! reader_layer {
             /// # Errors
             /// Those with which every call fails that would be forwarded.
             async fn inner(&self) -> Result<&Self::Inner, StoreError>;
+
+            /// Observes that a method of [`StoreReader`] or [`Store`] is about to be called, given its name. By default
+            /// does nothing.
+            ///
+            /// It covers all methods, those that a later version adds, too.
+            fn on_call(&self, method: &'static str) {
+                let _ = method;
+            }
             $(
                 #[doc = concat!("As [`StoreReader::", stringify!($method), "`]. By default forwarded to the inner store.")]
                 async fn $method(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
@@ -43,6 +51,7 @@ macro_rules! reader_layer {
         #[async_trait]
         impl<L: StoreReaderLayer> StoreReader for L {
             $(async fn $method(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
+                self.on_call(stringify!($method));
                 StoreReaderLayer::$method(self, $($argument),*).await
             })+
         }
@@ -131,6 +140,7 @@ macro_rules! store_layer {
         #[async_trait]
         impl<L: StoreLayer> Store for L {
             $(async fn $method(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
+                self.on_call(stringify!($method));
                 StoreLayer::$method(self, $($argument),*).await
             })+
         }
@@ -175,6 +185,11 @@ macro_rules! session_layer {
         pub trait SessionLayer: Send + fmt::Debug {
             /// Returns the session to which calls are forwarded.
             fn inner(&mut self) -> &mut dyn Session;
+
+            /// As [`StoreReaderLayer::on_call`], for the methods of [`Session`].
+            fn on_call(&self, method: &'static str) {
+                let _ = method;
+            }
             $(
                 #[doc = concat!("As [`Session::", stringify!($method), "`]. By default forwarded to the inner session.")]
                 async fn $method(&mut self, $($argument: $type),*) -> Result<$answer, StoreError> {
@@ -186,6 +201,7 @@ macro_rules! session_layer {
         #[async_trait]
         impl<L: SessionLayer> Session for L {
             $(async fn $method(&mut self, $($argument: $type),*) -> Result<$answer, StoreError> {
+                self.on_call(stringify!($method));
                 SessionLayer::$method(self, $($argument),*).await
             })+
         }

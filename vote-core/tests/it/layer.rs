@@ -1,6 +1,6 @@
 //! Layers: those that change nothing pass the suites, and what one changes is all that changes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use vote_core::{
@@ -128,4 +128,64 @@ async fn without_an_inner_store_every_forwarded_call_fails() {
     assert!(matches!(store.polls().await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.durability_problems().await, Err(StoreError::Unavailable(_))));
     store.catalog(None).await.unwrap();
+}
+
+/// Names of the calls that layers have observed.
+type Calls = Arc<Mutex<Vec<&'static str>>>;
+
+#[derive(Debug)]
+struct Observed<T>(T, Calls);
+
+impl QueueLayer for Observed<Arc<dyn Queue>> {
+    fn inner(&self) -> &dyn Queue {
+        &self.0
+    }
+
+    fn on_call(&self, method: &'static str) {
+        self.1.lock().unwrap().push(method);
+    }
+}
+
+#[async_trait]
+impl StoreReaderLayer for Observed<Arc<dyn Store>> {
+    type Inner = dyn Store;
+
+    async fn inner(&self) -> Result<&Self::Inner, StoreError> {
+        Ok(&self.0)
+    }
+
+    fn on_call(&self, method: &'static str) {
+        self.1.lock().unwrap().push(method);
+    }
+}
+
+#[async_trait]
+impl StoreLayer for Observed<Arc<dyn Store>> {
+    async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
+        Ok(Box::new(Observed(self.0.open_session().await?, Arc::clone(&self.1))))
+    }
+}
+
+impl SessionLayer for Observed<Box<dyn Session>> {
+    fn inner(&mut self) -> &mut dyn Session {
+        &mut *self.0
+    }
+
+    fn on_call(&self, method: &'static str) {
+        self.1.lock().unwrap().push(method);
+    }
+}
+
+#[tokio::test]
+async fn a_layer_observes_the_name_of_each_call_whether_it_overrides_the_method_or_not() {
+    let calls = Calls::default();
+    let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new());
+    let queue: Arc<dyn Queue> = Arc::new(Observed(queue, Arc::clone(&calls)));
+    queue.create(layout(), None).await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let store: Arc<dyn Store> = Arc::new(Observed(store, Arc::clone(&calls)));
+    store.prepare(layout()).await.unwrap();
+    store.layout().await.unwrap();
+    store.open_session().await.unwrap().unowned().await.unwrap();
+    assert_eq!(*calls.lock().unwrap(), ["create", "prepare", "layout", "open_session", "unowned"]);
 }

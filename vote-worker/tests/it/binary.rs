@@ -95,6 +95,7 @@ fn help_names_every_setting_and_command() {
         "--store-witness-file",
         "VOTE_TRIM_DELAY",
         "migrate",
+        "capacity",
         "check-config",
         "healthcheck",
     ] {

@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Test helpers panic, too.
 
 mod binary;
+mod capacity;
 mod memory;
 mod polls;

@@ -24,6 +24,7 @@ mod promotion;
 mod quarantine;
 mod queues;
 mod restore;
+mod scale;
 mod sight;
 mod streams;
 #[cfg(feature = "otel")]

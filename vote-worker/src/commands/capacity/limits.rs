@@ -1,0 +1,96 @@
+//! Limits: how far the deployment can grow before a setting or a server has to change. Pure.
+
+use serde::Serialize;
+
+use super::{
+    Costs,
+    load::{CATALOGS, LOOK_EVERY, REPORTS},
+    plan::{LANES, Plan, UTILIZATION},
+};
+
+/// Places for frontends in `haproxy.cfg`.
+pub const PLACES: f64 = 250.0;
+/// Bytes of an answer of Docker's DNS that HAProxy accepts, in `haproxy.cfg`.
+pub const DNS_BYTES: f64 = 8192.0;
+/// Bytes of such an answer for each task, beyond its head of about 40.
+const DNS_TASK_BYTES: f64 = 28.0;
+/// Connections that Postgres allows, in `postgresql.conf`.
+pub const CONNECTIONS: f64 = 200.0;
+/// Connections of a worker besides those of its lanes.
+const OTHER_CONNECTIONS: f64 = 5.0;
+/// Connections of other services and of people.
+const RESERVED_CONNECTIONS: f64 = 10.0;
+/// Addresses of an overlay network with the pool of the handbook; a frontend takes two, its task and its node.
+const ADDRESSES: f64 = 4094.0;
+/// Highest share of its one core that a Redis is to spend on the looks of workers.
+const LOOKS_SHARE: f64 = 0.2;
+/// Cores of Postgres that reports and reads of the catalog may take.
+const REPORT_CORES: f64 = 1.0;
+/// Cores of a large database server.
+const POSTGRES_CORES: f64 = 32.0;
+/// Returns the connections to Postgres of some workers and of all others.
+pub(super) fn connections(workers: f64, lanes: f64) -> f64 {
+    workers * (lanes + OTHER_CONNECTIONS) + RESERVED_CONNECTIONS
+}
+
+/// A limit, and how much of it a plan uses.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Limit {
+    /// What is limited.
+    pub what: &'static str,
+    /// What counts against it: `frontends`, `workers`, `polls`, `lanes` or `cores`.
+    pub of: &'static str,
+    /// The number in the plan.
+    pub needed: f64,
+    /// The number at which it binds.
+    pub binds_at: f64,
+}
+
+impl Limit {
+    /// Returns the share of the limit that is used; above 1 if the plan exceeds it.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.needed / self.binds_at
+    }
+}
+
+/// Returns all limits of a plan, those that are met first before the others.
+pub(super) fn of(plan: &Plan, costs: &Costs) -> Vec<Limit> {
+    let (partitions, polls) = (f64::from(plan.demand.partitions), f64::from(plan.demand.polls));
+    let (queues, workers) = (plan.frontend_nodes, plan.workers);
+    // CPU time of a Redis for the looks of a worker, without those parts that grow with the polls.
+    let look = costs.look.server + partitions * costs.look_partition.server;
+    let of_poll = partitions * costs.look_count.server;
+    let looks = LOOKS_SHARE * 1e6 * LOOK_EVERY;
+    let report = costs.report.plus(costs.report_partition, partitions).server;
+    let reports = REPORTS * report + CATALOGS * costs.catalog_queue.server;
+    let limit = |what, of, needed, binds_at| Limit { what, of, needed, binds_at };
+    let mut limits = vec![
+        limit("places in haproxy.cfg", "frontends", queues, PLACES),
+        limit("answer of Docker's DNS", "frontends", queues, ((DNS_BYTES - 40.0) / DNS_TASK_BYTES).floor()),
+        limit("addresses of a network", "frontends", queues, ADDRESSES / 2.0),
+        limit(
+            "reports to Postgres, 1 core",
+            "frontends",
+            queues,
+            ((REPORT_CORES * 1e6 / workers - CATALOGS * costs.catalog.server) / reports).floor(),
+        ),
+        limit(
+            "connections of Postgres",
+            "workers",
+            workers,
+            ((CONNECTIONS - RESERVED_CONNECTIONS) / (LANES + OTHER_CONNECTIONS)).floor(),
+        ),
+        limit("partitions", "lanes", plan.lanes, partitions),
+        limit("looks at a Redis, 20 % of it", "workers", workers, (looks / (look + polls * of_poll)).floor()),
+        limit(
+            "looks at a Redis, 20 % of it",
+            "polls",
+            polls,
+            ((looks / workers - look) / of_poll).floor().max(0.0),
+        ),
+        limit("Postgres, 32 cores", "cores", plan.postgres_cores, UTILIZATION * POSTGRES_CORES),
+    ];
+    limits.sort_by(|a, b| b.share().total_cmp(&a.share()));
+    limits
+}
