@@ -12,9 +12,11 @@ pub(super) struct Turns {
     order: VecDeque<QueueId>,
     /// The queues in `order`. One that is only there lost its turn.
     due: BTreeSet<QueueId>,
-    /// Queues that become due at a time.
-    later: BTreeSet<(Instant, QueueId)>,
-    times: BTreeMap<QueueId, Instant>,
+    /// Queues that become due at a time, each with a number: of two that do at once, the first one that was added comes
+    /// first, whatever their identities.
+    later: BTreeMap<(Instant, u64), QueueId>,
+    times: BTreeMap<QueueId, (Instant, u64)>,
+    added: u64,
 }
 
 impl Turns {
@@ -27,16 +29,17 @@ impl Turns {
 
     /// Makes a queue due at a time, in place of the time that was set before.
     pub(super) fn add_at(&mut self, queue: QueueId, at: Instant) {
-        if let Some(before) = self.times.insert(queue, at) {
-            self.later.remove(&(before, queue));
+        self.added += 1;
+        if let Some(before) = self.times.insert(queue, (at, self.added)) {
+            self.later.remove(&before);
         }
-        self.later.insert((at, queue));
+        self.later.insert((at, self.added), queue);
     }
 
     /// Takes the queue whose turn it is, if one is due.
     pub(super) fn next(&mut self, now: Instant) -> Option<QueueId> {
-        while let Some((at, queue)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
-            self.later.remove(&(at, queue));
+        while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
+            let queue = first.remove();
             self.times.remove(&queue);
             self.add(queue);
         }
@@ -52,7 +55,7 @@ impl Turns {
     pub(super) fn remove(&mut self, queue: QueueId) {
         self.due.remove(&queue);
         if let Some(at) = self.times.remove(&queue) {
-            self.later.remove(&(at, queue));
+            self.later.remove(&at);
         }
     }
 }
