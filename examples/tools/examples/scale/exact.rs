@@ -18,6 +18,8 @@ use crate::{
 
 /// One voter in this many votes twice.
 const DOUBLE_EACH: u64 = 20;
+/// Maximum number of findings that are printed if the audit does not hold.
+const FINDINGS: usize = 10;
 
 /// Who votes where.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +95,11 @@ pub(crate) async fn run(args: &Exact) -> Value {
         let verdict =
             if accepted < args.votes { Verdict::NotDrained } else { audit(&accounts, None).verdict };
         if verdict != Verdict::NotDrained || start.elapsed() > within {
+            if verdict != Verdict::Holds {
+                let found = audit(&accounts, None);
+                let findings = found.problems.iter().chain(&found.outstanding);
+                findings.take(FINDINGS).for_each(|finding| eprintln!("scale: {finding}"));
+            }
             break (verdict, exact);
         }
         eprintln!("scale: {accepted} votes are counted after {:.1?}", start.elapsed());

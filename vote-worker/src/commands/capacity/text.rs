@@ -84,7 +84,7 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String, String)> {
         (
             "workers",
             grouped(plan.workers),
-            format!("with {} lanes in all, {:.1} cores", grouped(plan.lanes), plan.worker_cores),
+            format!("with {} lanes in all, {:.2} cores", grouped(plan.lanes), plan.worker_cores),
         ),
         (
             "Postgres, cores",

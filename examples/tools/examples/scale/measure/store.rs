@@ -47,7 +47,7 @@ pub(super) async fn measure(costs: &mut Costs) {
 }
 
 fn server(postgres: &Postgres) -> f64 {
-    Cpu::now(&[], postgres.pid()).postgres * 1.0
+    Cpu::now(&[], postgres.pid()).postgres
 }
 
 async fn prepared(postgres: &Postgres, partitions: u16) -> (String, PostgresStore, Electorate) {
@@ -152,7 +152,6 @@ async fn commits(postgres: &Postgres, costs: &mut Costs) {
         let turns = (300_000 / size.votes).clamp(15, 1000);
         let batches: Vec<Reads> =
             (0..turns).map(|turn| lane.reads(partitions[turn % partitions.len()], size)).collect();
-        postgres.psql(&database, "CHECKPOINT");
         let since = postgres.psql(&database, "SELECT pg_current_wal_lsn()");
         let (start, client, before) = (Instant::now(), cpu::threads(cpu::VOTERS), server(postgres));
         for reads in batches {
