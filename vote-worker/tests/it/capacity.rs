@@ -63,7 +63,7 @@ fn the_page_lists_the_costs_that_the_command_uses() {
 
 #[test]
 fn the_limits_are_those_of_the_deployment() {
-    assert_eq!(PLACES, number("deploy/haproxy/haproxy.cfg", "server-template frontend 1-"));
+    assert_eq!(PLACES, number("deploy/haproxy/haproxy.cfg", "presetenv LB_FRONTENDS "));
     assert_eq!(DNS_BYTES, number("deploy/haproxy/haproxy.cfg", "accepted_payload_size "));
     assert_eq!(KEEP_ALIVE_SECONDS, number("deploy/haproxy/haproxy.cfg", "timeout http-keep-alive "));
     assert_eq!(BALANCER_CONNECTIONS, number("deploy/stack.yml", "${VOTE_LB_MAXCONN:-"));

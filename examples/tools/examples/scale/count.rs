@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use vote_core::{
     Partition, Position, Queue, QueueId, Session, Store,
     count::{CommitPlan, QueueRecord},
-    queue::{AppendError, Appended, Frame, QueueError, QueueLayer, QueueStatus, Read},
+    queue::{AppendError, Appended, Frame, Look, QueueError, QueueLayer, QueueStatus, Read},
     store::{Catalog, SessionLayer, StoreError, StoreLayer, StoreReaderLayer},
 };
 
@@ -59,6 +59,10 @@ impl QueueLayer for CountedQueue {
     async fn append(&self, id: QueueId, frames: &[Frame]) -> Result<Vec<Appended>, AppendError> {
         self.counts.add("queue", "append frames", frames.len() as u64);
         self.counts.timed("queue", "append µs", self.inner.append(id, frames)).await
+    }
+
+    async fn look(&self, partitions: &[Partition]) -> Result<Option<Look>, QueueError> {
+        self.counts.timed("queue", "look µs", self.inner.look(partitions)).await
     }
 
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {

@@ -136,15 +136,16 @@ fn compare(size: Size, run: &Measured, costs: &Costs) -> (Value, f64) {
     let costs = &Costs {
         flush_seconds: run.seconds("queue.append", "queue.append µs"),
         commit_seconds: run.seconds("session.commit", "session.commit µs"),
-        look_seconds: run.seconds("queue.status", "queue.status µs"),
+        look_seconds: run.seconds("queue.look", "queue.look µs"),
         ..*costs
     };
     let (rates, predicted) = (Rates::of(&shape, costs), Cores::of(&shape, 0.0, costs));
-    let looks = run.of_workers("queue.status") + run.of_frontends("queue.status");
+    let statuses = run.of_workers("queue.status") + run.of_frontends("queue.status");
     let counted = [
         ("flushes", rates.flushes, run.of_frontends("queue.append")),
         ("entries", rates.entries, run.of_frontends("queue.append frames")),
-        ("looks", rates.looks, looks),
+        ("looks", rates.looks, run.of_workers("queue.look")),
+        ("statuses", rates.statuses, statuses),
         ("reads", rates.reads, run.of_workers("queue.read")),
         ("commits", rates.commits, run.of_workers("session.commit")),
         ("commit queues", rates.commit_queues, run.of_workers("session.commit ledger rows")),

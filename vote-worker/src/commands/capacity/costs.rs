@@ -45,12 +45,18 @@ pub struct Costs {
     pub read_entry: Unit,
     /// A trim, with the entries that it removes.
     pub trim: Unit,
-    /// A look at the state of a queue without partitions.
+    /// A look at a queue without partitions.
     pub look: Unit,
-    /// What a look takes for each partition.
+    /// What a look takes for each partition that it asks for.
     pub look_partition: Unit,
-    /// What a look takes for each count: one for each partition and each poll that has votes there.
+    /// What a look takes for each count: one for each of these partitions and each poll that has votes there.
     pub look_count: Unit,
+    /// The status of a queue without partitions. The client is a frontend or a worker.
+    pub status: Unit,
+    /// What a status takes for each partition.
+    pub status_partition: Unit,
+    /// What a status takes for each count: one for each partition and each poll that has votes there.
+    pub status_count: Unit,
     /// A count of a queue's backlog.
     pub backlog: Unit,
     /// What a count of a backlog takes for each partition.
@@ -118,6 +124,9 @@ impl Costs {
         look: Unit::new(48.3, 42.9),
         look_partition: Unit::new(0.0, 0.634),
         look_count: Unit::new(0.527, 0.441),
+        status: Unit::new(48.3, 42.9),
+        status_partition: Unit::new(0.0, 0.634),
+        status_count: Unit::new(0.527, 0.441),
         backlog: Unit::new(44.8, 27.2),
         backlog_partition: Unit::new(0.854, 3.15),
         commit: Unit::new(480.0, 1320.0),

@@ -9,17 +9,17 @@ use super::{
 };
 
 /// Places for frontends in `haproxy.cfg`.
-pub const PLACES: f64 = 250.0;
+pub const PLACES: f64 = 2300.0;
 /// Bytes of an answer of Docker's DNS that HAProxy accepts, in `haproxy.cfg`.
-pub const DNS_BYTES: f64 = 8192.0;
+pub const DNS_BYTES: f64 = 65507.0;
 /// Bytes of such an answer for each task, beyond its head of about 40.
 const DNS_TASK_BYTES: f64 = 28.0;
 /// Connections that Postgres allows, in `postgresql.conf`.
 pub const CONNECTIONS: f64 = 200.0;
-/// Connections of a worker besides those of its lanes.
-const OTHER_CONNECTIONS: f64 = 5.0;
-/// Connections of other services and of people.
-const RESERVED_CONNECTIONS: f64 = 10.0;
+/// Connections of a worker besides those of its lanes, by the handbook.
+const OTHER_CONNECTIONS: f64 = 3.0;
+/// Connections of other services, of superusers and of people, by the handbook.
+const RESERVED_CONNECTIONS: f64 = 16.0;
 /// Addresses of an overlay network with the pool of the handbook; a frontend takes two, its task and its node.
 const ADDRESSES: f64 = 4094.0;
 /// Highest share of its one core that a Redis is to spend on the looks of workers.
@@ -58,12 +58,13 @@ impl Limit {
 pub(super) fn of(plan: &Plan, costs: &Costs) -> Vec<Limit> {
     let (partitions, polls) = (f64::from(plan.demand.partitions), f64::from(plan.demand.polls));
     let (queues, workers) = (plan.frontend_nodes, plan.workers);
-    // CPU time of a Redis for the looks of a worker, without those parts that grow with the polls.
-    let look = costs.look.server + partitions * costs.look_partition.server;
+    // CPU time of a Redis for the looks of a worker, and for the partitions, each of which one worker asks for.
+    let look = costs.look.server;
+    let of_partitions = partitions * costs.look_partition.server;
     let of_poll = partitions * costs.look_count.server;
     let looks = LOOKS_SHARE * 1e6 * LOOK_EVERY;
     let report = costs.report.plus(costs.report_partition, partitions).server;
-    let reports = REPORTS * report + CATALOGS * costs.catalog_queue.server;
+    let reports = REPORTS * report + workers * CATALOGS * costs.catalog_queue.server;
     let limit = |what, of, needed, binds_at| Limit { what, of, needed, binds_at };
     let mut limits = vec![
         limit("places in haproxy.cfg", "frontends", queues, PLACES),
@@ -73,7 +74,7 @@ pub(super) fn of(plan: &Plan, costs: &Costs) -> Vec<Limit> {
             "reports to Postgres, 1 core",
             "frontends",
             queues,
-            ((REPORT_CORES * 1e6 / workers - CATALOGS * costs.catalog.server) / reports).floor(),
+            ((REPORT_CORES * 1e6 - workers * CATALOGS * costs.catalog.server) / reports).floor(),
         ),
         limit(
             "connections of Postgres",
@@ -82,12 +83,17 @@ pub(super) fn of(plan: &Plan, costs: &Costs) -> Vec<Limit> {
             ((CONNECTIONS - RESERVED_CONNECTIONS) / (LANES + OTHER_CONNECTIONS)).floor(),
         ),
         limit("partitions", "lanes", plan.lanes, partitions),
-        limit("looks at a Redis, 20 % of it", "workers", workers, (looks / (look + polls * of_poll)).floor()),
+        limit(
+            "looks at a Redis, 20 % of it",
+            "workers",
+            workers,
+            ((looks - of_partitions - polls * of_poll) / look).floor().max(0.0),
+        ),
         limit(
             "looks at a Redis, 20 % of it",
             "polls",
             polls,
-            ((looks / workers - look) / of_poll).floor().max(0.0),
+            ((looks - workers * look - of_partitions) / of_poll).floor().max(0.0),
         ),
         limit("Postgres, 32 cores", "cores", plan.postgres_cores, UTILIZATION * POSTGRES_CORES),
     ];

@@ -7,9 +7,9 @@ use crate::schedule::{BATCH_VOTES, FILL_TIME};
 
 /// Seconds from the answer to a look of a worker at a queue until the next.
 pub(super) const LOOK_EVERY: f64 = 0.1;
-/// Looks of a frontend at its queue per second.
-const FRONTEND_LOOKS: f64 = 0.5;
-/// Reports of one worker about one queue per second, each with a count of the backlog.
+/// Requests of a frontend for the status of its queue per second.
+const FRONTEND_STATUSES: f64 = 0.5;
+/// Reports of a queue per second by its reporter, each with a status and a count of the backlog.
 pub(super) const REPORTS: f64 = 0.5;
 /// Reads of the catalog of one worker per second.
 pub(super) const CATALOGS: f64 = 1.0;
@@ -43,8 +43,10 @@ pub struct Rates {
     pub flushes: f64,
     /// Frames in them, which are the entries of queues.
     pub entries: f64,
-    /// Looks at queues.
+    /// Looks of workers at queues.
     pub looks: f64,
+    /// Requests for the status of queues.
+    pub statuses: f64,
     /// Reads from queues.
     pub reads: f64,
     /// Commits.
@@ -89,12 +91,13 @@ impl Rates {
         Self {
             flushes,
             entries,
-            looks: queues * (workers * looks + FRONTEND_LOOKS),
+            looks: queues * workers * looks,
+            statuses: queues * (REPORTS + FRONTEND_STATUSES),
             reads,
             commits,
             commit_queues: commits * queues * polls * at_least_one(of_pair / polls * between),
             trims: commits * queues * at_least_one(of_pair * between),
-            reports: queues * workers * REPORTS,
+            reports: queues * REPORTS,
             catalogs: workers * CATALOGS,
         }
     }
@@ -128,12 +131,18 @@ impl Cores {
     #[must_use]
     pub fn of(shape: &Shape, pages: f64, costs: &Costs) -> Self {
         let rates = Rates::of(shape, costs);
-        let Shape { queues, partitions, polls, rate, .. } = *shape;
+        let Shape { queues, workers, partitions, polls, rate, .. } = *shape;
         let appended = [(costs.flush, rates.flushes), (costs.frame, rates.entries), (costs.frame_vote, rate)];
-        let look =
-            costs.look.plus(costs.look_partition, partitions).plus(costs.look_count, partitions * polls);
+        // A look asks for the partitions that the worker owns.
+        let owned = partitions / workers;
+        let look = costs.look.plus(costs.look_partition, owned).plus(costs.look_count, owned * polls);
+        let status = costs
+            .status
+            .plus(costs.status_partition, partitions)
+            .plus(costs.status_count, partitions * polls);
         let asked = [
-            (look, rates.looks - queues * FRONTEND_LOOKS),
+            (look, rates.looks),
+            (status, rates.reports),
             (costs.read, rates.reads),
             (costs.read_entry, rates.entries),
             (costs.trim, rates.trims),
@@ -149,7 +158,7 @@ impl Cores {
         ];
         let client = |of: &[(Unit, f64)]| of.iter().map(|(unit, n)| unit.client * n).sum::<f64>() / 1e6;
         let server = |of: &[(Unit, f64)]| of.iter().map(|(unit, n)| unit.server * n).sum::<f64>() / 1e6;
-        let watched = [(look, queues * FRONTEND_LOOKS)];
+        let watched = [(status, queues * FRONTEND_STATUSES)];
         let requests = [(costs.request, rate), (costs.page, rate * pages)];
         Self {
             frontends: client(&requests) + client(&appended) + client(&watched),

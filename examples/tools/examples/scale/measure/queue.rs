@@ -130,24 +130,34 @@ async fn trims(server: &Redis, open: &Open, costs: &mut Costs) {
 }
 
 async fn looks(server: &Redis, costs: &mut Costs) {
-    let (mut looks, mut backlogs) = (Vec::new(), Vec::new());
+    let (mut looks, mut statuses, mut backlogs) = (Vec::new(), Vec::new(), Vec::new());
     for (partitions, polls) in [(16_u16, 1_u32), (64, 1), (256, 1), (64, 10)] {
         let open = open(&server.url(), &format!("look-{partitions}-{polls}"), partitions, polls).await;
-        for partition in open.electorate.partitions.iter() {
+        let all: Vec<_> = open.electorate.partitions.iter().collect();
+        for partition in &all {
             let votes: Vec<_> =
-                (0..polls).map(|poll| open.electorate.vote_in(poll as usize, partition, 1)).collect();
+                (0..polls).map(|poll| open.electorate.vote_in(poll as usize, *partition, 1)).collect();
             append(&open.queue, open.id, &open.electorate.frames(&votes)).await;
+        }
+        // A look may ask for a few partitions, a status has all.
+        for asked in [0, all.len() / 4, all.len()] {
+            let sample = repeat(redis(server), || async {
+                let _ = open.queue.look(&all[..asked]).await;
+            })
+            .await;
+            if asked == all.len() && partitions == 16 {
+                costs.look_seconds = sample.seconds;
+            }
+            eprintln!("scale: a look at {asked} partitions with {polls} polls: {sample:.1?}");
+            looks.push(([1.0, asked as f64, asked as f64 * f64::from(polls)], sample));
         }
         let sample = repeat(redis(server), || async {
             let _ = open.queue.status().await;
         })
         .await;
-        if partitions == 64 && polls == 1 {
-            costs.look_seconds = sample.seconds;
-        }
-        eprintln!("scale: a look at {partitions} partitions with {polls} polls: {sample:.1?}");
+        eprintln!("scale: a status of {partitions} partitions with {polls} polls: {sample:.1?}");
         let (p, counts) = (f64::from(partitions), f64::from(partitions) * f64::from(polls));
-        looks.push(([1.0, p, counts], sample));
+        statuses.push(([1.0, p, counts], sample));
         let starts = vec![Position::START; usize::from(partitions)];
         let ends: Vec<_> =
             open.queue.backlog(open.id, &starts, 10).await.unwrap().iter().map(|b| b.end).collect();
@@ -158,6 +168,7 @@ async fn looks(server: &Redis, costs: &mut Costs) {
         backlogs.push(([1.0, p], sample));
     }
     [costs.look, costs.look_partition, costs.look_count] = units(&looks);
+    [costs.status, costs.status_partition, costs.status_count] = units(&statuses);
     [costs.backlog, costs.backlog_partition] = units(&backlogs);
 }
 
