@@ -128,6 +128,7 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
         ownership: ownership.clone(),
         claims: Claims::default(),
         tasks: tasks.clone(),
+        watched: Arc::default(),
     };
     let me = WorkerRecord { id: me, lanes, unreached: BTreeSet::new() };
     let presence = Presence::new(Arc::clone(&parts.store), registry.clone(), parts.health.clone(), me);

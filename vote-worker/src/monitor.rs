@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +31,7 @@ mod claims;
 mod clock;
 mod decision;
 mod loss;
+mod pace;
 mod polls;
 mod replaced;
 mod report;
@@ -39,13 +43,6 @@ pub(crate) use claims::Claims;
 use decision::{Evidence, Inspection, Memory, NextStep, Obstacle, Place};
 use report::Requested;
 use unreadable::Unreadable;
-
-/// Interval at which a queue that is read is asked what is new in the partitions that this worker owns.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The same while this worker owns no partition, when it only has to notice another queue or another server.
-const LOOK_EVERY_WITHOUT_PARTITIONS: Duration = Duration::from_secs(1);
-/// Interval at which a queue that is not read is asked.
-const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// What all monitors share.
 #[derive(Debug, Clone)]
@@ -61,6 +58,8 @@ pub(crate) struct MonitorParts {
     /// Which monitor reads which queue.
     pub(crate) claims: Claims,
     pub(crate) tasks: Tasks,
+    /// Number of monitors.
+    pub(crate) watched: Arc<AtomicUsize>,
 }
 
 /// State of a watched queue, for the lanes.
@@ -99,7 +98,7 @@ impl Monitored {
     /// Starts to watch a queue. `fixed` says that its address is one of a fixed list, and so leads to one server.
     pub(crate) fn start(queue: Arc<dyn Queue>, fixed: bool, parts: MonitorParts, shutdown: Shutdown) -> Self {
         let tasks = parts.tasks.clone();
-        use std::sync::atomic::{AtomicU64, Ordering};
+        parts.watched.fetch_add(1, Ordering::Relaxed);
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (send, view) = watch::channel(QueueView::Unreadable);
         let (divergences, reported) = mpsc::channel(16);
@@ -193,11 +192,7 @@ impl Monitor {
             };
             let open = matches!(now, QueueView::Open { .. });
             crate::metrics::queue_up(&self.address, open);
-            let pause = match &now {
-                QueueView::Unreadable => RETRY_EVERY,
-                QueueView::Open { accepted, .. } if accepted.is_empty() => LOOK_EVERY_WITHOUT_PARTITIONS,
-                QueueView::Open { .. } => LOOK_EVERY,
-            };
+            let pause = pace::pause(&now, self.parts.watched.load(Ordering::Relaxed));
             view.send_if_modified(|current| {
                 let changed = *current != now;
                 *current = now;
@@ -212,6 +207,7 @@ impl Monitor {
             }
         }
         self.parts.claims.release(self.number);
+        self.parts.watched.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Asks the queue what is new once, and does everything that follows from it.

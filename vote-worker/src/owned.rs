@@ -25,7 +25,7 @@ const FIRST_READ: usize = 256;
 const VERIFY_EVERY: Duration = Duration::from_secs(5);
 /// Minimum time between two reads of a lane that only verify. With a thousand queues and as many partitions, a lane
 /// would do nothing else.
-const VERIFICATION_TAKES: Duration = Duration::from_millis(1);
+const VERIFICATION_TAKES: Duration = Duration::from_millis(4);
 /// Time after which the count of a queue that a monitor watches is known to lanes.
 const COUNT_KNOWN_AFTER: Duration = Duration::from_secs(1);
 
