@@ -19,7 +19,7 @@ pub const WORKER_LIVES_FOR: Duration = Duration::from_secs(6);
 pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(30);
 
 /// Time without a report after which an active queue is [late](Catalog::late). Its reporter reports it every 2 s.
-pub const LATE_AFTER: Duration = Duration::from_secs(3);
+pub const LATE_AFTER: Duration = Duration::from_secs(5);
 
 /// What a store has on record of a queue, without what changes with each report. [`StoreReader::queue`] returns all of
 /// it.

@@ -1,6 +1,6 @@
 //! Which worker reports a queue, when it inspects the queue, and which server of the queue may be read. Pure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vote_core::{
     QueueId, Timestamp, WorkerId,
@@ -14,6 +14,9 @@ use super::{Evidence, Memory, Obstacle, REPORT_EVERY};
 #[cfg(test)]
 mod tests;
 
+/// Time after which any worker reports a queue that is not reported. Shorter than the time after which the audit does not
+/// hear from the queue.
+const ANY_AFTER: Duration = Duration::from_secs(8);
 /// An odd factor that spreads the difference of two identities over the leading bits.
 const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
 
@@ -105,21 +108,23 @@ impl Memory {
         }
     }
 
-    /// Returns whether this worker is the one that reports a queue: the one that reported it last, unless that one has
-    /// stopped, or another one that is alive precedes it. All workers have the same order for a queue, and another one for
-    /// each queue, so that the queues are shared among them.
+    /// Returns whether this worker is the one that reports a queue: the one that reported it last, unless another one
+    /// that is alive precedes it. All workers have the same order for a queue, and another one for each queue, so that the
+    /// queues are shared among them.
+    ///
+    /// If the queue is late, the first of the other workers takes over, and after a while any: the first may not reach
+    /// the queue. Not all at once, since the queue may be late because the store is busy.
     pub(in crate::monitor) fn role(&self, id: QueueId, catalog: &Catalog, me: WorkerId) -> Role {
-        let reporter = catalog.queues.get(&id).and_then(|record| record.reporter);
+        let Some(reporter) = catalog.queues.get(&id).and_then(|record| record.reporter) else {
+            return Role::Reporter;
+        };
         let rank = |worker: WorkerId| {
             (u128::from_be_bytes(worker.0) ^ u128::from_be_bytes(id.0)).wrapping_mul(SPREAD)
         };
-        let precedes_all = || {
-            catalog.workers.contains_key(&me) && catalog.workers.keys().all(|other| rank(*other) <= rank(me))
-        };
-        let is_reporter = match reporter {
-            None => true,
-            Some(reporter) => reporter == me || catalog.late.contains_key(&id) || precedes_all(),
-        };
+        let is_late = catalog.late.contains_key(&id);
+        let others = || catalog.workers.keys().filter(|worker| !is_late || **worker != reporter);
+        let is_first = || catalog.workers.contains_key(&me) && others().all(|other| rank(*other) <= rank(me));
+        let is_reporter = reporter == me || is_first() || !catalog.was_seen_within(id, ANY_AFTER);
         if is_reporter { Role::Reporter } else { Role::Observer }
     }
 

@@ -85,10 +85,27 @@ fn a_queue_is_reported_by_the_first_of_the_live_workers_once_its_reporter_knows(
 }
 
 #[test]
-fn any_worker_reports_a_queue_that_is_late_or_was_never_reported() {
-    let late = reported_by(QUEUE, 3, &[1, 2, 3]);
-    let late = Catalog { late: [(QUEUE, Timestamp::MIN)].into(), ..late };
-    assert_eq!(reporters(QUEUE, &late).len(), 8);
+fn the_first_other_worker_takes_over_a_queue_that_is_late() {
+    for n in 0..20 {
+        let id = QueueId([n; 16]);
+        let first = reporters(id, &reported_by(id, 1, &[1, 2, 3]));
+        let first = *first.iter().find(|n| **n != 1).unwrap_or(&1);
+        let after = |seconds| {
+            let late = [(id, Timestamp::MIN)].into();
+            let catalog = reported_by(id, first, &[1, 2, 3]);
+            reporters(id, &Catalog { late, taken_at: at(seconds), ..catalog })
+        };
+        let next = after(5);
+        assert!(
+            next.len() == 2 && next.contains(&first),
+            "{next:?}: the last reporter, and one that takes over"
+        );
+        assert_eq!(after(9).len(), 8, "that one may not reach the queue");
+    }
+}
+
+#[test]
+fn any_worker_reports_a_queue_that_was_never_reported() {
     assert_eq!(reporters(QUEUE, &catalog([])).len(), 8);
 }
 
