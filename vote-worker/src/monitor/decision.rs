@@ -293,9 +293,9 @@ impl Memory {
 pub(super) fn next_step(status: &QueueStatus, inspection: Inspection, is_new: bool) -> NextStep {
     match inspection.role {
         Role::Observer => NextStep::Nothing,
-        Role::Reporter if !status.active => NextStep::Activate,
+        Role::Reporter | Role::Predecessor if !status.active => NextStep::Activate,
         // The clock of a new queue is not compared: its status was requested a second time, after a read of the store.
-        Role::Reporter => {
+        Role::Reporter | Role::Predecessor => {
             NextStep::Keep { report: inspection.report, compare_clocks: inspection.report && !is_new }
         }
     }

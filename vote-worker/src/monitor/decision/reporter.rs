@@ -25,6 +25,8 @@ const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
 pub(in crate::monitor) enum Role {
     /// It does.
     Reporter,
+    /// It does, until another worker that precedes it has taken over.
+    Predecessor,
     /// Another worker does.
     Observer,
 }
@@ -103,7 +105,7 @@ impl Memory {
         }
         self.rival = None;
         match role {
-            Role::Reporter => Ok(()),
+            Role::Reporter | Role::Predecessor => Ok(()),
             Role::Observer => Err(Obstacle::Unclear { address: address() }),
         }
     }
@@ -124,8 +126,13 @@ impl Memory {
         let is_late = catalog.late.contains_key(&id);
         let others = || catalog.workers.keys().filter(|worker| !is_late || **worker != reporter);
         let is_first = || catalog.workers.contains_key(&me) && others().all(|other| rank(*other) <= rank(me));
-        let is_reporter = reporter == me || is_first() || !catalog.was_seen_within(id, ANY_AFTER);
-        if is_reporter { Role::Reporter } else { Role::Observer }
+        if is_first() || !catalog.was_seen_within(id, ANY_AFTER) {
+            Role::Reporter
+        } else if reporter == me {
+            Role::Predecessor
+        } else {
+            Role::Observer
+        }
     }
 
     /// Returns whether the state of the queue is to be requested. `has_replaced` says that replaced queues at its address
@@ -138,10 +145,16 @@ impl Memory {
         now: Instant,
     ) -> Inspection {
         let is_past = |at: Instant, time| now.saturating_duration_since(at) >= time;
-        let report = role == Role::Reporter && self.reported_at.is_none_or(|at| is_past(at, REPORT_EVERY));
+        // A predecessor reports less often, so that the other worker's report is soon the latest: of two reports, the one
+        // that was made at a later time counts.
+        let report_every = match role {
+            Role::Predecessor => 2 * REPORT_EVERY,
+            Role::Reporter | Role::Observer => REPORT_EVERY,
+        };
+        let report = role != Role::Observer && self.reported_at.is_none_or(|at| is_past(at, report_every));
         let is_due = match self.inspected {
             None => true,
-            Some(last) if role == Role::Reporter => last.version != version || !last.active,
+            Some(last) if role != Role::Observer => last.version != version || !last.active,
             Some(last) => has_replaced && is_past(last.at, REPORT_EVERY),
         };
         Inspection { role, is_due, report }

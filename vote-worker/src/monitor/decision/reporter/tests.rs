@@ -65,7 +65,7 @@ fn reported_by(id: QueueId, reporter: u8, live: &[u8]) -> Catalog {
 }
 
 fn reporters(id: QueueId, catalog: &Catalog) -> Vec<u8> {
-    let is_reporter = |n: &u8| Memory::default().role(id, catalog, worker(*n)) == Role::Reporter;
+    let is_reporter = |n: &u8| Memory::default().role(id, catalog, worker(*n)) != Role::Observer;
     (1..=8).filter(is_reporter).collect()
 }
 
@@ -82,6 +82,19 @@ fn a_queue_is_reported_by_the_first_of_the_live_workers_once_its_reporter_knows(
         shares[usize::from(first)] += 1;
     }
     assert!(shares[1..].iter().all(|share| *share > 3), "the queues are shared: {shares:?}");
+}
+
+#[test]
+fn a_reporter_that_is_not_the_first_reports_less_often() {
+    let all = [1, 2, 3, 4, 5, 6, 7, 8];
+    let first = *reporters(QUEUE, &reported_by(QUEUE, 1, &all)).iter().find(|n| **n != 1).unwrap_or(&1);
+    let other = if first == 2 { 3 } else { 2 };
+    let role = Memory::default().role(QUEUE, &reported_by(QUEUE, other, &all), worker(other));
+    assert_eq!(role, Role::Predecessor);
+    let (now, here) = (Instant::now(), status(QUEUE, "a", [5, 5]));
+    let memory = seen(&here, now);
+    assert!(!memory.inspection(role, 0, false, now + REPORT_EVERY).report);
+    assert!(memory.inspection(role, 0, false, now + 2 * REPORT_EVERY).report);
 }
 
 #[test]
