@@ -6,7 +6,7 @@ use vote_core::{
     QueueId, Timestamp, WorkerId,
     count::QueueRecord,
     queue::{Look, QueueStatus},
-    store::{Catalog, LATE_AFTER},
+    store::{Catalog, LATE_AFTER, WorkerRecord},
 };
 
 use super::{Evidence, Memory, Obstacle, REPORT_EVERY};
@@ -124,8 +124,12 @@ impl Memory {
             (u128::from_be_bytes(worker.0) ^ u128::from_be_bytes(id.0)).wrapping_mul(SPREAD)
         };
         let is_late = catalog.late.contains_key(&id);
-        let others = || catalog.workers.keys().filter(|worker| !is_late || **worker != reporter);
-        let is_first = || catalog.workers.contains_key(&me) && others().all(|other| rank(*other) <= rank(me));
+        // A worker without lanes is about to end, or does not reach the store.
+        let works = |worker: &&WorkerRecord| worker.lanes > 0 && (!is_late || worker.id != reporter);
+        let is_first = || {
+            catalog.workers.contains_key(&me)
+                && catalog.workers.values().filter(works).all(|other| rank(other.id) <= rank(me))
+        };
         if is_first() || !catalog.was_seen_within(id, ANY_AFTER) {
             Role::Reporter
         } else if reporter == me {

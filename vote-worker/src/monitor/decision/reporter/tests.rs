@@ -3,8 +3,6 @@ use std::{
     time::Duration,
 };
 
-use vote_core::store::WorkerRecord;
-
 use super::{
     super::tests::{ADDRESS, catalog, look_at, record, seen, status},
     *,
@@ -95,6 +93,18 @@ fn a_reporter_that_is_not_the_first_reports_less_often() {
     let memory = seen(&here, now);
     assert!(!memory.inspection(role, 0, false, now + REPORT_EVERY).report);
     assert!(memory.inspection(role, 0, false, now + 2 * REPORT_EVERY).report);
+}
+
+#[test]
+fn a_worker_that_is_about_to_end_is_relieved_at_once() {
+    for n in 0..20 {
+        let id = QueueId([n; 16]);
+        let mut catalog = reported_by(id, 1, &[1, 2]);
+        if let Some(gone) = catalog.workers.get_mut(&worker(1)) {
+            gone.lanes = 0;
+        }
+        assert!(reporters(id, &catalog).contains(&2));
+    }
 }
 
 #[test]
