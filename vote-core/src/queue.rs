@@ -172,7 +172,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Returns which queue is here and on which server, and how many votes it has ever accepted in some partitions;
     /// `None` if the address holds no queue yet.
     ///
-    /// Each worker asks each queue about ten times a second, for the partitions that the worker owns. So what all
+    /// Each worker asks each queue up to ten times a second, for the partitions that the worker owns. So what all
     /// workers ask for does not grow with their number.
     ///
     /// # Errors

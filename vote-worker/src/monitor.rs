@@ -266,8 +266,8 @@ impl Monitor {
         self.check_new(status).await
     }
 
-    /// Does what follows from the state of the queue, whose request began and took as given. Only one worker at a time reports a queue, seals it, and records
-    /// polls in it.
+    /// Does what follows from the state of the queue. `asked` is when its request began, and `took` how long it took. Only
+    /// one worker at a time reports a queue, seals it, and records polls in it.
     async fn inspect(
         &mut self,
         status: &QueueStatus,

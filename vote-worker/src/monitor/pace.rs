@@ -9,7 +9,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Shortest time between two looks of all monitors together, on average: with more than 200 queues, each is asked less
 /// often. A look takes about 50 µs of CPU here.
 const LOOK_TAKES: Duration = Duration::from_micros(500);
-/// The same while this worker owns no partition, when it only has to notice another queue or another server.
+/// Interval while this worker owns no partition, when it only has to notice another queue or another server.
 const LOOK_EVERY_WITHOUT_PARTITIONS: Duration = Duration::from_secs(1);
 /// Interval at which a queue that is not read is asked.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
