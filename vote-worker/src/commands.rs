@@ -1,6 +1,6 @@
 //! Commands for operators: they create the tables, list, close, reschedule and withdraw polls, list and retire queues,
 //! and decide on quarantined votes. Each decision is recorded in the store; the workers carry it out. One command,
-//! [`capacity`], needs no store: it computes what a vote needs.
+//! [`capacity`], needs no store: it computes what an event needs.
 
 use std::process::ExitCode;
 

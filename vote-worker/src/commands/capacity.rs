@@ -1,4 +1,4 @@
-//! Capacity: what a vote of some size needs, and which limit is met first.
+//! Capacity: what an event of some size needs, and which limit is met first.
 //!
 //! The plan follows from [unit costs](Costs), measured by small loops, and from how often a pipeline of a given
 //! [shape](Shape) does what. It is computed from the arguments alone: nothing is asked.
@@ -28,7 +28,7 @@ pub(super) fn definition() -> Command {
         Arg::new(name).long(name).value_name(value).help(help)
     };
     Command::new(super::CAPACITY)
-        .about("Compute what a vote of some size needs, and which limit is met first; of the settings, only --partitions is used")
+        .about("Compute what an event of some size needs, and which limit is met first; of the settings, only --partitions is used")
         .arg(
             number("voters", "N", "Number of voters")
                 .required(true)

@@ -1,4 +1,4 @@
-//! The plan: what a vote of some size needs. Pure.
+//! The plan: what an event of some size needs. Pure.
 
 use serde::Serialize;
 
