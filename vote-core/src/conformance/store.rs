@@ -43,6 +43,7 @@ suite!(StoreHarness, StoreFault, store_conformance, store, {
     a_restart_loses_nothing: ForgetsOnRestart,
     a_diverged_queue_stays_diverged: RevivesDivergedQueues,
     the_latest_report_of_a_queue_counts: KeepsTheFirstReport,
+    one_call_reports_several_queues: ReportsOneQueue,
     any_delivery_gives_the_tally_of_the_set_of_votes: KeepsTheFirstBallot,
     a_closed_poll_stays_closed: ReopensPolls,
     a_final_poll_stays_final: FinishesTwice,
@@ -337,6 +338,28 @@ async fn a_diverged_queue_stays_diverged(harness: &dyn StoreHarness) {
     assert_eq!(store.queues().await.expect("queues"), std::slice::from_ref(&diverged));
     store.report(&[record(1, QueueState::Active)]).await.expect("a report");
     assert_eq!(store.queues().await.expect("queues"), [diverged], "a late report changes nothing");
+}
+
+async fn one_call_reports_several_queues(harness: &dyn StoreHarness) {
+    let store = prepared(harness).await;
+    let before = store.catalog(None).await.expect("the catalog").revision;
+    let of = |n: u8, record: QueueRecord| QueueRecord { id: queue_id(n), ..record };
+    let alone = QueueRecord { original_id: None, ends: Vec::new(), ..record(7, QueueState::Diverged) };
+    let reports = [
+        of(3, alone.clone()),
+        record(1, QueueState::Active),
+        of(2, record(101, QueueState::Active)),
+        // The same queue, as monitors of two addresses may see it.
+        record(2, QueueState::Active),
+    ];
+    store.report(&reports).await.expect("a report");
+    let expected = [record(2, QueueState::Active), of(2, record(101, QueueState::Active)), of(3, alone)];
+    assert_eq!(store.queues().await.expect("queues"), expected);
+    let after = store.catalog(None).await.expect("the catalog").revision;
+    assert!(after > before, "new queues raise the revision");
+    store.report(&expected).await.expect("a report");
+    store.report(&[]).await.expect("a report of nothing");
+    assert_eq!(store.catalog(None).await.expect("the catalog").revision, after, "nothing is new");
 }
 
 async fn the_latest_report_of_a_queue_counts(harness: &dyn StoreHarness) {

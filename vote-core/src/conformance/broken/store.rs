@@ -47,6 +47,7 @@ pub enum StoreFault {
     ForgetsOnRestart,
     RevivesDivergedQueues,
     KeepsTheFirstReport,
+    ReportsOneQueue,
     KeepsTheFirstBallot,
     ReopensPolls,
     FinishesTwice,
@@ -327,7 +328,8 @@ impl StoreLayer for BrokenStore {
         if self.fault == StoreFault::KeepsTheFirstReport && !self.inner.queues().await?.is_empty() {
             return Ok(());
         }
-        self.inner.report(queues).await
+        let most = if self.fault == StoreFault::ReportsOneQueue { 1 } else { queues.len() };
+        self.inner.report(queues.get(..most).unwrap_or_default()).await
     }
     async fn open_session(&self) -> Result<Box<dyn Session>, StoreError> {
         if self.fault == StoreFault::OpensUnpreparedStores {

@@ -20,15 +20,27 @@ pub(super) const ALL: &str = "SELECT queue, original_id, address, server, report
 pub(super) const ONE: &str = "SELECT queue, original_id, address, server, reporter, seen_at, accepted::text, \
      queued::text, queued_complete, ends, backlog, state, reason FROM queues WHERE queue = $1";
 
-/// Statement that records a report of a queue: [`QueueRecord::merged`] in SQL, so that reports of several workers can't
-/// overwrite each other. The later report tells what was seen, where a report from the future does not count as later;
-/// a state is never taken back. A queue that is new or diverges raises the revision in the same statement.
-const REPORT: &str = "WITH raised AS (
+/// Statement that records reports of queues, each row by [`QueueRecord::merged`] in SQL, so that reports of several
+/// workers can't overwrite each other. The later report tells what was seen, where a report from the future does not
+/// count as later; a state is never taken back. A queue that is new or diverges raises the revision in the same
+/// statement.
+///
+/// The rows are locked in the order of their identities, and the row of `meta` after them, so that no two statements wait
+/// for each other's locks in turn.
+const REPORT: &str = "WITH reported AS MATERIALIZED (
+         SELECT unnest($1::uuid[]) AS queue, unnest($2::uuid[]) AS original_id, unnest($3::text[]) AS address,
+             unnest($4::timestamptz[]) AS seen_at, unnest($5::text[])::jsonb AS accepted,
+             unnest($6::text[])::jsonb AS queued, unnest($7::boolean[]) AS queued_complete,
+             unnest($8::text[])::bytea[] AS ends, unnest($9::bigint[]) AS backlog, unnest($10::text[]) AS state,
+             unnest($11::text[]) AS reason, unnest($12::text[]) AS server, unnest($13::uuid[]) AS reporter),
+     raised AS (
          UPDATE meta SET revision = revision + 1
-         WHERE NOT EXISTS (SELECT FROM queues WHERE queue = $1 AND (state <> 'active' OR $10 = 'active')))
+         WHERE EXISTS (SELECT FROM reported r WHERE NOT EXISTS (
+             SELECT FROM queues q WHERE q.queue = r.queue AND (q.state <> 'active' OR r.state = 'active'))))
      INSERT INTO queues (queue, original_id, address, seen_at, accepted, queued,
          queued_complete, ends, backlog, state, reason, server, reporter)
-     VALUES ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8, $9, $10, $11, $12, $13)
+     SELECT queue, original_id, address, seen_at, accepted, queued,
+         queued_complete, ends, backlog, state, reason, server, reporter FROM reported ORDER BY queue
      ON CONFLICT (queue) DO UPDATE SET
          (original_id, address, seen_at, accepted, queued, queued_complete, ends, backlog, server, reporter) = (
              SELECT original_id, address, seen_at, accepted, queued, queued_complete, ends, backlog, server, reporter
@@ -42,24 +54,35 @@ const REPORT: &str = "WITH raised AS (
 
 impl PostgresStore {
     pub(super) async fn record_queues(&self, queues: &[QueueRecord]) -> Result<(), StoreError> {
-        // One row per statement, so that no two reports wait for each other's locks in turn.
-        for queue in queues {
-            let query = sqlx::query(REPORT)
-                .bind(Uuid(queue.id.0))
-                .bind(queue.original_id.map(|id| Uuid(id.0)))
-                .bind(&queue.address)
-                .bind(Moment(queue.seen_at))
-                .bind(counters(&queue.accepted))
-                .bind(counters(&queue.queued))
-                .bind(queue.queued_complete)
-                .bind(queue.ends.iter().map(Position::as_bytes).collect::<Vec<_>>())
-                .bind(i64::try_from(queue.backlog).unwrap_or(i64::MAX))
-                .bind(queue.state.as_str())
-                .bind(&queue.reason)
-                .bind(&queue.server)
-                .bind(queue.reporter.map(|worker| Uuid(worker.0)));
-            self.execute(query).await?;
+        // A statement can't change a row twice.
+        let mut rest: Vec<&QueueRecord> = queues.iter().collect();
+        while !rest.is_empty() {
+            let mut distinct = BTreeMap::new();
+            rest.retain(|record| !std::ptr::eq(*distinct.entry(record.id).or_insert(*record), *record));
+            self.record_distinct(&distinct.into_values().collect::<Vec<_>>()).await?;
         }
+        Ok(())
+    }
+
+    async fn record_distinct(&self, queues: &[&QueueRecord]) -> Result<(), StoreError> {
+        fn all<'q, T>(queues: &[&'q QueueRecord], of: impl Fn(&'q QueueRecord) -> T) -> Vec<T> {
+            queues.iter().map(|queue| of(queue)).collect()
+        }
+        let query = sqlx::query(REPORT)
+            .bind(all(queues, |queue| Uuid(queue.id.0)))
+            .bind(all(queues, |queue| queue.original_id.map(|id| Uuid(id.0))))
+            .bind(all(queues, |queue| queue.address.as_str()))
+            .bind(all(queues, |queue| Moment(queue.seen_at)))
+            .bind(all(queues, |queue| counters(&queue.accepted)))
+            .bind(all(queues, |queue| counters(&queue.queued)))
+            .bind(all(queues, |queue| queue.queued_complete))
+            .bind(all(queues, |queue| ends(&queue.ends)))
+            .bind(all(queues, |queue| i64::try_from(queue.backlog).unwrap_or(i64::MAX)))
+            .bind(all(queues, |queue| queue.state.as_str()))
+            .bind(all(queues, |queue| queue.reason.as_str()))
+            .bind(all(queues, |queue| queue.server.as_str()))
+            .bind(all(queues, |queue| queue.reporter.map(|worker| Uuid(worker.0))));
+        self.execute(query).await?;
         Ok(())
     }
 
@@ -79,6 +102,13 @@ impl PostgresStore {
 
 fn counters(counters: &Counters) -> String {
     serde_json::to_string(counters).unwrap_or_else(|e| unreachable!("texts and numbers are JSON: {e}"))
+}
+
+/// Returns the text of an array of positions: arrays of different lengths don't fit into one parameter.
+fn ends(ends: &[Position]) -> String {
+    let texts: Vec<String> =
+        ends.iter().map(|end| format!(r#""\\x{}""#, hex::encode(end.as_bytes()))).collect();
+    format!("{{{}}}", texts.join(","))
 }
 
 fn reporter(row: &PgRow) -> Option<WorkerId> {
