@@ -23,15 +23,16 @@
 //! entries of the old one become a [`ReplacedQueue`], a log with an identity of its own that accepts no votes, is
 //! read once to its end, and is then forgotten.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use crate::{DurabilityProblem, Partition, PollDigest, PollSlug, Timestamp};
 
+mod accepted;
 mod entry;
 mod error;
+mod id;
 mod layer;
 mod layout;
 pub mod memory;
@@ -43,8 +44,10 @@ pub mod redis;
 pub mod sqlite;
 mod status;
 
+pub use accepted::Accepted;
 pub use entry::{Appended, Entry, Frame, Read, Seal};
 pub use error::{AppendError, QueueError};
+pub use id::QueueId;
 pub use layer::QueueLayer;
 pub use layout::{LAYOUT_VERSION, Layout, LayoutMismatch};
 pub use memory::MemoryQueue;
@@ -56,66 +59,16 @@ pub use redis::RedisQueue;
 pub use sqlite::SqliteQueue;
 pub use status::{Backlog, Look, QueueClock, QueueStatus, ReplacedQueue, Usage};
 
-/// Identity of a queue: 128 random bits, so that no two queues ever share one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct QueueId(pub [u8; 16]);
-
-impl QueueId {
-    /// Generates a new identity.
-    ///
-    /// # Errors
-    /// [`QueueError::Unavailable`] if the operating system has no random numbers.
-    pub fn random() -> Result<Self, QueueError> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|e| {
-            QueueError::Unavailable(format!("the operating system has no random numbers: {e}"))
-        })?;
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for QueueId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for QueueId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "QueueId({self})")
-    }
-}
-
-impl FromStr for QueueId {
-    type Err = hex::FromHexError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(text, &mut bytes)?;
-        Ok(Self(bytes))
-    }
-}
-
-impl From<QueueId> for String {
-    fn from(id: QueueId) -> Self {
-        id.to_string()
-    }
-}
-
-impl TryFrom<String> for QueueId {
-    type Error = hex::FromHexError;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
 /// Votes by poll. The name of the poll is as stored in the queue; if the data is damaged, it may not be a valid slug.
 pub type Counters = BTreeMap<String, u64>;
 
 /// Turns the stored name of a poll into a text that every store can hold: no zero characters, and at most 64
 /// characters in all. A valid slug stays as it is.
 #[cfg(feature = "redis")]
-fn poll_name(found: &str) -> String {
+fn poll_name(found: Cow<'_, str>) -> Cow<'_, str> {
+    if found.len() <= 64 && !found.contains('\0') {
+        return found;
+    }
     found.chars().take(64).map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Partition, QueueId, count,
-    queue::{Counters, Frame, QueueStatus},
+    Partition, QueueId,
+    queue::{Frame, QueueStatus},
 };
 
-/// Numbers of votes by partition and poll.
-type Counts = BTreeMap<Partition, Counters>;
+/// Numbers of votes by partition and name of a poll.
+type Counts = BTreeMap<(Partition, String), u64>;
 
 /// Two lower bounds of what each queue has accepted.
 ///
@@ -33,16 +33,14 @@ impl LowerBounds {
     pub(super) fn reported(&mut self, status: &QueueStatus) {
         match self.0.get_mut(&status.id) {
             None => {
-                let (reported, acknowledged) = (status.accepted.clone(), status.accepted.clone());
-                self.0.insert(status.id, Bounds { reported, acknowledged });
+                let number = |(partition, poll, votes): (_, &str, _)| ((partition, poll.to_owned()), votes);
+                let reported: Counts = status.accepted.iter().map(number).collect();
+                self.0.insert(status.id, Bounds { acknowledged: reported.clone(), reported });
             }
             Some(bounds) => {
-                for (partition, polls) in &status.accepted {
-                    let known = bounds.reported.entry(*partition).or_default();
-                    for (poll, votes) in polls {
-                        let known = known.entry(poll.clone()).or_default();
-                        *known = (*votes).max(*known);
-                    }
+                for (partition, poll, votes) in status.accepted.iter() {
+                    let known = bounds.reported.entry((partition, poll.to_owned())).or_default();
+                    *known = votes.max(*known);
                 }
             }
         }
@@ -51,12 +49,8 @@ impl LowerBounds {
     /// Adds a frame that the queue acknowledged. Frames go only to a queue that was [seen](Self::reported) before.
     pub(super) fn acknowledged(&mut self, queue: QueueId, frame: &Frame) {
         let Some(bounds) = self.0.get_mut(&queue) else { return };
-        let polls = bounds.acknowledged.entry(frame.partition).or_default();
-        let votes = u64::from(frame.votes);
-        match polls.get_mut(frame.poll.as_str()) {
-            Some(accepted) => *accepted += votes,
-            None => drop(polls.insert(frame.poll.to_string(), votes)),
-        }
+        let key = (frame.partition, frame.poll.to_string());
+        *bounds.acknowledged.entry(key).or_default() += u64::from(frame.votes);
     }
 
     /// Returns a partition in which the queue counts fewer votes than it has accepted, if there is one.
@@ -65,8 +59,11 @@ impl LowerBounds {
     /// acknowledged meanwhile.
     pub(super) fn lost(&self, status: &QueueStatus) -> Option<Partition> {
         let bounds = self.0.get(&status.id)?;
-        let fall = |before| count::first_fall(before, &status.accepted);
-        fall(&bounds.reported).or_else(|| fall(&bounds.acknowledged))
+        let fell = |((partition, poll), before): &(&(Partition, String), &u64)| {
+            status.accepted.get(*partition, poll) < **before
+        };
+        let fall = bounds.reported.iter().chain(&bounds.acknowledged).find(fell);
+        fall.map(|((partition, _), _)| *partition)
     }
 }
 
@@ -92,7 +89,7 @@ mod tests {
             active: true,
             server: String::new(),
             is_replica: false,
-            accepted: [(PARTITION, [("pets".to_owned(), votes)].into())].into(),
+            accepted: [(PARTITION, "pets", votes)].into_iter().collect(),
             entries: Vec::new(),
             polls: PollStates::new(),
             replaced: Vec::new(),

@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Backlog, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Look, PollRecord,
-    PollState, PollStates, Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read,
+    Accepted, AppendError, Appended, Backlog, Counters, Entry, Frame, LAYOUT_VERSION, Layout, Look,
+    PollRecord, PollState, PollStates, Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read,
     ReplacedQueue, Seal, Usage, polls::DroppedPoll,
 };
 use crate::{Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock, Timestamp};
@@ -135,6 +135,14 @@ impl Data {
 }
 
 impl Log {
+    fn accepted(&self) -> Accepted {
+        let of_partition = |(partition, log): (Partition, &PartitionLog)| {
+            let counts = log.accepted.iter().map(move |(poll, votes)| (partition, poll.clone(), *votes));
+            counts.collect::<Vec<_>>()
+        };
+        self.layout.partitions.iter().zip(&self.partitions).flat_map(of_partition).collect()
+    }
+
     fn partition(&mut self, partition: Partition) -> Result<&mut PartitionLog, QueueError> {
         self.partitions.get_mut(usize::from(partition.0)).ok_or(QueueError::NoPartition(partition))
     }
@@ -215,14 +223,7 @@ impl Queue for MemoryQueue {
             version: LAYOUT_VERSION,
             layout: log.layout,
             active: log.active,
-            accepted: log
-                .layout
-                .partitions
-                .iter()
-                .zip(&log.partitions)
-                .filter(|(_, log)| !log.accepted.is_empty())
-                .map(|(partition, log)| (partition, log.accepted.clone()))
-                .collect::<BTreeMap<_, _>>(),
+            accepted: log.accepted(),
             entries: log.partitions.iter().map(|log| log.entries.len() as u64).collect(),
             polls: log.polls.clone(),
             replaced: data.replaced.iter().map(|(id, log)| ReplacedQueue { id: *id, of: log.id }).collect(),

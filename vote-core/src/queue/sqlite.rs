@@ -1,12 +1,12 @@
 //! A queue in a SQLite file: durable, without a server to install.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use async_trait::async_trait;
 
 use super::{
-    AppendError, Appended, Backlog, Counters, Frame, LAYOUT_VERSION, Layout, Look, PollRecord, PollState,
-    Position, Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, Seal, Usage,
+    AppendError, Appended, Backlog, Frame, LAYOUT_VERSION, Layout, Look, PollRecord, PollState, Position,
+    Queue, QueueClock, QueueError, QueueId, QueueStatus, Read, Seal, Usage,
 };
 use crate::{
     Clock, DurabilityProblem, Partition, PollDigest, PollSlug, SystemClock, Timestamp,
@@ -133,10 +133,8 @@ impl Queue for SqliteQueue {
         let query = sqlx::query_as("SELECT partition, poll, votes FROM accepted WHERE queue = ?1")
             .bind(current.number);
         let rows: Vec<(u16, String, u64)> = tx.all(query).await?;
-        let mut accepted: BTreeMap<Partition, Counters> = BTreeMap::new();
-        for (partition, poll, votes) in rows {
-            accepted.entry(Partition(partition)).or_default().insert(poll, votes);
-        }
+        let accepted = rows.into_iter().map(|(partition, poll, votes)| (Partition(partition), poll, votes));
+        let accepted = accepted.collect();
         let query =
             sqlx::query_as("SELECT partition, count(*) FROM frames WHERE queue = ?1 GROUP BY partition")
                 .bind(current.number);

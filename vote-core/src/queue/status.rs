@@ -1,9 +1,7 @@
 //! State of a queue: identity, counts, memory, backlog.
 
-use std::collections::BTreeMap;
-
-use super::{Counters, Layout, PollStates, Position, QueueId};
-use crate::{Partition, Timestamp};
+use super::{Accepted, Counters, Layout, PollStates, Position, QueueId};
+use crate::Timestamp;
 
 /// Memory that a queue uses, and its limit. A queue at its limit refuses votes until entries are
 /// [trimmed](crate::Queue::trim).
@@ -47,7 +45,7 @@ pub struct QueueStatus {
     /// identity. Frontends append nothing to it and workers do not read it, until an operator promotes it.
     pub is_replica: bool,
     /// Votes ever accepted, by partition and poll, including those that were trimmed.
-    pub accepted: BTreeMap<Partition, Counters>,
+    pub accepted: Accepted,
     /// Number of entries stored now, for each partition: those not yet read, those not yet trimmed, and the anchor
     /// that [`trim`](crate::Queue::trim) keeps.
     pub entries: Vec<u64>,

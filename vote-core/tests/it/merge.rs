@@ -8,8 +8,7 @@ use vote_core::{
     Keep, OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Timestamp, Vote, VoterKey,
     count::{
         Ballot, Batch, Checkpoint, CommitPlan, Delivery, QuarantineReason, QuarantinedFrame,
-        QuarantinedVotes, ReasonCode, RegisteredPoll, ReplayOutcome, Replayed, StoredReason, first_fall,
-        merge,
+        QuarantinedVotes, ReasonCode, RegisteredPoll, ReplayOutcome, Replayed, StoredReason, merge,
     },
     frame,
     poll::{ResultsFrom, Voters},
@@ -371,7 +370,4 @@ fn at_the_end_of_the_log_the_queues_own_count_is_used() {
         end.checkpoint.accepted["pets"], 14,
         "a vote that the queue counted but no longer has shows in the ledger"
     );
-    let counts = |delivery: &Delivery| [(Partition(0), delivery.checkpoint.accepted.clone())].into();
-    assert_eq!(first_fall(&counts(&end), &counts(&middle)), Some(Partition(0)));
-    assert_eq!(first_fall(&counts(&middle), &counts(&end)), None);
 }

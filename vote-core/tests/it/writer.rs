@@ -40,10 +40,11 @@ impl QueueLayer for Slow {
     }
     async fn status(&self) -> Result<Option<QueueStatus>, QueueError> {
         let mut status = self.inner.status().await?;
-        let counts =
-            status.iter_mut().flat_map(|status| status.accepted.values_mut().flat_map(|c| c.values_mut()));
-        for count in counts {
-            *count -= self.forgotten.load(Ordering::Relaxed);
+        if let Some(status) = &mut status {
+            let forgotten = self.forgotten.load(Ordering::Relaxed);
+            let counts =
+                status.accepted.iter().map(|(partition, poll, votes)| (partition, poll, votes - forgotten));
+            status.accepted = counts.collect();
         }
         // An append that waits was executed before, so this status counts its votes.
         self.inspected.notify_waiters();

@@ -155,8 +155,7 @@ async fn votes_are_accepted_once_the_queue_is_active_and_sigterm_ends_the_proces
     let queue = activate(&redis).await;
     running.wait_until_ready();
     assert_eq!(running.vote(&cookie).status, 202);
-    let accepted: u64 =
-        queue.status().await.unwrap().unwrap().accepted.values().flat_map(|polls| polls.values()).sum();
+    let accepted: u64 = queue.status().await.unwrap().unwrap().accepted.total();
     assert_eq!(accepted, 1);
     assert!(http_get(&running.admin, "/metrics").text().contains("vote_frontend_accepted_total 1"));
     running.service.signal("TERM");

@@ -16,8 +16,8 @@ use std::{
 
 use vote_core::{
     Partition, PollSlug, QueueId, Timestamp,
-    count::{self, QueueState},
-    queue::{Counters, Look, QueueStatus},
+    count::QueueState,
+    queue::{Accepted, Look, QueueStatus},
     store::{Catalog, CatalogQueue},
 };
 
@@ -80,7 +80,7 @@ pub(super) struct Memory {
     /// Votes in partitions at the last look.
     seen: BTreeMap<Partition, u64>,
     /// Counts in the last status.
-    accepted: BTreeMap<Partition, Counters>,
+    accepted: Accepted,
     /// When this worker last reported the queue, since it was checked.
     reported_at: Option<Instant>,
     /// The last inspection since the queue was checked.
@@ -134,7 +134,7 @@ impl Memory {
         if let Some(evidence) = lost {
             self.record_divergence(id, evidence);
         }
-        self.accepted.clear();
+        self.accepted = Accepted::default();
         self.seen.clear();
         self.last = Some((id, server));
     }
@@ -168,7 +168,7 @@ impl Memory {
         catalog: &Catalog,
         now: Instant,
     ) -> Vec<QueueId> {
-        if count::first_fall(&self.accepted, &status.accepted).is_some() {
+        if self.accepted.first_fall(&status.accepted).is_some() {
             self.record_divergence(status.id, Evidence::CountFell);
         }
         self.accepted.clone_from(&status.accepted);

@@ -5,8 +5,6 @@
 //! under its identity. The server gets a queue with a new identity, and the remaining entries of the old one are read
 //! as a replaced queue.
 
-use std::collections::BTreeMap;
-
 use vote_core::{
     Partition, Position, QueueId,
     count::{QueueRecord, QueueState},
@@ -96,14 +94,9 @@ impl Monitor {
         tracing::warn!(
             address = %self.address, queue = %id,
             "replacing this queue, which counts {} accepted votes, by one with a new identity",
-            accepted_by(&status)
+            status.accepted.total()
         );
         self.queue.create(self.parts.layout, Some(id)).await?;
         Ok(())
     }
-}
-
-/// Returns the number of votes that a queue has ever accepted.
-fn accepted_by(status: &QueueStatus) -> u64 {
-    status.accepted.values().flat_map(BTreeMap::values).sum()
 }

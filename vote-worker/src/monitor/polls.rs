@@ -152,12 +152,10 @@ fn differing(polls: &[RegisteredPoll], status: &QueueStatus) -> BTreeSet<PollSlu
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use vote_core::{
         Keep, Partitions, PepperFingerprint, Polls, Timestamp,
         count::Withdrawal,
-        queue::{LAYOUT_VERSION, Layout, QueueClock},
+        queue::{Accepted, LAYOUT_VERSION, Layout, QueueClock},
     };
 
     use super::*;
@@ -174,7 +172,7 @@ mod tests {
             active: true,
             server: String::new(),
             is_replica: false,
-            accepted: BTreeMap::new(),
+            accepted: Accepted::default(),
             entries: Vec::new(),
             polls: polls.iter().copied().collect(),
             replaced: Vec::new(),

@@ -54,7 +54,7 @@ impl Monitor {
         let mut record = QueueRecord::new(status.id, self.address.clone(), asked_at);
         record.server.clone_from(&status.server);
         record.reporter = Some(self.parts.me);
-        record.accepted = sums(status.accepted.values());
+        record.accepted = status.accepted.by_poll();
         record.queued = sums(backlogs.iter().map(|backlog| &backlog.votes));
         record.queued_complete = backlogs.iter().all(|backlog| backlog.complete);
         record.ends = backlogs.iter().map(|backlog| backlog.end).collect();

@@ -200,9 +200,7 @@ impl QueueLayer for BrokenQueue {
         withdrawn_at: Timestamp,
     ) -> Result<bool, QueueError> {
         let status = self.inner.status().await?;
-        let has_votes = status.is_some_and(|status| {
-            status.accepted.values().any(|counters| counters.contains_key(poll.as_str()))
-        });
+        let has_votes = status.is_some_and(|status| status.accepted.of_poll(poll.as_str()) > 0);
         match self.fault {
             QueueFault::DropsPollsWithVotes if has_votes => Ok(true),
             QueueFault::PretendsToDrop if !has_votes => Ok(true),

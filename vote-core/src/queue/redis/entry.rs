@@ -55,7 +55,7 @@ pub(super) fn entry(value: Value) -> Result<Entry, QueueError> {
     }
     // No frame has nearly that many votes; a damaged number must not overflow sums.
     let votes = votes.unwrap_or_default().min(u64::from(u32::MAX));
-    let poll = poll_name(&String::from_utf8_lossy(&name));
+    let poll = poll_name(String::from_utf8_lossy(&name)).into_owned();
     Ok(Entry { position: position(order(id)?, &poll, votes, &frame)?, poll, votes, frame })
 }
 

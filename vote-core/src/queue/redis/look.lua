@@ -10,11 +10,13 @@ local queue = ARGV[1] .. ':' .. string.sub(current, 34) .. ':a:'
 local accepted = {}
 for i = 2, #ARGV do
   local sum = 0
-  for _, votes in ipairs(redis.call('HVALS', queue .. ARGV[i])) do
-    sum = sum + votes
+  local votes = redis.call('HVALS', queue .. ARGV[i])
+  for n = 1, #votes do
+    sum = sum + votes[n]
   end
-  accepted[i - 1] = string.format('%.0f', sum)
+  accepted[i - 1] = sum
 end
-local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-local replica = string.find(redis.call('INFO', 'replication'), 'role:slave', 1, true) and 1 or 0
+local info = redis.call('INFO', 'server', 'replication')
+local server = string.match(info, 'run_id:(%w+)') or ''
+local replica = string.find(info, 'role:slave', 1, true) and 1 or 0
 return {string.sub(current, 1, 32), server, replica, accepted}

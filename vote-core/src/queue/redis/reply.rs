@@ -1,8 +1,9 @@
 //! Parsing of replies: from the values of Redis to the types of the trait.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use fred::types::Value;
+use serde::Deserialize;
 
 use super::{
     entry::{self, end, entry},
@@ -11,8 +12,8 @@ use super::{
 use crate::{
     Partition, Partitions, PollDigest, PollSlug, Timestamp,
     queue::{
-        Appended, Backlog, Counters, Frame, Layout, Look, PollState, Position, QueueClock, QueueError,
-        QueueStatus, Read, ReplacedQueue, Seal, Usage, poll_name,
+        Accepted, Appended, Backlog, Counters, Frame, Layout, Look, PollState, Position, QueueClock,
+        QueueError, QueueStatus, Read, ReplacedQueue, Seal, Usage, poll_name,
     },
 };
 
@@ -48,7 +49,28 @@ pub(super) fn usage(info: &str) -> Result<Usage, QueueError> {
 
 /// Parses votes by poll.
 fn counters(value: Value) -> Result<Counters, QueueError> {
-    Ok(pairs(value)?.into_iter().map(|(poll, votes)| (poll_name(&poll), votes)).collect())
+    Ok(pairs(value)?.into_iter().map(|(poll, votes)| (poll_name(poll.into()).into_owned(), votes)).collect())
+}
+
+/// Parses the votes of each partition, which a script encoded as a JSON array of polls and numbers in turn.
+fn accepted_votes(partitions: &[Value]) -> Result<Accepted, QueueError> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    let mut found: Vec<(Partition, Cow<'_, str>, u64)> = Vec::new();
+    for (value, partition) in partitions.iter().zip(0..) {
+        let damaged = || unexpected("votes by poll", value);
+        let json = value.as_bytes().ok_or_else(damaged)?;
+        if json.is_empty() {
+            continue;
+        }
+        let texts: Vec<Text<'_>> = serde_json::from_slice(json).map_err(|_| damaged())?;
+        let mut texts = texts.into_iter();
+        while let (Some(Text(name)), Some(Text(votes))) = (texts.next(), texts.next()) {
+            found.push((Partition(partition), poll_name(name), votes.parse().map_err(|_| damaged())?));
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 pub(super) fn look(reply: Value) -> Result<Option<Look>, QueueError> {
@@ -81,13 +103,6 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
         partitions: partitions.ok_or_else(damaged)?,
         fingerprint: pepper.as_string().and_then(|text| text.parse().ok()).ok_or_else(damaged)?,
     };
-    let mut counters = BTreeMap::new();
-    for (accepted, partition) in array(accepted)?.into_iter().zip(0..) {
-        let accepted = self::counters(accepted)?;
-        if !accepted.is_empty() {
-            counters.insert(Partition(partition), accepted);
-        }
-    }
     Ok(Some(QueueStatus {
         id: text(&id)?.parse().map_err(|_| unexpected("the id of a queue", &id))?,
         version: version.as_u64().and_then(|n| u16::try_from(n).ok()).ok_or_else(damaged)?,
@@ -95,7 +110,7 @@ pub(super) fn status(reply: Value) -> Result<Option<QueueStatus>, QueueError> {
         active: active.as_u64() == Some(1),
         server: text(&server)?,
         is_replica: replica.as_u64() == Some(1),
-        accepted: counters,
+        accepted: accepted_votes(&array(accepted)?)?,
         entries: array(entries)?.iter().map(number).collect::<Result<_, _>>()?,
         // What can't be parsed was not written by this crate, or is a dropped definition: the poll is refused like
         // one that is not recorded.
@@ -175,7 +190,7 @@ pub(super) fn backlog(reply: Value, after: &[Position]) -> Result<Vec<Backlog>, 
         };
         let mut counters = Counters::new();
         for (poll, n) in pairs(Value::Array(fields.collect()))? {
-            *counters.entry(poll_name(&poll)).or_default() += n;
+            *counters.entry(poll_name(poll.into()).into_owned()).or_default() += n;
         }
         Ok(Backlog {
             end: if last.is_null() { *after } else { end(last)? },

@@ -29,7 +29,7 @@ pub(in crate::monitor) fn compare_with_report(status: &QueueStatus, record: &Que
         return LastReport::Contradicts(Evidence::Recorded(record.reason.clone()));
     }
     for (poll, before) in &record.accepted {
-        let now: u64 = status.accepted.values().filter_map(|polls| polls.get(poll)).sum();
+        let now: u64 = status.accepted.of_poll(poll);
         if now < *before {
             let poll = poll.clone();
             return LastReport::Contradicts(Evidence::LessThanReported { poll, now, before: *before });
@@ -89,9 +89,7 @@ fn first_less<T: Copy + PartialOrd>(now: &[T], before: &[T]) -> Option<(Partitio
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use vote_core::QueueId;
+    use vote_core::{QueueId, queue::Accepted};
 
     use super::*;
     use crate::monitor::decision::tests::{ended, position, record, slug, status};
@@ -103,7 +101,7 @@ mod tests {
         let evidence = Evidence::LessThanReported { poll: "pets".to_owned(), now: 40, before: 70 };
         let compared = compare_with_report(&status(QUEUE, "b", [20, 20]), &record(QUEUE, 70, Vec::new()));
         assert_eq!(compared, LastReport::Contradicts(evidence));
-        let empty = QueueStatus { accepted: BTreeMap::new(), ..status(QUEUE, "b", [0, 0]) };
+        let empty = QueueStatus { accepted: Accepted::default(), ..status(QUEUE, "b", [0, 0]) };
         let compared = compare_with_report(&empty, &record(QUEUE, 1, Vec::new()));
         assert!(matches!(compared, LastReport::Contradicts(Evidence::LessThanReported { now: 0, .. })));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vote_core::{
     Partitions, PepperFingerprint, Polls, Position,
     count::{QueueRecord, RegisteredPoll},
-    queue::{LAYOUT_VERSION, Layout, LayoutMismatch, PollState, QueueClock},
+    queue::{Counters, LAYOUT_VERSION, Layout, LayoutMismatch, PollState, QueueClock},
 };
 
 use super::*;
@@ -22,7 +22,6 @@ pub(super) fn layout() -> Layout {
 
 /// Returns the status of an active queue that counts this many votes for poll `pets` in each partition.
 pub(super) fn status(id: QueueId, server: &str, votes: [u64; 2]) -> QueueStatus {
-    let counters = votes.map(|votes| Counters::from([("pets".to_owned(), votes)]));
     QueueStatus {
         id,
         version: LAYOUT_VERSION,
@@ -30,7 +29,7 @@ pub(super) fn status(id: QueueId, server: &str, votes: [u64; 2]) -> QueueStatus 
         active: true,
         server: server.to_owned(),
         is_replica: false,
-        accepted: (0..).map(Partition).zip(counters).collect(),
+        accepted: (0..).zip(votes).map(|(partition, votes)| (Partition(partition), "pets", votes)).collect(),
         entries: vec![1, 1],
         polls: BTreeMap::new(),
         replaced: Vec::new(),
@@ -64,12 +63,11 @@ pub(super) const BOTH: [Partition; 2] = [Partition(0), Partition(1)];
 
 /// Returns the answer to a look at both partitions of a queue with this status.
 pub(super) fn look_at(status: &QueueStatus) -> Look {
-    let votes = |partition| status.accepted.get(partition).map_or(0, |polls| polls.values().sum());
     Look {
         id: status.id,
         server: status.server.clone(),
         is_replica: status.is_replica,
-        accepted: BOTH.iter().map(votes).collect(),
+        accepted: BOTH.iter().map(|partition| status.accepted.in_partition(*partition)).collect(),
     }
 }
 
@@ -114,8 +112,8 @@ fn a_count_of_one_poll_that_falls_is_a_loss_although_that_of_another_grows() {
     let now = Instant::now();
     let here = status(QUEUE, "a", [5, 5]);
     let mut memory = seen(&here, now);
-    let counters = Counters::from([("pets".to_owned(), 4), ("snack".to_owned(), 1)]);
-    let fallen = QueueStatus { accepted: BOTH.map(|partition| (partition, counters.clone())).into(), ..here };
+    let counts = BOTH.into_iter().flat_map(|partition| [(partition, "pets", 4), (partition, "snack", 1)]);
+    let fallen = QueueStatus { accepted: counts.collect(), ..here };
     memory.observe(&fallen, true, HERE, &catalog([]), now);
     assert_eq!(memory.divergence(QUEUE), Some(Evidence::CountFell));
 }
@@ -125,7 +123,7 @@ fn a_count_that_is_missing_is_a_loss() {
     let now = Instant::now();
     let mut memory = seen(&status(QUEUE, "a", [5, 5]), now);
     let mut without = status(QUEUE, "a", [5, 5]);
-    without.accepted.remove(&Partition(1));
+    without.accepted = [(Partition(0), "pets", 5)].into_iter().collect();
     assert_eq!(look(&mut memory, &without, &catalog([])), Some(Evidence::CountFell));
 }
 
