@@ -4,7 +4,11 @@
 //! code, start with `lane` (the main loop), `schedule` (which partition is committed next) and `monitor` (how a queue
 //! is watched, and what happens when it is down or has lost data).
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use vote_core::{
     Clock, Partitions, PepperFingerprint, Polls, Store, StoreReader, WorkerId,
@@ -17,6 +21,7 @@ pub mod commands;
 pub mod config;
 mod duty;
 mod error;
+mod grouped;
 pub mod health;
 mod lane;
 pub mod metrics;
@@ -29,6 +34,7 @@ mod presence;
 mod problem_log;
 mod rebalance;
 mod registry;
+mod reports;
 pub mod schedule;
 mod source;
 mod tasks;
@@ -48,6 +54,7 @@ use ownership::Ownership;
 use positions::Positions;
 use presence::Presence;
 use registry::Registry;
+use reports::Reports;
 use tasks::{Ended, Tasks};
 use upkeep::Upkeep;
 use witness::Witnesses;
@@ -118,17 +125,19 @@ pub async fn run(parts: Parts, options: Options, shutdown: Shutdown) -> Result<(
     let (tasks, mut ended) = Tasks::new();
     let lanes = u32::try_from(options.lanes).unwrap_or(u32::MAX);
     let (me, ownership) = (parts.id, Ownership::default());
+    let watched = Arc::new(AtomicUsize::new(0));
     let monitor_parts = MonitorParts {
         store: Arc::clone(&parts.store),
         layout,
         me,
         clock: Arc::clone(&parts.clock),
         registry: registry.clone(),
-        positions: Positions::new(Arc::clone(&parts.store) as Arc<dyn StoreReader>),
+        positions: Positions::new(Arc::clone(&parts.store) as Arc<dyn StoreReader>, Arc::clone(&watched)),
+        reports: Reports::new(Arc::clone(&parts.store), Arc::clone(&watched)),
         ownership: ownership.clone(),
         claims: Claims::default(),
         tasks: tasks.clone(),
-        watched: Arc::default(),
+        watched,
     };
     let me = WorkerRecord { id: me, lanes, unreached: BTreeSet::new() };
     let presence = Presence::new(Arc::clone(&parts.store), registry.clone(), parts.health.clone(), me);

@@ -23,6 +23,7 @@ use crate::{
     positions::{Committed, Positions},
     problem_log::ProblemLog,
     registry::Registry,
+    reports::Reports,
     tasks::Tasks,
     timeout::with_timeout,
 };
@@ -41,7 +42,7 @@ mod unreadable;
 use claims::Claim;
 pub(crate) use claims::Claims;
 use decision::{Evidence, Inspection, Memory, NextStep, Obstacle, Place};
-use report::Requested;
+pub(crate) use pace::look_every;
 use unreadable::Unreadable;
 
 /// What all monitors share.
@@ -54,6 +55,7 @@ pub(crate) struct MonitorParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) positions: Positions,
+    pub(crate) reports: Reports,
     pub(crate) ownership: Ownership,
     /// Which monitor reads which queue.
     pub(crate) claims: Claims,
@@ -112,7 +114,6 @@ impl Monitored {
             problems: ProblemLog::default(),
             memory: Memory::default(),
             positions: Committed::new(),
-            requested: None,
             replaced: Arc::default(),
             compared: polls::Compared::default(),
         };
@@ -157,8 +158,6 @@ struct Monitor {
     memory: Memory,
     /// How far the queue was committed when the store was last asked.
     positions: Committed,
-    /// Positions for the next report.
-    requested: Option<Requested>,
     /// Replaced queues at this address.
     replaced: Arc<[ReplacedView]>,
     /// Polls of the queue when they were last compared with the store's.
@@ -192,7 +191,8 @@ impl Monitor {
             };
             let open = matches!(now, QueueView::Open { .. });
             crate::metrics::queue_up(&self.address, open);
-            let pause = pace::pause(&now, self.parts.watched.load(Ordering::Relaxed));
+            let workers = self.parts.registry.catalog().workers.len();
+            let pause = pace::pause(&now, self.parts.watched.load(Ordering::Relaxed), workers);
             view.send_if_modified(|current| {
                 let changed = *current != now;
                 *current = now;
@@ -230,10 +230,7 @@ impl Monitor {
         self.claim(&look, asked.started, answered)?;
         self.confirm_server(&look, &catalog).await?;
         let role = self.memory.role(look.id, &catalog, self.parts.me);
-        let mut inspection = self.memory.inspection(role, catalog.version, !self.replaced.is_empty(), now());
-        if inspection.report && status.is_none() {
-            inspection.report = self.has_positions(look.id);
-        }
+        let inspection = self.memory.inspection(role, catalog.version, !self.replaced.is_empty(), now());
         if status.is_some() || inspection.is_due || inspection.report {
             let (asked, status) = match status {
                 Some(status) => (asked, status),

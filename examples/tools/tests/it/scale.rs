@@ -40,7 +40,7 @@ fn assert_growth(runs: &[Value; 2], calls: &[&str], expected: std::ops::RangeInc
 }
 
 /// What is done for each queue by its reporter.
-const REPORTS: [&str; 3] = ["queue.status", "queue.backlog", "store.report"];
+const REPORTS: [&str; 3] = ["queue.status", "queue.backlog", "store.report rows"];
 
 #[test]
 fn the_work_of_reports_doubles_with_the_queues() {

@@ -69,7 +69,11 @@ pub struct Costs {
     pub entry: Unit,
     /// A queue and poll of a commit: its rows in ledger and checkpoints.
     pub commit_queue: Unit,
-    /// A report of a queue to the store, with the positions read for it.
+    /// What a call takes in addition if the Redis has nothing else to do, and has to be woken.
+    pub wake: Unit,
+    /// A call that reports queues to the store, and the read of their positions.
+    pub report_call: Unit,
+    /// A queue of such a call.
     pub report: Unit,
     /// What a report takes for each partition.
     pub report_partition: Unit,
@@ -133,7 +137,9 @@ impl Costs {
         vote: Unit::new(0.308, 1.06),
         entry: Unit::new(0.507, 0.918),
         commit_queue: Unit::new(4.53, 11.0),
-        report: Unit::new(327.0, 497.0),
+        wake: Unit::new(0.0, 30.0),
+        report_call: Unit::new(327.0, 497.0),
+        report: Unit::new(0.0, 0.0),
         report_partition: Unit::new(0.0, 0.0),
         catalog: Unit::new(206.0, 170.0),
         catalog_queue: Unit::new(0.0596, 0.552),

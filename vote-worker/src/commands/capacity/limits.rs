@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Costs,
-    load::{CATALOGS, LOOK_EVERY, REPORTS},
+    load::{CATALOGS, REPORTS, look_every, report_calls},
     plan::{LANES, Plan, UTILIZATION},
 };
 
@@ -62,9 +62,11 @@ pub(super) fn of(plan: &Plan, costs: &Costs) -> Vec<Limit> {
     let look = costs.look.server;
     let of_partitions = partitions * costs.look_partition.server;
     let of_poll = partitions * costs.look_count.server;
-    let looks = LOOKS_SHARE * 1e6 * LOOK_EVERY;
+    let looks = |workers| LOOKS_SHARE * 1e6 * look_every(queues, workers);
     let report = costs.report.plus(costs.report_partition, partitions).server;
     let reports = REPORTS * report + workers * CATALOGS * costs.catalog_queue.server;
+    // With many queues, the number of calls does not grow with them.
+    let calls = report_calls(f64::INFINITY, workers) * costs.report_call.server;
     let limit = |what, of, needed, binds_at| Limit { what, of, needed, binds_at };
     let mut limits = vec![
         limit("places in haproxy.cfg", "frontends", queues, PLACES),
@@ -74,7 +76,7 @@ pub(super) fn of(plan: &Plan, costs: &Costs) -> Vec<Limit> {
             "reports to Postgres, 1 core",
             "frontends",
             queues,
-            ((REPORT_CORES * 1e6 - workers * CATALOGS * costs.catalog.server) / reports).floor(),
+            ((REPORT_CORES * 1e6 - calls - workers * CATALOGS * costs.catalog.server) / reports).floor(),
         ),
         limit(
             "connections of Postgres",
@@ -87,13 +89,13 @@ pub(super) fn of(plan: &Plan, costs: &Costs) -> Vec<Limit> {
             "looks at a Redis, 20 % of it",
             "workers",
             workers,
-            ((looks - of_partitions - polls * of_poll) / look).floor().max(0.0),
+            ((looks(f64::INFINITY) - of_partitions - polls * of_poll) / look).floor().max(0.0),
         ),
         limit(
             "looks at a Redis, 20 % of it",
             "polls",
             polls,
-            ((looks - workers * look - of_partitions) / of_poll).floor().max(0.0),
+            ((looks(workers) - workers * look - of_partitions) / of_poll).floor().max(0.0),
         ),
         limit("Postgres, 32 cores", "cores", plan.postgres_cores, UTILIZATION * POSTGRES_CORES),
     ];

@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::{Costs, costs::Unit};
-use crate::schedule::{BATCH_VOTES, FILL_TIME};
+use crate::{
+    grouped, monitor,
+    schedule::{BATCH_VOTES, FILL_TIME},
+};
 
-/// Seconds from the answer to a look of a worker at a queue until the next.
-pub(super) const LOOK_EVERY: f64 = 0.1;
 /// Requests of a frontend for the status of its queue per second.
 const FRONTEND_STATUSES: f64 = 0.5;
 /// Reports of a queue per second by its reporter, each with a status and a count of the backlog.
@@ -15,9 +16,6 @@ pub(super) const REPORTS: f64 = 0.5;
 pub(super) const CATALOGS: f64 = 1.0;
 /// Reads of a partition of a queue per second that only verify.
 const VERIFICATIONS: f64 = 0.2;
-/// Seconds from the append of a batch's first vote to its commit, beyond [`FILL_TIME`]: until a look shows it, it is
-/// read, and the lane has its turn.
-const COMMIT_DELAY: f64 = 0.1;
 
 /// Size and load of a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -55,10 +53,17 @@ pub struct Rates {
     pub commit_queues: f64,
     /// Trims: one for each queue in a commit.
     pub trims: f64,
-    /// Reports to the store.
+    /// Reports of queues to the store.
     pub reports: f64,
+    /// Calls to the store that make them.
+    pub report_calls: f64,
     /// Reads of the catalog.
     pub catalogs: f64,
+}
+
+/// Returns the seconds from the answer to a look of a worker at a queue until the next.
+pub(super) fn look_every(queues: f64, workers: f64) -> f64 {
+    monitor::look_every(queues as usize, workers as usize).as_secs_f64()
 }
 
 /// Share of happenings at a mean rate that see at least one within a time: those of a Poisson process.
@@ -79,10 +84,11 @@ impl Rates {
         let pairs = queues * partitions;
         let of_pair = entries / pairs;
         // A look begins some time after the answer to the one before. A read follows if it shows something new.
-        let looks = 1.0 / (LOOK_EVERY + costs.look_seconds);
+        let looks = 1.0 / (look_every(queues, workers) + costs.look_seconds);
         let verified = VERIFICATIONS * (-of_pair / VERIFICATIONS).exp();
         let reads = pairs * (looks * at_least_one(of_pair / looks) + verified);
-        let fill = FILL_TIME.as_secs_f64() + COMMIT_DELAY + costs.commit_seconds;
+        // A look shows the first vote of a batch.
+        let fill = FILL_TIME.as_secs_f64() + look_every(queues, workers) / 2.0 + costs.commit_seconds;
         let interval = fill + partitions / entries.max(f64::MIN_POSITIVE);
         // A lane does one commit at a time. If all are busy, batches grow.
         let commits =
@@ -98,9 +104,16 @@ impl Rates {
             commit_queues: commits * queues * polls * at_least_one(of_pair / polls * between),
             trims: commits * queues * at_least_one(of_pair * between),
             reports: queues * REPORTS,
+            report_calls: report_calls(queues, workers),
             catalogs: workers * CATALOGS,
         }
     }
+}
+
+/// Returns the calls of all workers per second that report queues. Those at about the same time share one.
+pub(super) fn report_calls(queues: f64, workers: f64) -> f64 {
+    let longest = grouped::interval(queues as usize).as_secs_f64();
+    (queues * REPORTS).min(workers / longest.max(f64::MIN_POSITIVE))
 }
 
 /// Returns the flushes per second of a frontend. Votes that arrive during a flush form the next one; if there are none,
@@ -153,6 +166,7 @@ impl Cores {
             (costs.vote, rate),
             (costs.entry, rates.entries),
             (costs.commit_queue, rates.commit_queues),
+            (costs.report_call, rates.report_calls),
             (costs.report.plus(costs.report_partition, partitions), rates.reports),
             (costs.catalog.plus(costs.catalog_queue, queues), rates.catalogs),
         ];
@@ -160,9 +174,13 @@ impl Cores {
         let server = |of: &[(Unit, f64)]| of.iter().map(|(unit, n)| unit.server * n).sum::<f64>() / 1e6;
         let watched = [(status, queues * FRONTEND_STATUSES)];
         let requests = [(costs.request, rate), (costs.page, rate * pages)];
+        let redis = server(&appended) + server(&asked) + server(&watched);
+        // A call that finds its Redis idle has to wake it.
+        let calls = rates.flushes + rates.looks + rates.statuses + rates.reads + rates.trims + rates.reports;
+        let idle = (1.0 - redis / queues).max(0.0);
         Self {
             frontends: client(&requests) + client(&appended) + client(&watched),
-            redis: server(&appended) + server(&asked) + server(&watched),
+            redis: redis + calls * idle * costs.wake.server / 1e6,
             workers: client(&asked) + client(&stored),
             postgres: server(&stored),
         }
