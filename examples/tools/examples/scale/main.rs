@@ -33,6 +33,10 @@ use vote_tools::command;
 
 use crate::args::{Args, Mode};
 
+/// That of `vote-worker`, whose work is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args: Args = match command::parse() {
         Ok(args) => args,
