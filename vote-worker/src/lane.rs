@@ -14,20 +14,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet, time::Instant};
-use vote_core::{
-    Partition, PollSlug, QueueId, Session, Store,
-    count::Checkpoint,
-    queue::{Layout, QueueError, Read},
-    store::StoreError,
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::Instant,
 };
+use vote_core::{Partition, PollSlug, QueueId, Session, Store, queue::Layout, store::StoreError};
 use vote_service::Shutdown;
 
 use crate::{
     duty::Duty,
     health::{self, Health},
     monitor::QueueView,
-    owned::{OwnedPartition, verify_every},
+    owned::OwnedPartition,
     ownership::Ownership,
     places::{self, Places},
     presence::Presence,
@@ -44,8 +43,9 @@ use crate::{
 mod after_read;
 mod commit;
 mod complete;
+mod reads;
 
-use after_read::AfterRead;
+use reads::{MAX_READS, ReadDone};
 
 /// Interval at which a lane adjusts its share of the partitions, which also shows that its session works.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -53,8 +53,6 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Minimum time between two looks at what monitors have seen: each costs a little for every queue.
 const NOTE_EVERY: Duration = Duration::from_millis(5);
-/// Pause after a failed read of a queue.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 /// Interval at which a lane checks which partitions may be complete for a closed poll.
 const COMPLETE_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which a lane looks for frames whose quarantined votes are to be tried again.
@@ -127,16 +125,6 @@ pub(crate) async fn run(number: usize, parts: LaneParts, shutdown: Shutdown) {
     }
 }
 
-/// Result of a read.
-struct ReadDone {
-    partition: Partition,
-    epoch: u64,
-    key: String,
-    queue: QueueId,
-    from: Checkpoint,
-    result: Result<Read, QueueError>,
-}
-
 /// A lane with its session.
 struct Lane {
     number: usize,
@@ -146,6 +134,10 @@ struct Lane {
     epoch: u64,
     places: Places,
     reads: JoinSet<ReadDone>,
+    /// A permit for each read that may be under way.
+    read_permits: Arc<Semaphore>,
+    /// Number of reads that were started, by which another partition comes first each time.
+    started: usize,
     /// Queues that are not read, and until when.
     paused: BTreeMap<String, Instant>,
     /// Partitions whose last commit conflicted with the store: the next look-up must not be filtered.
@@ -177,6 +169,8 @@ impl Lane {
             epoch: 0,
             places: Places::default(),
             reads: JoinSet::new(),
+            read_permits: Arc::new(Semaphore::new(MAX_READS)),
+            started: 0,
             paused: BTreeMap::new(),
             unfiltered,
             trimmer,
@@ -301,93 +295,6 @@ impl Lane {
                     note(owned, view, &self.diverged);
                 }
             }
-        }
-    }
-
-    /// Starts the reads that are due.
-    fn start_reads(&mut self) {
-        // A catalog is a snapshot: with a queue that is in it, it also has the state that the polls had then.
-        let catalog = self.parts.registry.catalog();
-        let now = Instant::now();
-        self.paused.retain(|_, until| *until > now);
-        let (places, paused) = (&self.places, &self.paused);
-        let not_before = |id: QueueId| match places.find(id) {
-            Some(_) if !catalog.queues.contains_key(&id) => Some(now + LOOK_EVERY),
-            Some((key, _)) => paused.get(key).copied(),
-            // It is noted again when it is there again.
-            None => Some(now + PAUSE_AFTER_ERROR),
-        };
-        let verify_every = verify_every(self.owned.values().map(OwnedPartition::queues).sum());
-        for owned in self.owned.values_mut() {
-            while let Some((id, from, limit)) =
-                owned.start_read(places.count(), verify_every, now, not_before)
-            {
-                let Some((key, queue)) = places.find(id) else { continue };
-                let (key, queue, server) = (key.to_owned(), Arc::clone(queue), places.server(id));
-                let (partition, epoch) = (owned.partition, owned.epoch);
-                self.reads.spawn(async move {
-                    let result = queue.read(id, partition, from.position, limit).await;
-                    let result = result.and_then(|read| after_read::from_server(read, server.as_deref()));
-                    ReadDone { partition, epoch, key, queue: id, from, result }
-                });
-            }
-        }
-    }
-
-    /// Processes the result of a read.
-    async fn process_read(
-        &mut self,
-        done: Result<ReadDone, tokio::task::JoinError>,
-    ) -> Result<(), StoreError> {
-        // A read that panicked stays marked as running, and its queue would never be read again: so the session ends.
-        let ended = |e| {
-            StoreError::Unavailable(format!("a read ended by itself, which is a bug: report it ({e})").into())
-        };
-        let ReadDone { partition, epoch, key, queue, from, result } = done.map_err(ended)?;
-        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch) else {
-            return Ok(());
-        };
-        owned.end_read(queue);
-        if self.diverged.contains(&queue) {
-            return Ok(());
-        }
-        let version = owned.version;
-        let outcome = result.map(|read| owned.add_read(queue, &from, read, Instant::now()));
-        match after_read::judge(partition, outcome) {
-            AfterRead::Nothing => {}
-            AfterRead::Trim => {
-                // An earlier trim may have failed, and a replaced queue stays until it is trimmed to its end.
-                if self.places.is_replaced(queue) {
-                    self.trimmer.committed(queue, partition, from.position);
-                }
-            }
-            AfterRead::Pause(e) => {
-                tracing::debug!(%partition, "can't read a queue, pausing for {PAUSE_AFTER_ERROR:?}: {e}");
-                let until = Instant::now() + PAUSE_AFTER_ERROR;
-                self.paused.insert(key, until);
-                if let Some(owned) = self.owned.get_mut(&partition) {
-                    owned.retry_at(queue, until);
-                }
-            }
-            AfterRead::Check(reason) => {
-                let acquired = self.session.acquire(partition).await?;
-                if after_read::is_behind(version, acquired.as_ref()) {
-                    return Err(StoreError::StaleVersion(partition));
-                }
-                self.stop_counting(queue, &key, reason);
-            }
-        }
-        Ok(())
-    }
-
-    /// Stops counting a queue that diverged, and reports it to its monitor.
-    fn stop_counting(&mut self, queue: QueueId, key: &str, reason: String) {
-        self.diverged.insert(queue);
-        for owned in self.owned.values_mut() {
-            owned.forget(queue);
-        }
-        if let Some(monitored) = self.parts.queues.borrow().get(key) {
-            monitored.report_diverged(queue, reason);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 use vote_core::{
-    Partition, Position, QueueId,
+    Partition, PollSlug, Position, QueueId,
     count::{Checkpoint, Delivery},
     queue::{Counters, Read},
     store::Acquired,
@@ -177,7 +177,7 @@ impl OwnedPartition {
             }
             let queue = self.turns.next(now)?;
             if let Some(at) = not_before(queue) {
-                self.turns.add_at(queue, at);
+                self.turns.retry_at(queue, at);
                 continue;
             }
             let Some(cursor) = self.cursors.get_mut(&queue) else { continue };
@@ -205,7 +205,7 @@ impl OwnedPartition {
 
     /// Reads a queue again at a time, because it could not be read now.
     pub(crate) fn retry_at(&mut self, queue: QueueId, at: Instant) {
-        self.turns.add_at(queue, at);
+        self.turns.retry_at(queue, at);
     }
 
     /// Processes the result of a read that started at `from`.
@@ -276,13 +276,24 @@ impl OwnedPartition {
         }
     }
 
-    /// Returns whether everything seems to be committed that the queues held at a time: each was read to the end since, or
-    /// its count shows nothing more. A monitor may not have seen a count yet, so only the store knows.
-    pub(crate) fn seems_to_have_committed_all_held_at(&self, at: Instant, now: Instant) -> bool {
+    /// Returns whether everything of a poll seems to be committed that the queues held at a time: each was read to the end
+    /// since, and what waits to be committed is of other polls; or its count shows nothing more. A monitor may not have
+    /// seen a count yet, so only the store knows.
+    pub(crate) fn seems_to_have_committed_all_held_at(
+        &self,
+        at: Instant,
+        poll: PollSlug,
+        now: Instant,
+    ) -> bool {
         let is_count_known = now.saturating_duration_since(at) >= COUNT_KNOWN_AFTER;
+        let is_since = |time: Option<Instant>| time.is_some_and(|time| time >= at);
         self.cursors.iter().all(|(queue, cursor)| {
-            cursor.committed_at.is_some_and(|committed| committed >= at)
-                || (is_count_known && !self.waiting.contains_key(queue) && !self.is_behind(*queue))
+            let waiting = self.waiting.get(queue);
+            let waits =
+                |delivery: &Delivery| delivery.entries.iter().any(|entry| entry.poll == poll.as_str());
+            is_since(cursor.committed_at)
+                || (is_since(cursor.ended_at) && !waiting.is_some_and(waits))
+                || (is_count_known && waiting.is_none() && !self.is_behind(*queue))
         })
     }
 

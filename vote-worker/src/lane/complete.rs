@@ -35,7 +35,7 @@ impl Lane {
             let pending: Vec<Partition> = self.owned.keys().copied().filter(is_pending).collect();
             let looks_complete = |partition: &Partition| {
                 let owned = self.owned.get(partition);
-                owned.is_some_and(|owned| owned.seems_to_have_committed_all_held_at(sealed_at, now))
+                owned.is_some_and(|owned| owned.seems_to_have_committed_all_held_at(sealed_at, poll, now))
             };
             let (mut likely, mut unlikely): (Vec<_>, Vec<_>) = pending.into_iter().partition(looks_complete);
             rotate(&mut unlikely, self.round.wrapping_mul(COMPLETE_BLINDLY));

@@ -113,12 +113,16 @@ fn commit(owned: &mut OwnedPartition) {
 fn everything_up_to_a_time_is_committed_once_a_later_read_to_the_end_is() {
     let mut owned = owned();
     let before = Instant::now();
-    let has_committed = |owned: &OwnedPartition, at| owned.seems_to_have_committed_all_held_at(at, before);
+    let [pets, other] = ["pets", "other"].map(|slug| slug.parse().unwrap());
+    let has_committed_of =
+        |owned: &OwnedPartition, at, poll| owned.seems_to_have_committed_all_held_at(at, poll, before);
+    let has_committed = |owned: &OwnedPartition, at| has_committed_of(owned, at, pets);
     let (from, _) = start(&mut owned, 20).unwrap();
     owned.end_read(QUEUE);
     assert!(!has_committed(&owned, before), "it is not read yet");
     owned.add_read(QUEUE, &from, read(&[1, 2], Some(20)), Instant::now());
     assert!(!has_committed(&owned, before), "it is not committed yet");
+    assert!(has_committed_of(&owned, before, other), "what waits is of the other poll");
     commit(&mut owned);
     assert!(has_committed(&owned, before));
     assert!(!has_committed(&owned, Instant::now() + VERIFY_EVERY), "more may have been appended since");
@@ -128,9 +132,10 @@ fn everything_up_to_a_time_is_committed_once_a_later_read_to_the_end_is() {
 fn everything_seems_committed_once_counts_that_are_known_by_then_show_nothing_more() {
     let mut owned = owned();
     add(&mut owned, 20, read(&[1, 2], Some(20)));
-    let closed = Instant::now() + VERIFY_EVERY;
-    let seems_so =
-        |owned: &OwnedPartition, after| owned.seems_to_have_committed_all_held_at(closed, closed + after);
+    let (closed, pets) = (Instant::now() + VERIFY_EVERY, "pets".parse().unwrap());
+    let seems_so = |owned: &OwnedPartition, after| {
+        owned.seems_to_have_committed_all_held_at(closed, pets, closed + after)
+    };
     assert!(!seems_so(&owned, COUNT_KNOWN_AFTER), "it is not committed yet");
     commit(&mut owned);
     assert!(seems_so(&owned, COUNT_KNOWN_AFTER));

@@ -14,9 +14,17 @@ pub(super) struct Turns {
     due: BTreeSet<QueueId>,
     /// Queues that become due at a time, each with a number: of two that do at once, the first one that was added comes
     /// first, whatever their identities.
-    later: BTreeMap<(Instant, u64), QueueId>,
+    later: BTreeMap<(Instant, u64), Later>,
     times: BTreeMap<QueueId, (Instant, u64)>,
     added: u64,
+}
+
+/// A queue that becomes due later.
+#[derive(Debug)]
+struct Later {
+    queue: QueueId,
+    /// Whether it had its turn already, and could not be read.
+    is_retry: bool,
 }
 
 impl Turns {
@@ -29,19 +37,33 @@ impl Turns {
 
     /// Makes a queue due at a time, in place of the time that was set before.
     pub(super) fn add_at(&mut self, queue: QueueId, at: Instant) {
+        self.set(Later { queue, is_retry: false }, at);
+    }
+
+    /// Makes a queue due at a time, in place of the time that was set before, and then before all others: it could not be
+    /// read when it had its turn. With a thousand queues, the next turn would be many seconds later.
+    pub(super) fn retry_at(&mut self, queue: QueueId, at: Instant) {
+        self.set(Later { queue, is_retry: true }, at);
+    }
+
+    fn set(&mut self, later: Later, at: Instant) {
         self.added += 1;
-        if let Some(before) = self.times.insert(queue, (at, self.added)) {
+        if let Some(before) = self.times.insert(later.queue, (at, self.added)) {
             self.later.remove(&before);
         }
-        self.later.insert((at, self.added), queue);
+        self.later.insert((at, self.added), later);
     }
 
     /// Takes the queue whose turn it is, if one is due.
     pub(super) fn next(&mut self, now: Instant) -> Option<QueueId> {
         while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
-            let queue = first.remove();
+            let Later { queue, is_retry } = first.remove();
             self.times.remove(&queue);
-            self.add(queue);
+            if !is_retry {
+                self.add(queue);
+            } else if self.due.insert(queue) {
+                self.order.push_front(queue);
+            }
         }
         loop {
             let queue = self.order.pop_front()?;
@@ -91,6 +113,16 @@ mod tests {
         assert_eq!(all(&mut turns, at(1)), [0_u8; 0]);
         assert_eq!(all(&mut turns, at(2)), [2]);
         assert_eq!(all(&mut turns, at(9)), [1]);
+    }
+
+    #[test]
+    fn a_queue_that_could_not_be_read_is_the_first_one_to_be_read_again() {
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        QUEUES[..2].iter().for_each(|queue| turns.add(*queue));
+        turns.retry_at(QUEUES[2], now + Duration::from_secs(1));
+        assert_eq!(turns.next(now), Some(QUEUES[0]));
+        turns.add(QUEUES[0]);
+        assert_eq!(all(&mut turns, now + Duration::from_secs(1)), [3, 2, 1]);
     }
 
     #[test]
