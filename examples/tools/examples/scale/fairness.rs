@@ -72,6 +72,15 @@ pub(crate) async fn run(args: &Fairness) -> Value {
     let never = pairs - committed.len() as u64;
     let holds = slowest as f64 >= mean / 2.0;
     eprintln!("scale: mean {mean:.1}, slowest {slowest}, {never} of {pairs} not read at all");
+    let mut of_partitions: BTreeMap<Partition, Vec<u64>> = BTreeMap::new();
+    for ((_, partition), votes) in &committed {
+        of_partitions.entry(*partition).or_default().push(*votes);
+    }
+    for (partition, votes) in &of_partitions {
+        let (fewest, most) = (votes.iter().min().unwrap(), votes.iter().max().unwrap());
+        let (queues, sum) = (votes.len(), votes.iter().sum::<u64>());
+        eprintln!("scale: partition {partition}: {sum} votes of {queues} queues, {fewest} to {most} of each");
+    }
     json!({
         "mode": "fairness", "holds": holds,
         "queues": args.size.queues, "workers": args.size.workers, "partitions": args.size.partitions,

@@ -25,12 +25,12 @@ use crate::{
 
 /// Frontends, workers, partitions, polls, and votes per second of each run.
 const RUNS: [(u32, u32, u16, u32, f64); 6] = [
-    (1, 1, 16, 1, 2000.0),
-    (2, 2, 16, 1, 1000.0),
-    (2, 1, 64, 1, 3000.0),
-    (4, 1, 16, 4, 2000.0),
-    (8, 2, 64, 1, 1000.0),
-    (16, 1, 16, 1, 1500.0),
+    (1, 1, 32, 1, 1500.0),
+    (2, 1, 16, 2, 2500.0),
+    (3, 2, 16, 1, 1200.0),
+    (5, 1, 64, 1, 2000.0),
+    (6, 2, 32, 3, 1500.0),
+    (12, 1, 16, 1, 1000.0),
 ];
 /// Connections to each frontend.
 const CONNECTIONS: usize = 32;
@@ -150,7 +150,8 @@ fn compare(size: Size, run: &Measured, costs: &Costs) -> (Value, f64) {
         ("commits", rates.commits, run.of_workers("session.commit")),
         ("commit queues", rates.commit_queues, run.of_workers("session.commit ledger rows")),
         ("trims", rates.trims, run.of_workers("queue.trim")),
-        ("reports", rates.reports, run.of_workers("store.report")),
+        ("reports", rates.reports, run.of_workers("store.report rows")),
+        ("report calls", rates.report_calls, run.of_workers("store.report")),
     ];
     let cores = [
         ("frontends", predicted.frontends, run.cpu.frontends),

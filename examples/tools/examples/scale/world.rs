@@ -71,7 +71,9 @@ impl World {
     pub(crate) async fn start_with(size: Size, databases: u32) -> Self {
         // More than 10,000 connections, the default, since each worker has one to each queue.
         let number = databases.to_string();
-        let settings = [("databases", number.as_str()), ("maxclients", "19000")];
+        // Without rewrites of the log: those of hundreds of queues would compete for the same cores at the same time.
+        let settings =
+            [("databases", number.as_str()), ("maxclients", "19000"), ("auto-aof-rewrite-percentage", "0")];
         let servers = size.queues.div_ceil(databases);
         let redis = (0..servers).map(|_| Redis::start_with(&settings)).collect();
         let postgres = Postgres::start_with(&statements::SETTINGS);

@@ -152,6 +152,9 @@ async fn commits(postgres: &Postgres, costs: &mut Costs) {
         let turns = (300_000 / size.votes).clamp(15, 1000);
         let batches: Vec<Reads> =
             (0..turns).map(|turn| lane.reads(partitions[turn % partitions.len()], size)).collect();
+        // What earlier commits left to clean up is not part of the cost of these.
+        postgres.psql(&database, "VACUUM (ANALYZE)");
+        postgres.psql(&database, "CHECKPOINT");
         let since = postgres.psql(&database, "SELECT pg_current_wal_lsn()");
         let (start, client, before) = (Instant::now(), cpu::threads(cpu::VOTERS), server(postgres));
         for reads in batches {
@@ -183,25 +186,28 @@ async fn commits(postgres: &Postgres, costs: &mut Costs) {
 
 async fn reports(postgres: &Postgres, costs: &mut Costs) {
     let mut reports = Vec::new();
-    for partitions in [16, 64] {
+    for (partitions, queues) in [(16, 1), (64, 1), (16, 100), (64, 100)] {
         let (_, store, electorate) = prepared(postgres, partitions).await;
         let mut lane = Lane::open(&store, &electorate).await;
         for partition in electorate.partitions.iter() {
-            let reads = lane.reads(partition, Size { votes: 1, frame: 1, queues: 1 });
+            let reads = lane.reads(partition, Size { votes: queues, frame: 1, queues });
             lane.commit(reads).await;
         }
+        let ids: Vec<QueueId> = (0..queues).map(queue).collect();
         let sample = repeat(
             || server(postgres),
             || async {
-                store.positions(&[queue(0)]).await.unwrap();
-                store.report(&[record(0, partitions)]).await.unwrap();
+                store.positions(&ids).await.unwrap();
+                let records: Vec<_> = (0..queues).map(|n| record(n, partitions)).collect();
+                store.report(&records).await.unwrap();
             },
         )
         .await;
-        eprintln!("scale: a report of a queue with {partitions} partitions: {sample:.1?}");
-        reports.push(([1.0, f64::from(partitions)], sample));
+        eprintln!("scale: a report of {queues} queues with {partitions} partitions: {sample:.1?}");
+        let queues = queues as f64;
+        reports.push(([1.0, queues, queues * f64::from(partitions)], sample));
     }
-    [costs.report, costs.report_partition] = units(&reports);
+    [costs.report_call, costs.report, costs.report_partition] = units(&reports);
     let (_, store, _) = prepared(postgres, 64).await;
     let mut catalogs = Vec::new();
     for queues in [1, 50, 500] {
