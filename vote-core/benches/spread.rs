@@ -23,6 +23,10 @@ mod cpu;
 
 use cpu::cpu;
 
+/// That of `vote-worker`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Numbers of queues and polls.
 const CASES: [(u32, u16); 4] = [(1, 1), (1_000, 1), (1, 10), (1_000, 10)];
 const PARTITIONS: u16 = 64;

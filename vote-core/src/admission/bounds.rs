@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     Partition, QueueId,
-    queue::{Frame, QueueStatus},
+    queue::{Counters, Frame, QueueStatus},
 };
 
-/// Numbers of votes by partition and name of a poll.
-type Counts = BTreeMap<(Partition, String), u64>;
+/// Numbers of votes by partition and poll.
+type Counts = BTreeMap<Partition, Counters>;
 
 /// Two lower bounds of what each queue has accepted.
 ///
@@ -33,13 +33,16 @@ impl LowerBounds {
     pub(super) fn reported(&mut self, status: &QueueStatus) {
         match self.0.get_mut(&status.id) {
             None => {
-                let number = |(partition, poll, votes): (_, &str, _)| ((partition, poll.to_owned()), votes);
-                let reported: Counts = status.accepted.iter().map(number).collect();
+                let mut reported = Counts::new();
+                for (partition, poll, votes) in status.accepted.iter() {
+                    reported.entry(partition).or_default().insert(poll.to_owned(), votes);
+                }
                 self.0.insert(status.id, Bounds { acknowledged: reported.clone(), reported });
             }
             Some(bounds) => {
                 for (partition, poll, votes) in status.accepted.iter() {
-                    let known = bounds.reported.entry((partition, poll.to_owned())).or_default();
+                    let known = bounds.reported.entry(partition).or_default();
+                    let known = known.entry(poll.to_owned()).or_default();
                     *known = votes.max(*known);
                 }
             }
@@ -49,8 +52,12 @@ impl LowerBounds {
     /// Adds a frame that the queue acknowledged. Frames go only to a queue that was [seen](Self::reported) before.
     pub(super) fn acknowledged(&mut self, queue: QueueId, frame: &Frame) {
         let Some(bounds) = self.0.get_mut(&queue) else { return };
-        let key = (frame.partition, frame.poll.to_string());
-        *bounds.acknowledged.entry(key).or_default() += u64::from(frame.votes);
+        let polls = bounds.acknowledged.entry(frame.partition).or_default();
+        let votes = u64::from(frame.votes);
+        match polls.get_mut(frame.poll.as_str()) {
+            Some(accepted) => *accepted += votes,
+            None => drop(polls.insert(frame.poll.to_string(), votes)),
+        }
     }
 
     /// Returns a partition in which the queue counts fewer votes than it has accepted, if there is one.
@@ -59,11 +66,11 @@ impl LowerBounds {
     /// acknowledged meanwhile.
     pub(super) fn lost(&self, status: &QueueStatus) -> Option<Partition> {
         let bounds = self.0.get(&status.id)?;
-        let fell = |((partition, poll), before): &(&(Partition, String), &u64)| {
-            status.accepted.get(*partition, poll) < **before
+        let fell = |(partition, polls): &(&Partition, &Counters)| {
+            polls.iter().any(|(poll, before)| status.accepted.get(**partition, poll) < *before)
         };
         let fall = bounds.reported.iter().chain(&bounds.acknowledged).find(fell);
-        fall.map(|((partition, _), _)| *partition)
+        fall.map(|(partition, _)| *partition)
     }
 }
 

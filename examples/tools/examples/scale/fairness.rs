@@ -22,28 +22,7 @@ pub(crate) async fn run(args: &Fairness) -> Value {
     world.activated().await;
     world.stop_workers().await;
     let backlog = args.backlog;
-    let voters = AtomicU64::new(0);
-    world
-        .on_each_queue(|_, id, queue| {
-            let electorate = world.electorate.clone();
-            let partitions = u64::from(electorate.partitions.count());
-            let first = voters.fetch_add(backlog * partitions, Ordering::Relaxed);
-            async move {
-                let partitions: Vec<Partition> = electorate.partitions.iter().collect();
-                let vote = |n: u64| {
-                    let poll = n as usize % electorate.polls.len();
-                    let partition = partitions[n as usize % partitions.len()];
-                    // One frame for each vote: an entry.
-                    electorate.frames(&[electorate.vote_in(poll, partition, first + n)])
-                };
-                let entries: Vec<_> = (0..backlog * partitions.len() as u64).flat_map(vote).collect();
-                for frames in entries.chunks(FLUSH) {
-                    append(&*queue, id, frames).await;
-                }
-            }
-        })
-        .await;
-    let all = voters.into_inner();
+    let all = fill(&world, backlog).await;
     eprintln!("scale: a backlog of {all} entries, {backlog} in each queue and partition");
 
     world.start_workers(Duration::from_millis(args.commit_delay));
@@ -72,8 +51,19 @@ pub(crate) async fn run(args: &Fairness) -> Value {
     let never = pairs - committed.len() as u64;
     let holds = slowest as f64 >= mean / 2.0;
     eprintln!("scale: mean {mean:.1}, slowest {slowest}, {never} of {pairs} not read at all");
+    print_progress(&committed);
+    json!({
+        "mode": "fairness", "holds": holds,
+        "queues": args.size.queues, "workers": args.size.workers, "partitions": args.size.partitions,
+        "backlog": backlog, "seconds": rounded(seconds.as_secs_f64()), "mean": rounded(mean), "slowest": slowest,
+        "ratio": rounded(slowest as f64 / mean), "not_read": never, "pairs": pairs,
+    })
+}
+
+/// Prints how far each partition was read, and how far its slowest and its fastest queue.
+fn print_progress(committed: &BTreeMap<(QueueId, Partition), u64>) {
     let mut of_partitions: BTreeMap<Partition, Vec<u64>> = BTreeMap::new();
-    for ((_, partition), votes) in &committed {
+    for ((_, partition), votes) in committed {
         of_partitions.entry(*partition).or_default().push(*votes);
     }
     for (partition, votes) in &of_partitions {
@@ -81,10 +71,30 @@ pub(crate) async fn run(args: &Fairness) -> Value {
         let (queues, sum) = (votes.len(), votes.iter().sum::<u64>());
         eprintln!("scale: partition {partition}: {sum} votes of {queues} queues, {fewest} to {most} of each");
     }
-    json!({
-        "mode": "fairness", "holds": holds,
-        "queues": args.size.queues, "workers": args.size.workers, "partitions": args.size.partitions,
-        "backlog": backlog, "seconds": rounded(seconds.as_secs_f64()), "mean": rounded(mean), "slowest": slowest,
-        "ratio": rounded(slowest as f64 / mean), "not_read": never, "pairs": pairs,
-    })
+}
+
+/// Appends entries of one vote each to each queue and partition; returns their number.
+async fn fill(world: &World, backlog: u64) -> u64 {
+    let voters = AtomicU64::new(0);
+    world
+        .on_each_queue(|_, id, queue| {
+            let electorate = world.electorate.clone();
+            let partitions = u64::from(electorate.partitions.count());
+            let first = voters.fetch_add(backlog * partitions, Ordering::Relaxed);
+            async move {
+                let partitions: Vec<Partition> = electorate.partitions.iter().collect();
+                let vote = |n: u64| {
+                    let poll = n as usize % electorate.polls.len();
+                    let partition = partitions[n as usize % partitions.len()];
+                    // One frame for each vote: an entry.
+                    electorate.frames(&[electorate.vote_in(poll, partition, first + n)])
+                };
+                let entries: Vec<_> = (0..backlog * partitions.len() as u64).flat_map(vote).collect();
+                for frames in entries.chunks(FLUSH) {
+                    append(&*queue, id, frames).await;
+                }
+            }
+        })
+        .await;
+    voters.into_inner()
 }

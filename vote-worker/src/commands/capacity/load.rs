@@ -175,8 +175,8 @@ impl Cores {
         let watched = [(status, queues * FRONTEND_STATUSES)];
         let requests = [(costs.request, rate), (costs.page, rate * pages)];
         let redis = server(&appended) + server(&asked) + server(&watched);
-        // A call that finds its Redis idle has to wake it.
-        let calls = rates.flushes + rates.looks + rates.statuses + rates.reads + rates.trims + rates.reports;
+        // A call that finds its Redis idle has to wake it. In the cost of a flush, that is included.
+        let calls = rates.looks + rates.statuses + rates.reads + rates.trims + rates.reports;
         let idle = (1.0 - redis / queues).max(0.0);
         Self {
             frontends: client(&requests) + client(&appended) + client(&watched),

@@ -1,6 +1,6 @@
 //! Costs of calls to a queue on Redis.
 
-use std::{cell::Cell, fs, path::Path, time::Duration};
+use std::{cell::Cell, fs, path::Path};
 
 use vote_core::{
     Partitions, Pepper, Position, Queue, QueueId,
@@ -15,9 +15,6 @@ use crate::voters::{self, Electorate, append};
 
 /// Number of different flushes of a loop, which are appended in turn.
 const FLUSHES: usize = 50;
-
-/// Number of looks now and then: enough for the 10 ms in which the system counts CPU time.
-const WAKES: u32 = 4000;
 
 /// A queue that accepts votes.
 pub(super) struct Open {
@@ -52,17 +49,12 @@ pub(super) async fn measure(costs: &mut Costs) {
     wake(&server, &filled, costs).await;
 }
 
-/// Looks at a queue now and then, instead of one look after the other.
+/// Compares looks of which each waits for the one before with those that do not.
 async fn wake(server: &Redis, open: &Open, costs: &mut Costs) {
-    let used = redis(server);
-    let before = used();
-    for _ in 0..WAKES {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        let _ = open.queue.look(&[]).await;
-    }
-    let look = (used() - before) * 1e6 / f64::from(WAKES);
-    eprintln!("scale: a look now and then: {look:.1} µs of Redis");
-    costs.wake = Unit { client: 0.0, server: (look - costs.look.server).max(0.0) };
+    let look = async || drop(open.queue.look(&[]).await);
+    let (alone, others) = (repeat_alone(redis(server), look).await, repeat(redis(server), look).await);
+    eprintln!("scale: a look alone: {alone:.1?}");
+    costs.wake = Unit { client: 0.0, server: (alone.server - others.server).max(0.0) };
 }
 
 async fn appends(server: &Redis, costs: &mut Costs) {

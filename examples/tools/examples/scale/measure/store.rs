@@ -29,15 +29,16 @@ struct Size {
     queues: usize,
 }
 
-/// The commits to measure: large and small ones, from few queues and many, with entries of one vote and of many.
+/// The commits to measure: small ones and large, from few queues and many, with entries of one vote and of many. The
+/// small ones first, while the table is as small as that of a poll that has begun.
 const COMMITS: [Size; 7] = [
+    Size { votes: 20, frame: 1, queues: 1 },
+    Size { votes: 200, frame: 1, queues: 20 },
+    Size { votes: 2000, frame: 1, queues: 10 },
     Size { votes: 20_000, frame: 32, queues: 1 },
     Size { votes: 20_000, frame: 1, queues: 1 },
     Size { votes: 20_000, frame: 1, queues: 100 },
     Size { votes: 20_000, frame: 1, queues: 1000 },
-    Size { votes: 2000, frame: 1, queues: 10 },
-    Size { votes: 200, frame: 1, queues: 20 },
-    Size { votes: 20, frame: 1, queues: 1 },
 ];
 
 pub(super) async fn measure(costs: &mut Costs) {
@@ -154,7 +155,6 @@ async fn commits(postgres: &Postgres, costs: &mut Costs) {
             (0..turns).map(|turn| lane.reads(partitions[turn % partitions.len()], size)).collect();
         // What earlier commits left to clean up is not part of the cost of these.
         postgres.psql(&database, "VACUUM (ANALYZE)");
-        postgres.psql(&database, "CHECKPOINT");
         let since = postgres.psql(&database, "SELECT pg_current_wal_lsn()");
         let (start, client, before) = (Instant::now(), cpu::threads(cpu::VOTERS), server(postgres));
         for reads in batches {
