@@ -23,7 +23,7 @@
 //! entries of the old one become a [`ReplacedQueue`], a log with an identity of its own that accepts no votes, is
 //! read once to its end, and is then forgotten.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 
@@ -61,16 +61,6 @@ pub use status::{Backlog, Look, QueueClock, QueueStatus, ReplacedQueue, Usage};
 
 /// Votes by poll. The name of the poll is as stored in the queue; if the data is damaged, it may not be a valid slug.
 pub type Counters = BTreeMap<String, u64>;
-
-/// Turns the stored name of a poll into a text that every store can hold: no zero characters, and at most 64
-/// characters in all. A valid slug stays as it is.
-#[cfg(feature = "redis")]
-fn poll_name(found: Cow<'_, str>) -> Cow<'_, str> {
-    if found.len() <= 64 && !found.contains('\0') {
-        return found;
-    }
-    found.chars().take(64).map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
 
 /// A partitioned log with an identity: the contract of every queue. The [module](self) describes its life cycle.
 ///

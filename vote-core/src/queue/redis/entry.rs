@@ -2,8 +2,8 @@
 
 use fred::types::Value;
 
-use super::value::{array, text, unexpected};
-use crate::queue::{Entry, Frame, Position, QueueError, poll_name};
+use super::value::{array, poll_name, text, unexpected};
+use crate::queue::{Entry, Frame, Position, QueueError};
 
 /// Returns the two numbers of a stream entry's id as the order number of a position.
 fn order(id: &Value) -> Result<[u8; 16], QueueError> {

@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use super::{
     entry::{self, end, entry},
-    value::{array, text, unexpected},
+    value::{array, poll_name, text, unexpected},
 };
 use crate::{
     Partition, Partitions, PollDigest, PollSlug, Timestamp,
     queue::{
         Accepted, Appended, Backlog, Counters, Frame, Layout, Look, PollState, Position, QueueClock,
-        QueueError, QueueStatus, Read, ReplacedQueue, Seal, Usage, poll_name,
+        QueueError, QueueStatus, Read, ReplacedQueue, Seal, Usage,
     },
 };
 

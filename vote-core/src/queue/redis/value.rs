@@ -1,5 +1,7 @@
 //! Values that Redis returns.
 
+use std::borrow::Cow;
+
 use fred::types::Value;
 
 use crate::queue::QueueError;
@@ -20,4 +22,13 @@ pub(super) fn array(value: Value) -> Result<Vec<Value>, QueueError> {
         Value::Array(values) => Ok(values),
         other => Err(unexpected("a list", &other)),
     }
+}
+
+/// Turns the stored name of a poll into a text that every store can hold: no zero characters, and at most 64
+/// characters in all. A valid slug stays as it is.
+pub(super) fn poll_name(found: Cow<'_, str>) -> Cow<'_, str> {
+    if found.len() <= 64 && !found.contains('\0') {
+        return found;
+    }
+    found.chars().take(64).map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
