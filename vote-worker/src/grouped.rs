@@ -102,7 +102,14 @@ impl<C: Call> Grouped<C> {
             Ok(found) => {
                 answers.into_iter().zip(found).for_each(|(send, answer)| drop(send.send(Ok(answer))))
             }
-            Err(e) => answers.into_iter().for_each(|send| drop(send.send(Err(e.to_string())))),
+            Err(e) => {
+                let reason = match e {
+                    // Each answer says so itself.
+                    StoreError::Unavailable(reason) => reason.to_string(),
+                    other => other.to_string(),
+                };
+                answers.into_iter().for_each(|send| drop(send.send(Err(reason.clone()))));
+            }
         }
     }
 }
@@ -150,10 +157,8 @@ mod tests {
         ask(0).await.unwrap().unwrap();
         let failed: Vec<_> = (0..3).map(ask).collect();
         for failed in failed {
-            assert!(
-                matches!(failed.await.unwrap(), Err(StoreError::Unavailable(_))),
-                "the error is that of all"
-            );
+            let error = failed.await.unwrap().unwrap_err().to_string();
+            assert_eq!(error, StoreError::Unavailable("down".into()).to_string(), "the error is that of all");
         }
         let asked: Vec<_> = (0..100).map(ask).collect();
         for (asked, n) in asked.into_iter().zip(0..) {
