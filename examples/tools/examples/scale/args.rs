@@ -29,7 +29,7 @@ pub(crate) enum Mode {
     Fairness(Fairness),
     /// Closes a poll while another one takes votes, and measures the time until it is final
     Finality(Finality),
-    /// Measures the unit costs that `vote-worker capacity --costs` reads, in about two minutes
+    /// Measures the unit costs that `vote-worker capacity --costs` reads, in about four minutes
     Measure,
     /// Predicts the CPU time of six pipelines from the unit costs, and compares it with runs of them
     Predict(Predict),
