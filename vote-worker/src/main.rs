@@ -11,7 +11,7 @@ use vote_worker::{
 };
 
 /// A worker makes and frees many small values of different ages: replies of a thousand queues, and votes until they are
-/// committed. With glibc's allocator that takes half of the CPU time (see `docs/performance.md`).
+/// committed. With glibc's allocator that takes nearly half of the CPU time (see `docs/performance.md`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
