@@ -7,6 +7,7 @@
 //! - `faulty-worker`: a worker that breaks one rule, to show that `faults` detects it.
 //! - `scale`: counts what workers ask of queues and store, by the numbers of queues, workers, partitions and polls.
 //!   `deploy/scale --help`
+//! - `speed`: measures CPU time per vote against yardsticks in the same run. `deploy/speed --help`
 //! - `simulation`: runs the pipeline in a deterministic simulation with faults. `deploy/simulate --help`
 //!
 //! Its tests, in `tests/it`, run the binaries and examples of the whole workspace. The tools are a package of their own
@@ -20,6 +21,7 @@
 pub mod client;
 pub mod command;
 pub mod cookies;
+pub mod cpu;
 pub mod link;
 pub mod outcome;
 pub mod pace;

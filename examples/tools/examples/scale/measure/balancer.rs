@@ -14,10 +14,9 @@ use http::{HeaderValue, Request};
 use http_body_util::Full;
 use tokio::time::Instant;
 use vote_testkit::{Child, free_port};
-use vote_tools::Link;
+use vote_tools::{Link, cpu::process_seconds};
 use vote_worker::commands::capacity::{Costs, Unit};
 
-use crate::cpu;
 
 /// Seconds of one loop.
 const SECONDS: &str = "4";
@@ -78,9 +77,9 @@ impl Site {
 
     /// Measures a TLS connection with one request.
     fn connection(&self, port: u16, kind: &str) -> Unit {
-        let before = cpu::process_seconds(self.balancer.pid());
+        let before = process_seconds(self.balancer.pid());
         let connections = connect(port, kind);
-        let server = (cpu::process_seconds(self.balancer.pid()) - before) * 1e6 / connections;
+        let server = (process_seconds(self.balancer.pid()) - before) * 1e6 / connections;
         eprintln!("scale: a TLS connection to port {port} ({kind}): {server:.1} µs of HAProxy");
         Unit { client: 0.0, server }
     }
@@ -90,13 +89,13 @@ impl Site {
         let address = SocketAddr::from(([127, 0, 0, 1], self.plain));
         let host = HeaderValue::from_static("localhost");
         let mut link = Link::new(host, vec![address], Duration::from_secs(5));
-        let (start, mut requests, before) = (Instant::now(), 0.0, cpu::process_seconds(self.balancer.pid()));
+        let (start, mut requests, before) = (Instant::now(), 0.0, process_seconds(self.balancer.pid()));
         while start.elapsed() < Duration::from_secs(3) {
             let answer = link.send(Request::new(Full::new(Bytes::new()))).await.unwrap();
             assert!(answer.status.is_success(), "{}", answer.status);
             requests += 1.0;
         }
-        let server = (cpu::process_seconds(self.balancer.pid()) - before) * 1e6 / requests;
+        let server = (process_seconds(self.balancer.pid()) - before) * 1e6 / requests;
         eprintln!("scale: a request that is passed on: {server:.1} µs of HAProxy");
         Unit { client: 0.0, server }
     }

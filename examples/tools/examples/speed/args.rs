@@ -1,0 +1,59 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// Measures what the pipeline costs, as ratios of CPU time per unit of work against a yardstick in the same run.
+///
+/// The last line of stdout is the report, a JSON object; a table for people is printed on stderr. Exits with 1 if a ratio
+/// is not what it should be.
+#[derive(Debug, Parser)]
+#[command(name = "speed", max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) mode: Mode,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mode {
+    /// Compares requests to a frontend with a bare hyper server, nginx and webdis
+    Front(Rounds),
+    /// Serves as a bare hyper server, until killed
+    #[command(hide = true)]
+    Bare(Bare),
+}
+
+/// How often and how long each side is measured.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Rounds {
+    /// Number of measurements of each side, which alternate
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+    /// Seconds of one measurement
+    #[arg(long, value_name = "S", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// Only the sides whose names begin with one of these texts
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Bare {
+    /// Port on 127.0.0.1
+    pub(crate) port: u16,
+    /// File with the answer to every request, as it is sent
+    pub(crate) answer: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_valid_for_clap() {
+        Args::command().debug_assert();
+    }
+}

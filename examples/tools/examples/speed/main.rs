@@ -1,0 +1,50 @@
+//! Measures what the pipeline costs, as ratios: CPU time per unit of work, against a yardstick in the same run.
+//!
+//! Each comparison alternates its sides and reports the median of the pairs, since the speed of a shared machine changes
+//! from one quarter of an hour to the next. CPU time is that of the measured processes, user and system; the load
+//! generator is this process.
+//!
+//! ```text
+//! deploy/speed            # all comparisons
+//! deploy/speed front      # one of them
+//! ```
+//!
+//! [`args`] lists the comparisons. [`compare`] alternates sides and prints tables, [`requests`] sends requests, and
+//! [`bare`] is the yardstick of an HTTP server.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // A tool for developers may panic.
+#![allow(clippy::future_not_send)] // One thread sends all requests.
+
+mod args;
+mod bare;
+mod compare;
+mod front;
+mod frontend;
+mod requests;
+mod yardsticks;
+
+use std::{io::Write, process::ExitCode};
+
+use vote_tools::command;
+
+use crate::args::{Args, Mode};
+
+/// That of the services, so that the bare server has it, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args: Args = match command::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let report = match &args.mode {
+        Mode::Bare(bare) => return bare::serve(&runtime, bare),
+        Mode::Front(rounds) => runtime.block_on(front::run(rounds)),
+    };
+    // The last line of stdout, and the only one.
+    if let Err(e) = writeln!(std::io::stdout(), "{report}") {
+        eprintln!("speed: can't write the report to stdout: {e}");
+    }
+    if report["met"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
