@@ -18,7 +18,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mode {
     /// Compares requests to a frontend with a bare hyper server, nginx and webdis
-    Front(Rounds),
+    Front(Front),
     /// Serves as a bare hyper server, until killed
     #[command(hide = true)]
     Bare(Bare),
@@ -33,9 +33,18 @@ pub(crate) struct Rounds {
     /// Seconds of one measurement
     #[arg(long, value_name = "S", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) seconds: u64,
-    /// Only the sides whose names begin with one of these texts
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Front {
+    #[command(flatten)]
+    pub(crate) rounds: Rounds,
+    /// Only the sides whose names begin with one of these texts, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
+    /// Another build of vote-frontend, to see what a change brings
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) base: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

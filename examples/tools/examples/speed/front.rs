@@ -8,7 +8,7 @@ use vote_testkit::{Redis, Service};
 use vote_tools::cpu::{process_seconds, tree_seconds};
 
 use crate::{
-    args::Rounds,
+    args::Front,
     compare::{Bar, Costs, Ratio, report},
     frontend::Frontend,
     requests::Requests,
@@ -24,6 +24,9 @@ const BARE_REFUSAL: &str = "hyper: refusal";
 const BARE_PAGE: &str = "hyper: page";
 const NGINX: &str = "nginx: 202";
 const WEBDIS: &str = "webdis: XADD";
+const BASE: &str = "base: vote";
+const BASE_REFUSAL: &str = "base: refusal";
+const BASE_PAGE: &str = "base: page";
 
 /// One side: requests, and the process that answers them.
 struct Side {
@@ -34,7 +37,7 @@ struct Side {
 }
 
 /// Measures the CPU time of requests.
-pub(crate) async fn run(rounds: &Rounds) -> Value {
+pub(crate) async fn run(Front { rounds, only, base }: &Front) -> Value {
     // A rewrite of the log in the background would take CPU from the measured processes.
     let redis = Redis::start_with(&[("auto-aof-rewrite-percentage", "0")]);
     let frontend = Frontend::start(&Service::binary("vote-frontend"), &redis).await;
@@ -47,7 +50,7 @@ pub(crate) async fn run(rounds: &Rounds) -> Value {
         (Requests { address: yardstick.address, ..requests.clone() }, yardstick.pid())
     };
     let xadd = Requests { requests: xadds(), status: 200, ..votes.clone() };
-    let sides = [
+    let mut sides = vec![
         (VOTE, (votes.clone(), frontend.pid())),
         (BARE, to(&bare, &votes)),
         (NGINX, to(&nginx, &votes)),
@@ -57,9 +60,19 @@ pub(crate) async fn run(rounds: &Rounds) -> Value {
         (PAGE, (pages.clone(), frontend.pid())),
         (BARE_PAGE, to(&bare_page, &pages)),
     ];
+    let base_redis = base.as_ref().map(|_| Redis::start_with(&[("auto-aof-rewrite-percentage", "0")]));
+    let base = match base.as_ref().zip(base_redis.as_ref()) {
+        Some((program, redis)) => Some(Frontend::start(program, redis).await),
+        None => None,
+    };
+    if let Some(base) = &base {
+        sides.push((BASE, (base.votes(), base.pid())));
+        sides.push((BASE_REFUSAL, (base.refusals(), base.pid())));
+        sides.push((BASE_PAGE, (base.pages(), base.pid())));
+    }
     let mut sides: Vec<Side> = sides
         .into_iter()
-        .filter(|(name, _)| rounds.only.is_empty() || rounds.only.iter().any(|only| name.starts_with(only)))
+        .filter(|(name, _)| only.is_empty() || only.iter().any(|only| name.starts_with(only)))
         .map(|(name, (requests, pid))| Side {
             name,
             requests,
@@ -97,6 +110,9 @@ fn conclude(sides: &[Side]) -> Value {
         (("durable vote", "webdis, XADD"), Bar::AtLeast(1.3), WEBDIS, VOTE),
         (("refusal without a cookie", "bare hyper, same bytes"), Bar::AtLeast(0.6), BARE_REFUSAL, REFUSAL),
         (("page of a poll", "bare hyper, same bytes"), Bar::AtLeast(0.6), BARE_PAGE, PAGE),
+        (("durable vote", "base"), Bar::AtLeast(1.0), BASE, VOTE),
+        (("refusal without a cookie", "base"), Bar::AtLeast(1.0), BASE_REFUSAL, REFUSAL),
+        (("page of a poll", "base"), Bar::AtLeast(1.0), BASE_PAGE, PAGE),
     ];
     let ratios: Vec<Ratio> = wanted
         .into_iter()

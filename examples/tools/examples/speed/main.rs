@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let report = match &args.mode {
         Mode::Bare(bare) => return bare::serve(&runtime, bare),
-        Mode::Front(rounds) => runtime.block_on(front::run(rounds)),
+        Mode::Front(args) => runtime.block_on(front::run(args)),
     };
     // The last line of stdout, and the only one.
     if let Err(e) = writeln!(std::io::stdout(), "{report}") {

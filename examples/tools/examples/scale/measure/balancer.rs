@@ -17,7 +17,6 @@ use vote_testkit::{Child, free_port};
 use vote_tools::{Link, cpu::process_seconds};
 use vote_worker::commands::capacity::{Costs, Unit};
 
-
 /// Seconds of one loop.
 const SECONDS: &str = "4";
 
