@@ -85,11 +85,15 @@ impl ReceiptKey {
     #[must_use]
     pub fn seal(&self, receipt: &Receipt) -> String {
         let mut bytes = encode(receipt);
+        self.encrypt(&mut bytes);
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn encrypt(&self, bytes: &mut Vec<u8>) {
         #[allow(clippy::expect_used)]
         self.cipher
-            .encrypt_in_place(&Nonce::default(), &[], &mut bytes)
+            .encrypt_in_place(&Nonce::default(), &[], bytes)
             .expect("the cipher takes up to 64 GB, this is under 200 bytes");
-        BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// Returns the receipt that was sealed; `None` if the token is invalid or was sealed with another key.
