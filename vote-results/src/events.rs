@@ -19,12 +19,12 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::StreamBody;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
-use vote_service::{Body, BoxError, Problem};
+use vote_service::{Body, BoxError, Problem, body};
 
 use crate::{metrics, state::View};
 
@@ -73,14 +73,14 @@ impl Streams {
             Some((Ok::<_, BoxError>(Frame::data(bytes)), events))
         });
         let mut response = head();
-        *response.body_mut() = StreamBody::new(frames).boxed_unsync();
+        *response.body_mut() = body::stream(StreamBody::new(frames));
         Ok(response)
     }
 }
 
 /// Returns the response without its stream, as for HEAD.
 pub(crate) fn head() -> Response<Body> {
-    let mut response = Response::new(vote_service::body::empty());
+    let mut response = Response::new(body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -156,6 +156,8 @@ mod tests {
         Polls,
         count::{PollSummary, RegisteredPoll},
     };
+
+    use http_body_util::BodyExt;
 
     use super::*;
     use crate::snapshot::Snapshot;

@@ -2,17 +2,17 @@
 
 use std::{error::Error, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Either, Full, combinators::UnsyncBoxBody};
 
 use crate::Problem;
 
 /// Boxed error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Body type of every response.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// Body type of every response: bytes, or a stream of them.
+pub type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, BoxError>>;
 
 /// Time limit for reading a request's body. Half of the default time limit of a request, so that a slow sender is told
 /// so (408) and is not mistaken for a slow service (503).
@@ -20,13 +20,18 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns a body with these bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Either::Left(Full::new(bytes.into()))
 }
 
 /// Returns an empty body.
 #[must_use]
 pub fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
+    Either::Left(Full::default())
+}
+
+/// Returns a body of which parts come later.
+pub fn stream(body: impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static) -> Body {
+    Either::Right(body.boxed_unsync())
 }
 
 /// Why a request's body could not be read. Converts into a [`Problem`] to answer with.
@@ -70,18 +75,28 @@ impl From<BodyError> for Problem {
 pub async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, BodyError>
 where
     B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
 {
     // A body whose announced length exceeds the limit is refused without reading it.
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLarge);
     }
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
-        Err(_) => Err(BodyError::TooSlow),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(_)) => Err(BodyError::Unreadable),
+    let complete = tokio::time::timeout(BODY_TIMEOUT, collect(body, limit)).await;
+    complete.unwrap_or(Err(BodyError::TooSlow))
+}
+
+async fn collect<B>(body: B, limit: usize) -> Result<Bytes, BodyError>
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    let (mut body, mut bytes) = (std::pin::pin!(body), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Unreadable)?.into_data() else { continue };
+        if data.len() > limit - bytes.len() {
+            return Err(BodyError::TooLarge);
+        }
+        bytes.extend_from_slice(&data);
     }
+    Ok(bytes.freeze())
 }
 
 #[cfg(test)]

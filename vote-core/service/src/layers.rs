@@ -1,40 +1,39 @@
 //! The layers in front of an application. They ensure that nothing a client or the application does results in a
 //! dropped connection or an empty error.
 //!
-//! From the outside in: security headers → errors rendered for the client → rejection of cross-site POST requests →
-//! load shedding above a number of requests in flight → a time limit → panics caught → the application.
+//! From the outside in: security headers → errors rendered for the client → load shedding above a number of requests in
+//! flight → a time limit → panics caught → rejection of cross-site POST requests → the application.
+//!
+//! All but the rejection are one service, since each layer of a stack wraps the body of every response and its future
+//! once more.
 
-use std::{
-    any::Any,
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{any::Any, convert::Infallible, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
 use tokio::sync::Semaphore;
-use tower::{
-    Service, ServiceBuilder, limit::ConcurrencyLimitLayer, load_shed::LoadShedLayer, timeout::TimeoutLayer,
-};
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    csrf::{CsrfLayer, ProtectionError, ProtectionErrorKind},
-};
+use tower::{Layer, Service};
+use tower_http::csrf::{CsrfLayer, ProtectionError, ProtectionErrorKind};
 
 use crate::{
     Problem,
-    body::{Body, BoxError},
+    body::{self, Body},
     metrics,
-    respond::{self, Wants},
+    respond::JSON,
     threads,
 };
 
-/// Headers of every response, unless the application sets its own. A page may have inline styles, may load scripts and
-/// images from its own site only, and can't be framed.
-pub const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
+mod guarded;
+
+use guarded::Guard;
+
+/// Header of every response, unless the application sets its own: browsers must not guess the content type.
+pub const NOSNIFF: (HeaderName, HeaderValue) =
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+/// Headers of every response that is not JSON, unless the application sets its own. A page may have inline styles, may
+/// load scripts and images from its own site only, and can't be framed. No browser applies them to JSON, and they would
+/// be half of the response to a vote.
+pub const PAGE_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -42,7 +41,6 @@ pub const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
              connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
         ),
     ),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
 ];
@@ -86,9 +84,6 @@ impl Default for Guards {
     }
 }
 
-/// Future of a guarded service.
-pub type BoxFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
 /// Puts the guards in front of an application.
 ///
 /// A cross-site POST request is recognized by its `Sec-Fetch-Site` or, without that header, by comparing `Origin` with
@@ -97,34 +92,20 @@ pub type BoxFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallib
 pub fn guard<S, B>(
     app: S,
     guards: &Guards,
-) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future = BoxFuture>
-+ Clone
-+ Send
-+ 'static
+) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Send + 'static,
 {
     metrics::describe_http();
-    let inner = ServiceBuilder::new()
-        .layer(CsrfLayer::new().with_rejection_response(|e: ProtectionError| unrendered(cross_site(&e))))
-        .layer(LoadShedLayer::new())
-        .layer(ConcurrencyLimitLayer::new(guards.in_flight))
-        .layer(TimeoutLayer::new(guards.request_timeout))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| {
-            unrendered::<Empty<Bytes>>(panicked(&*panic))
-        }))
-        .service(app);
-    Explain { inner }
-}
-
-/// Returns an empty response that carries `problem`. The inner layers don't know in which form the client reads errors,
-/// so [`Explain`] renders the problem.
-fn unrendered<B: Default>(problem: Problem) -> Response<B> {
-    let mut response = Response::new(B::default());
-    response.extensions_mut().insert(problem);
-    response
+    let same_site = CsrfLayer::new().with_rejection_response(|e: ProtectionError| {
+        let mut response = Response::new(body::empty());
+        // Rendered outside, where it is known in which form the client reads errors.
+        response.extensions_mut().insert(cross_site(&e));
+        response
+    });
+    Guard::new(same_site.layer(app), guards)
 }
 
 fn cross_site(error: &ProtectionError) -> Problem {
@@ -147,56 +128,26 @@ fn panicked(panic: &(dyn Any + Send)) -> Problem {
     Problem::internal()
 }
 
-fn failed(error: &BoxError) -> Problem {
-    if error.is::<tower::timeout::error::Elapsed>() {
-        ::metrics::counter!(metrics::TIMEOUTS.name).increment(1);
-        let detail =
-            "Your request took too long. It may or may not have been processed; it is safe to send it again.";
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "Temporarily unavailable", detail)
-            .retry_after(RETRY_AFTER);
-    }
+fn too_slow() -> Problem {
+    ::metrics::counter!(metrics::TIMEOUTS.name).increment(1);
+    let detail =
+        "Your request took too long. It may or may not have been processed; it is safe to send it again.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "Temporarily unavailable", detail)
+        .retry_after(RETRY_AFTER)
+}
+
+fn overloaded() -> Problem {
     ::metrics::counter!(metrics::SHED.name).increment(1);
     let detail = "This service is very busy right now. Nothing was stored. Please try again in a moment.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Temporarily unavailable", detail)
         .retry_after(RETRY_AFTER)
 }
 
-/// Renders errors in the form that the client reads, and adds the security headers.
-#[derive(Debug, Clone)]
-struct Explain<S> {
-    inner: S,
-}
-
-impl<S, B, R> Service<Request<B>> for Explain<S>
-where
-    S: Service<Request<B>, Response = Response<R>, Error = BoxError>,
-    S::Future: Send + 'static,
-    R: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The load shedder inside is always ready, and the application can't fail.
-        self.inner.poll_ready(cx).map(|_| Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> BoxFuture {
-        let wants = Wants::of(request.headers());
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let mut response = match answer.await {
-                Ok(mut response) => match response.extensions_mut().remove::<Problem>() {
-                    Some(problem) => respond::problem(wants.json(), problem),
-                    None => response.map(BodyExt::boxed_unsync),
-                },
-                Err(e) => respond::problem(wants.json(), failed(&e)),
-            };
-            for (name, value) in SECURITY_HEADERS {
-                response.headers_mut().entry(name).or_insert(value);
-            }
-            Ok(response)
-        })
+fn add_security_headers(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    let is_json = headers.get(header::CONTENT_TYPE) == Some(&JSON);
+    let of_pages = if is_json { None } else { Some(PAGE_HEADERS) };
+    for (name, value) in of_pages.into_iter().flatten().chain([NOSNIFF]) {
+        headers.entry(name).or_insert(value);
     }
 }

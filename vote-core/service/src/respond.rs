@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::body::{self, Body};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Returns an HTML page. Any text in it that people wrote must already be escaped by [`escape_html`].
@@ -142,7 +142,7 @@ fn page(title: &str, detail: &str) -> String {
 /// Browsers, and clients that accept anything, get a page.
 #[must_use]
 pub fn wants_json(headers: &HeaderMap) -> bool {
-    Wants::of(headers).json()
+    wants(headers.get(CONTENT_TYPE), headers.get(ACCEPT))
 }
 
 /// The headers that [`wants_json`] needs, kept while the application owns the request.
@@ -158,34 +158,40 @@ impl Wants {
     }
 
     pub(crate) fn json(&self) -> bool {
-        let text = |value: &Option<HeaderValue>| {
-            value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_ascii_lowercase)
-        };
-        let sends_json = text(&self.content_type).is_some_and(|content_type| {
-            let media_type = content_type.split(';').next().unwrap_or_default().trim();
-            media_type == "application/json" || media_type.ends_with("+json")
-        });
-        sends_json
-            || text(&self.accept).is_some_and(|accept| {
-                preference(&accept, "application/json") > preference(&accept, "text/html")
-            })
+        wants(self.content_type.as_ref(), self.accept.as_ref())
     }
+}
+
+fn wants(content_type: Option<&HeaderValue>, accept: Option<&HeaderValue>) -> bool {
+    fn text(value: Option<&HeaderValue>) -> &str {
+        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+    let media_type = text(content_type).split(';').next().unwrap_or_default().trim();
+    let suffix = media_type.rsplit_once('+').map_or("", |(_, suffix)| suffix);
+    if media_type.eq_ignore_ascii_case("application/json") || suffix.eq_ignore_ascii_case("json") {
+        return true;
+    }
+    let accept = text(accept);
+    preference(accept, "application", "json") > preference(accept, "text", "html")
 }
 
 /// Returns how much an `Accept` header prefers a media type: its quality in thousandths, then the specificity of the
 /// range that matches (RFC 9110, section 12.5.1). `application/json, */*` prefers JSON to HTML.
-fn preference(accept: &str, media_type: &str) -> (u32, u32) {
-    let kind = media_type.split('/').next().unwrap_or_default();
+fn preference(accept: &str, kind: &str, subtype: &str) -> (u32, u32) {
     let mut best = (0, 0);
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
-        let specificity = match parts.next().unwrap_or_default() {
-            "*/*" => 1,
-            range if range.strip_suffix("/*") == Some(kind) => 2,
-            range if range == media_type => 3,
+        let specificity = match parts.next().unwrap_or_default().split_once('/') {
+            Some(("*", "*")) => 1,
+            Some((of, "*")) if of.eq_ignore_ascii_case(kind) => 2,
+            Some((of, sub)) if of.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => 3,
             _ => continue,
         };
-        let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+        let quality = |part: &str| {
+            let (name, value) = part.split_once('=')?;
+            name.eq_ignore_ascii_case("q").then(|| value.parse().ok())?
+        };
+        let quality = parts.find_map(quality).unwrap_or(1.0);
         // The most specific range decides, not the one with the highest quality.
         if specificity > best.1 {
             best = ((f64::clamp(quality, 0.0, 1.0) * 1000.0) as u32, specificity);

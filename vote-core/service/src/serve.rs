@@ -127,7 +127,9 @@ where
 fn http(limits: &Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
     let max_head = limits.max_head_bytes.max(8192);
+    // Responses are small, so copying a body behind its head costs less than writing two buffers.
     http.timer(TokioTimer::new())
+        .writev(false)
         .header_read_timeout(limits.idle_timeout.max(limits.header_timeout))
         .max_buf_size(max_head)
         .max_header_size(max_head)

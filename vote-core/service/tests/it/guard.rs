@@ -30,9 +30,30 @@ async fn guarded(app: impl App, guards: Guards) -> Server {
 async fn every_response_has_the_security_headers() {
     let server = guarded(hello(ms(0)), Guards::default()).await;
     let answer = server.ask(&get("")).await;
-    for (name, value) in layers::SECURITY_HEADERS {
+    for (name, value) in layers::PAGE_HEADERS.into_iter().chain([layers::NOSNIFF]) {
         assert_eq!(header(&answer, name.as_str()), value.to_str().ok());
     }
+}
+
+#[tokio::test]
+async fn json_has_no_headers_that_only_pages_need() {
+    let app = service_fn(async |_| Ok(respond::json(StatusCode::OK, &1)));
+    let answer = guarded(app, Guards::default()).await.ask(&get("")).await;
+    assert_eq!(header(&answer, "x-content-type-options"), Some("nosniff"));
+    for (name, _) in layers::PAGE_HEADERS {
+        assert_eq!(header(&answer, name.as_str()), None);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_ready_counts_as_overloaded() {
+    let app = tower::limit::ConcurrencyLimit::new(hello(ms(500)), 1);
+    let server = guarded(app, Guards::default()).await;
+    let mut first = server.client().await;
+    first.send(&get("")).await;
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(status(&server.ask(&get(JSON)).await), 503);
+    assert_eq!(status(&first.answer().await), 200);
 }
 
 #[tokio::test]

@@ -161,7 +161,7 @@ pub(crate) fn endless(chunk: &'static [u8], every: Duration) -> (impl App, Bodie
         let (gone, dropped) = tokio::sync::oneshot::channel();
         bodies.send(dropped).unwrap();
         let body = Endless { chunk: chunk.into(), every: tokio::time::interval(every), _gone: gone };
-        std::future::ready(Ok(Response::new(http_body_util::BodyExt::boxed_unsync(body))))
+        std::future::ready(Ok(Response::new(vote_service::body::stream(body))))
     });
     (service, started)
 }
