@@ -42,8 +42,8 @@ impl fmt::Debug for VoterKey {
 ///
 /// It must stay the same for the life of its polls: with another one, every voter would be a new voter and could vote
 /// again.
-#[derive(Debug, Clone)]
-pub struct Pepper(Secret);
+#[derive(Clone)]
+pub struct Pepper(Hmac<Sha256>);
 
 /// Fingerprint of a pepper, which distinguishes peppers without revealing them.
 ///
@@ -58,7 +58,7 @@ impl Pepper {
     /// # Errors
     /// Fails if there are fewer than 32 bytes.
     pub fn new(bytes: Vec<u8>) -> Result<Self, SecretError> {
-        Secret::new(bytes).map(Self)
+        Secret::new(bytes).map(Self::from)
     }
 
     /// Computes the key of a voter in a poll.
@@ -78,9 +78,7 @@ impl Pepper {
     }
 
     fn hash(&self, parts: &[&[u8]]) -> [u8; 16] {
-        // HMAC accepts keys of any length, so the error cannot occur. Any fallback would produce wrong voter keys.
-        #[allow(clippy::expect_used)]
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose()).expect("HMAC takes keys of any length");
+        let mut mac = self.0.clone();
         for part in parts {
             mac.update(part);
         }
@@ -93,7 +91,15 @@ impl Pepper {
 
 impl From<Secret> for Pepper {
     fn from(secret: Secret) -> Self {
-        Self(secret)
+        // HMAC accepts keys of any length, so the error cannot occur. Any fallback would produce wrong voter keys.
+        #[allow(clippy::expect_used)]
+        Self(Hmac::new_from_slice(secret.expose()).expect("HMAC takes keys of any length"))
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pepper(…)")
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use tower::Service;
 use tracing::Instrument;
@@ -129,15 +129,15 @@ impl Inner {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let json = wants_json(request.headers());
-        let path = request.uri().path().to_owned();
-        let read = request.method() == Method::GET || request.method() == Method::HEAD;
-        let result = match route(&path) {
-            Some(Route::Home) if read => self.home(&request),
-            Some(Route::Poll(poll)) if read => self.poll(poll, &request),
+        let (head, body) = request.into_parts();
+        let json = wants_json(&head.headers);
+        let read = head.method == Method::GET || head.method == Method::HEAD;
+        let result = match route(head.uri.path()) {
+            Some(Route::Home) if read => self.home(&head.headers),
+            Some(Route::Poll(poll)) if read => self.poll(poll, &head.headers),
             Some(Route::Receipt(receipt)) if read => self.receipt(receipt),
-            Some(Route::Votes(poll)) if request.method() == Method::POST => {
-                match self.vote(poll, request).await {
+            Some(Route::Votes(poll)) if head.method == Method::POST => {
+                match self.vote(poll, &head.headers, body, json).await {
                     Ok(response) => Ok(response),
                     Err(refusal) => {
                         metrics::refused(refusal.problem.code);
@@ -153,10 +153,10 @@ impl Inner {
         result.unwrap_or_else(|problem| respond::problem(json, problem))
     }
 
-    fn home<B>(&self, request: &Request<B>) -> Result<Response<Body>, Problem> {
+    fn home(&self, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
         let mut polls = self.site.polls.iter();
         match (polls.next(), polls.next()) {
-            (Some(only), None) => self.poll(only.slug.as_str(), request),
+            (Some(only), None) => self.poll(only.slug.as_str(), headers),
             _ => Ok(respond::html(StatusCode::OK, self.pages.list())),
         }
     }
@@ -178,7 +178,7 @@ impl Inner {
         }
     }
 
-    fn poll<B>(&self, slug: &str, request: &Request<B>) -> Result<Response<Body>, Problem> {
+    fn poll(&self, slug: &str, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
         let poll = self.find(slug)?;
         let now = self.site.clock.now();
         let phase = self.phase(poll, now);
@@ -187,7 +187,7 @@ impl Inner {
         }
         let closes_at = self.writer.admission().closes_at(poll);
         let response = respond::html(StatusCode::OK, self.pages.poll(poll, phase, closes_at, now));
-        if self.site.cookie_keys.read(request.headers()).is_some() || phase == Phase::Closed {
+        if self.site.cookie_keys.read(headers).is_some() || phase == Phase::Closed {
             return Ok(response);
         }
         let voter = Identity::random().map_err(|e| {
@@ -213,16 +213,20 @@ impl Inner {
         Ok(respond::html(StatusCode::OK, pages::receipt(poll, token, self.site.results_url.as_deref())))
     }
 
-    async fn vote<B>(&self, slug: &str, request: Request<B>) -> Result<Response<Body>, Refusal>
+    async fn vote<B>(
+        &self,
+        slug: &str,
+        headers: &HeaderMap,
+        body: B,
+        json: bool,
+    ) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (head, body) = request.into_parts();
-        let json = wants_json(&head.headers);
         let refuse = |problem| Refusal { problem, voter: None, json };
         let poll = self.find(slug).map_err(refuse)?;
-        let format = Format::of(&head.headers).map_err(refuse)?;
+        let format = Format::of(headers).map_err(refuse)?;
         let body = read_body(body, MAX_BODY).await.map_err(|e| refuse(e.into()))?;
         let chosen = format.chosen(poll, &body).map_err(refuse)?;
         let now = self.site.clock.now();
@@ -238,7 +242,7 @@ impl Inner {
                 AdmissionState::Closed(_) => refuse(not_stored()),
                 _ => refuse(unknown),
             })?;
-        let Some(mut voter) = self.site.cookie_keys.read(&head.headers) else {
+        let Some(mut voter) = self.site.cookie_keys.read(headers) else {
             return self.request_again(poll, format, json);
         };
         let cast_at = voter.cast(now);

@@ -1,6 +1,7 @@
 //! Body of a vote request: the chosen option, as a form or as JSON.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use vote_core::{OptionSlug, Poll};
@@ -18,8 +19,9 @@ pub(crate) enum Format {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct JsonBallot {
-    option: String,
+struct JsonBallot<'a> {
+    #[serde(borrow)]
+    option: Cow<'a, str>,
 }
 
 impl Format {
@@ -43,13 +45,13 @@ impl Format {
     }
 
     /// Returns the name of the chosen option, which the poll may not have.
-    pub(crate) fn chosen(self, poll: &Poll, body: &Bytes) -> Result<String, Problem> {
+    pub(crate) fn chosen<'a>(self, poll: &Poll, body: &'a [u8]) -> Result<Cow<'a, str>, Problem> {
         let malformed = |detail: String| {
             Problem::new(StatusCode::BAD_REQUEST, "malformed-body", "The vote could not be read", detail)
         };
         match self {
             Self::Json => {
-                let ballot: JsonBallot = serde_json::from_slice(body).map_err(|e| {
+                let ballot: JsonBallot<'_> = serde_json::from_slice(body).map_err(|e| {
                     malformed(format!("Send JSON like {{\"option\": \"{}\"}}: {e}.", first_option(poll)))
                 })?;
                 Ok(ballot.option)
@@ -57,7 +59,7 @@ impl Format {
             Self::Form => {
                 let mut options = form_urlencoded::parse(body).filter(|(name, _)| name == "option");
                 match (options.next(), options.next()) {
-                    (Some((_, option)), None) => Ok(option.into_owned()),
+                    (Some((_, option)), None) => Ok(option),
                     (None, _) => Err(malformed("Choose one of the options.".to_owned())),
                     (Some(_), Some(_)) => Err(malformed("Choose one option only.".to_owned())),
                 }
@@ -92,7 +94,7 @@ mod tests {
     fn read(format: Format, body: &'static str) -> Result<String, (u16, &'static str)> {
         let polls = Polls::example();
         let poll = polls.get("pets").unwrap();
-        let chosen = format.chosen(poll, &Bytes::from_static(body.as_bytes()));
+        let chosen = format.chosen(poll, body.as_bytes());
         let read = chosen.and_then(|chosen| option(poll, &chosen));
         read.map(String::from).map_err(|problem| (problem.status.as_u16(), problem.code))
     }

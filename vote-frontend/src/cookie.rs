@@ -10,6 +10,7 @@
 //! everything before them, base64url.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, header};
 use sha2::Sha256;
@@ -19,15 +20,20 @@ use crate::identity::Identity;
 
 /// How long a browser keeps the cookie: longer than any poll is open.
 const MAX_AGE_SECONDS: u32 = 365 * 24 * 3600;
+/// Bytes of the voter id and of the time of the latest vote.
+const PAYLOAD: usize = 16 + 8;
 /// Bytes of the truncated MAC.
 const MAC: usize = 16;
+/// Characters of a value and the equals sign before it, without the id of the key.
+const VALUE: usize = "=1...".len() + PAYLOAD / 3 * 4 + (MAC * 4).div_ceil(3);
 
 /// The keys for cookies: the first signs, all verify, so that keys can be rotated.
 #[derive(Debug, Clone)]
 pub struct CookieKeys {
     keys: Vec<Key>,
     name: &'static str,
-    secure: bool,
+    /// What follows the value when it is set.
+    attributes: String,
 }
 
 #[derive(Clone)]
@@ -64,7 +70,9 @@ impl CookieKeys {
     pub fn new(secrets: &[Secret], tls: bool) -> Option<Self> {
         let keys: Vec<Key> = secrets.iter().filter_map(Key::new).collect();
         let name = if tls { "__Host-vote-voter" } else { "vote-voter" };
-        (!keys.is_empty()).then_some(Self { keys, name, secure: tls })
+        let secure = if tls { "; Secure" } else { "" };
+        let attributes = format!("; Path=/; Max-Age={MAX_AGE_SECONDS}; HttpOnly; SameSite=Lax{secure}");
+        (!keys.is_empty()).then_some(Self { keys, name, attributes })
     }
 
     /// Returns the voter of a request; `None` without a cookie, or if it was altered or signed with another key.
@@ -87,9 +95,8 @@ impl CookieKeys {
             return None;
         }
         let key = self.keys.iter().find(|key| key.id == key_id)?;
-        let mac = BASE64_URL_SAFE_NO_PAD.decode(mac).ok().filter(|mac| mac.len() == MAC)?;
-        key.sign(signed).verify_truncated_left(&mac).ok()?;
-        let payload: [u8; 24] = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?.try_into().ok()?;
+        key.sign(signed).verify_truncated_left(&decode::<MAC>(mac)?).ok()?;
+        let payload = decode::<PAYLOAD>(payload)?;
         let (id, latest) = payload.split_first_chunk::<16>()?;
         let latest = i64::from_be_bytes(*latest.first_chunk()?);
         Some(Identity::known(*id, Timestamp::from_micros(latest).ok()))
@@ -99,18 +106,29 @@ impl CookieKeys {
     #[must_use]
     pub fn set(&self, voter: &Identity) -> Option<HeaderValue> {
         let key = self.keys.first()?;
-        let mut payload = [0; 24];
+        let mut payload = [0; PAYLOAD];
         payload[..16].copy_from_slice(voter.id());
         payload[16..].copy_from_slice(&voter.latest().map_or(0, Timestamp::as_micros).to_be_bytes());
-        let signed = format!("1.{}.{}", key.id, BASE64_URL_SAFE_NO_PAD.encode(payload));
-        let mac = BASE64_URL_SAFE_NO_PAD.encode(&key.sign(&signed).finalize().into_bytes()[..MAC]);
-        let secure = if self.secure { "; Secure" } else { "" };
-        let name = self.name;
-        let cookie = format!(
-            "{name}={signed}.{mac}; Path=/; Max-Age={MAX_AGE_SECONDS}; HttpOnly; SameSite=Lax{secure}"
-        );
-        HeaderValue::from_str(&cookie).ok()
+        let mut cookie =
+            String::with_capacity(self.name.len() + key.id.len() + VALUE + self.attributes.len());
+        cookie.extend([self.name, "="]);
+        let signed = cookie.len();
+        cookie.extend(["1.", &key.id, "."]);
+        BASE64_URL_SAFE_NO_PAD.encode_string(payload, &mut cookie);
+        let mac = key.sign(&cookie[signed..]).finalize().into_bytes();
+        cookie.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(&mac[..MAC], &mut cookie);
+        cookie.push_str(&self.attributes);
+        HeaderValue::from_maybe_shared(Bytes::from(cookie)).ok()
     }
+}
+
+/// Decodes exactly `N` bytes.
+fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+    // Larger than any field, since the decoder asks for room for whole groups of three bytes.
+    let mut bytes = [0; 32];
+    let len = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+    bytes[..len].try_into().ok()
 }
 
 #[cfg(test)]
@@ -155,6 +173,20 @@ mod tests {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::COOKIE, changed.clone());
                 assert_eq!(keys(&[1]).read(&headers), None, "{changed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_shortened_or_lengthened_field_invalidates_the_cookie() {
+        let cookie = pair(&keys(&[1]), &Identity::random().unwrap());
+        let start = cookie.find('=').unwrap() + 1;
+        for at in start..cookie.len() {
+            let shorter = format!("{}{}", &cookie[..at], &cookie[at + 1..]);
+            assert_eq!(read(&keys(&[1]), &shorter), None, "{shorter}");
+            for more in [1, 2, 3, 100, 10_000] {
+                let longer = format!("{}{}{}", &cookie[..at], "A".repeat(more), &cookie[at..]);
+                assert_eq!(read(&keys(&[1]), &longer), None, "{longer}");
             }
         }
     }
