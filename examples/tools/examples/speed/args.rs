@@ -19,6 +19,8 @@ pub(crate) struct Args {
 pub(crate) enum Mode {
     /// Compares requests to a frontend with a bare hyper server, nginx and webdis
     Front(Front),
+    /// Compares what votes at a moderate rate cost a Redis with another build
+    Queue(Queue),
     /// Serves as a bare hyper server, until killed
     #[command(hide = true)]
     Bare(Bare),
@@ -45,6 +47,18 @@ pub(crate) struct Front {
     /// Another build of vote-frontend, to see what a change brings
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) base: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Queue {
+    #[command(flatten)]
+    pub(crate) rounds: Rounds,
+    /// Votes per second
+    #[arg(long, value_name = "VOTES", default_value_t = 5000.0, value_parser = vote_tools::command::rate)]
+    pub(crate) rate: f64,
+    /// Folder with the other build of vote-frontend and vote-worker
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) base: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

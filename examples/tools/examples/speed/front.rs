@@ -1,6 +1,6 @@
 //! Requests to a frontend, compared with servers that do less.
 
-use std::{rc::Rc, time::Duration};
+use std::{path::Path, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use vote_tools::cpu::{process_seconds, tree_seconds};
 use crate::{
     args::Front,
     compare::{Bar, Costs, Ratio, report},
-    frontend::Frontend,
+    frontend::{Frontend, open_queue},
     requests::Requests,
     yardsticks::Yardstick,
 };
@@ -40,7 +40,7 @@ struct Side {
 pub(crate) async fn run(Front { rounds, only, base }: &Front) -> Value {
     // A rewrite of the log in the background would take CPU from the measured processes.
     let redis = Redis::start_with(&[("auto-aof-rewrite-percentage", "0")]);
-    let frontend = Frontend::start(&Service::binary("vote-frontend"), &redis).await;
+    let frontend = on_open_queue(&Service::binary("vote-frontend"), &redis).await;
     let (votes, refusals, pages) = (frontend.votes(), frontend.refusals(), frontend.pages());
     let bare = Yardstick::bare(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
     let bare_refusal = Yardstick::bare(&refusals.once().await);
@@ -62,7 +62,7 @@ pub(crate) async fn run(Front { rounds, only, base }: &Front) -> Value {
     ];
     let base_redis = base.as_ref().map(|_| Redis::start_with(&[("auto-aof-rewrite-percentage", "0")]));
     let base = match base.as_ref().zip(base_redis.as_ref()) {
-        Some((program, redis)) => Some(Frontend::start(program, redis).await),
+        Some((program, redis)) => Some(on_open_queue(program, redis).await),
         None => None,
     };
     if let Some(base) = &base {
@@ -88,18 +88,20 @@ pub(crate) async fn run(Front { rounds, only, base }: &Front) -> Value {
     conclude(&sides)
 }
 
+async fn on_open_queue(program: &Path, redis: &Redis) -> Frontend {
+    open_queue(redis).await;
+    Frontend::start(program, redis)
+}
+
 async fn measure(side: &mut Side, round: u32, seconds: Duration, redis: &Redis) {
-    let redis_before = process_seconds(redis.pid());
-    let (answers, cpu) = side.requests.send(seconds, || tree_seconds(side.pid)).await;
-    let of_answer = |seconds: f64| seconds * 1e6 / answers as f64;
-    let redis = of_answer(process_seconds(redis.pid()) - redis_before);
+    let sent = side.requests.send(seconds, || [tree_seconds(side.pid), process_seconds(redis.pid())]).await;
+    let [cpu, of_redis] = sent.grown.map(|seconds| seconds * 1e6 / sent.answers());
     eprintln!(
-        "speed: round {round}: {}: {:.2} µs, {:.0} requests/s; Redis {redis:.1} µs",
+        "speed: round {round}: {}: {cpu:.2} µs, {:.0} requests/s; Redis {of_redis:.1} µs",
         side.name,
-        of_answer(cpu),
-        answers as f64 / seconds.as_secs_f64()
+        sent.answers() / seconds.as_secs_f64()
     );
-    side.costs.of_rounds.push(of_answer(cpu));
+    side.costs.of_rounds.push(cpu);
 }
 
 fn conclude(sides: &[Side]) -> Value {

@@ -27,9 +27,8 @@ pub(crate) struct Frontend {
 }
 
 impl Frontend {
-    /// Opens a queue on a Redis, and starts the frontend in this file on it.
-    pub(crate) async fn start(program: &Path, redis: &Redis) -> Self {
-        open_queue(redis).await;
+    /// Starts the frontend in this file on a Redis whose queue is open, or is opened by a worker.
+    pub(crate) fn start(program: &Path, redis: &Redis) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = format!("127.0.0.1:{}", free_port());
         let service = Service::start(
@@ -40,7 +39,7 @@ impl Frontend {
                 ("VOTE_LISTEN", &address.to_string()),
                 ("VOTE_ADMIN_LISTEN", &admin),
                 ("VOTE_THREADS", "1"),
-                ("VOTE_PEPPER", &hex::encode(PEPPER)),
+                ("VOTE_PEPPER", &pepper()),
                 ("VOTE_COOKIE_KEYS", &hex::encode(COOKIE_KEY)),
                 ("VOTE_RECEIPT_KEY", &hex::encode([3; 32])),
             ],
@@ -75,15 +74,20 @@ impl Frontend {
     }
 
     fn requests(&self, requests: Rc<[Bytes]>, status: u16) -> Requests {
-        Requests { address: self.address, requests, connections: CONNECTIONS, status }
+        Requests { address: self.address, requests, connections: CONNECTIONS, status, rate: None }
     }
 }
 
 const PEPPER: [u8; 32] = [1; 32];
 const COOKIE_KEY: [u8; 32] = [2; 32];
 
+/// Returns the pepper as services read it.
+pub(crate) fn pepper() -> String {
+    hex::encode(PEPPER)
+}
+
 /// Creates the queue and activates it, as a worker does.
-async fn open_queue(redis: &Redis) {
+pub(crate) async fn open_queue(redis: &Redis) {
     let queue = RedisQueue::connect(&redis.url(), "vote").unwrap();
     let fingerprint = Pepper::new(PEPPER.to_vec()).unwrap().fingerprint();
     let layout = Layout { partitions: Partitions::default(), fingerprint };

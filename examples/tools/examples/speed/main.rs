@@ -19,6 +19,7 @@ mod bare;
 mod compare;
 mod front;
 mod frontend;
+mod queue;
 mod requests;
 mod yardsticks;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let report = match &args.mode {
         Mode::Bare(bare) => return bare::serve(&runtime, bare),
         Mode::Front(args) => runtime.block_on(front::run(args)),
+        Mode::Queue(args) => runtime.block_on(queue::run(args)),
     };
     // The last line of stdout, and the only one.
     if let Err(e) = writeln!(std::io::stdout(), "{report}") {

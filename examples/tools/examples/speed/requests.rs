@@ -1,7 +1,7 @@
 //! Sends requests over many keep-alive connections, for as little CPU as possible.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     net::SocketAddr,
     rc::Rc,
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use tokio::{
     task::LocalSet,
     time::sleep,
 };
+use vote_tools::Pace;
 
 /// Time before a measurement in which connections are opened and caches filled.
 const WARM_UP: Duration = Duration::from_millis(700);
@@ -27,24 +28,55 @@ pub(crate) struct Requests {
     pub(crate) connections: usize,
     /// Status of every answer.
     pub(crate) status: u16,
+    /// Requests per second over all connections; without a rate, each connection sends as soon as it has an answer.
+    pub(crate) rate: Option<f64>,
+}
+
+/// What was measured while requests were sent.
+#[derive(Debug)]
+pub(crate) struct Sent<T> {
+    /// Times from a request to its answer, sorted.
+    times: Vec<Duration>,
+    /// By how much what was measured has grown.
+    pub(crate) grown: T,
+}
+
+impl<T> Sent<T> {
+    pub(crate) fn answers(&self) -> f64 {
+        self.times.len() as f64
+    }
+
+    /// Returns the time within which a share of the answers came, in milliseconds.
+    pub(crate) fn ms(&self, share: f64) -> f64 {
+        self.times[((self.times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
+    }
 }
 
 impl Requests {
-    /// Sends requests without a pause for `seconds`, after a warm-up. Returns the number of answers, and by how much
-    /// `cpu` has grown meanwhile.
-    pub(crate) async fn send(&self, seconds: Duration, cpu: impl Fn() -> f64) -> (u64, f64) {
-        let answers = Rc::new(Cell::new(0_u64));
-        let tasks = LocalSet::new();
+    /// Sends requests for `seconds`, after a warm-up, and measures by how much `read` grows meanwhile.
+    pub(crate) async fn send<const N: usize>(
+        &self,
+        seconds: Duration,
+        read: impl Fn() -> [f64; N],
+    ) -> Sent<[f64; N]> {
+        let times = Rc::new(RefCell::new(Vec::new()));
+        let (tasks, pace) = (LocalSet::new(), Rc::new(Pace::new(self.rate)));
         for n in 0..self.connections {
-            let (requests, answers) = (self.clone(), Rc::clone(&answers));
-            tasks.spawn_local(async move { requests.repeat(n, &answers).await });
+            let (requests, times, pace) = (self.clone(), Rc::clone(&times), Rc::clone(&pace));
+            tasks.spawn_local(async move { requests.repeat(n, &pace, &times).await });
         }
         tasks
             .run_until(async {
                 sleep(WARM_UP).await;
-                let (start, before) = (answers.get(), cpu());
+                times.take();
+                let mut grown = read();
                 sleep(seconds).await;
-                (answers.get() - start, cpu() - before)
+                let mut times = times.take();
+                times.sort_unstable();
+                for (grown, after) in grown.iter_mut().zip(read()) {
+                    *grown = after - *grown;
+                }
+                Sent { times, grown }
             })
             .await
     }
@@ -56,13 +88,15 @@ impl Requests {
         connection.received
     }
 
-    async fn repeat(&self, first: usize, answers: &Cell<u64>) {
+    async fn repeat(&self, first: usize, pace: &Pace, times: &RefCell<Vec<Duration>>) {
         let mut connection = self.connect().await;
         for turn in 0.. {
-            let status =
-                connection.ask(&self.requests[(first + turn * self.connections) % self.requests.len()]).await;
+            pace.turn().await;
+            let began = Instant::now();
+            let request = &self.requests[(first + turn * self.connections) % self.requests.len()];
+            let status = connection.ask(request).await;
             assert_eq!(status, self.status, "{}", String::from_utf8_lossy(&connection.received));
-            answers.set(answers.get() + 1);
+            times.borrow_mut().push(began.elapsed());
         }
     }
 
