@@ -1,19 +1,16 @@
-//! Group commit: votes that arrive while one flush is written to disk form the next flush.
+//! Group commit: votes that arrive while one flush is written to disk, or shortly after it began, form the next flush.
 //!
-//! Each vote is answered when its own frame is on disk. There is no timer: an idle writer flushes at once, a busy one
-//! makes larger frames. A [`Writer`] has one flush in flight; a server with a thread per core has a writer for each.
+//! Each vote is answered when its own frame is on disk. An idle writer flushes at once; a busy one begins a flush every
+//! [`FLUSH_EVERY`], or later if the disk is slower, and makes larger frames. A [`Writer`] has one flush in flight; a
+//! server with a thread per core has a writer for each.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::{Instant, sleep_until},
 };
 use tracing::Instrument;
 
@@ -26,6 +23,13 @@ use crate::{
 
 /// Maximum number of votes in one flush.
 const MAX_FLUSH: usize = 8192;
+/// Minimum time from the beginning of one flush to the beginning of the next, and so the longest delay that it adds to a
+/// vote.
+///
+/// A flush costs a Redis about 110 µs whatever its size, mostly for writing to disk, and 9 µs for each frame. With 5,000
+/// votes per second and 16 partitions, Redis takes 32 µs of CPU for a vote without a minimum, 15 µs with 2 ms, 12 µs with
+/// 4 ms and 11 µs with 6 ms; the median time to the answer is 0.5, 1.7, 3.0 and 4.1 ms.
+pub const FLUSH_EVERY: Duration = Duration::from_millis(4);
 
 /// Location of an accepted vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,10 +162,21 @@ struct Flusher {
 
 impl Flusher {
     async fn run(self, mut inbox: mpsc::Receiver<Job>) {
-        let mut jobs = Vec::with_capacity(MAX_FLUSH);
+        let (mut jobs, mut next_flush) = (Vec::with_capacity(MAX_FLUSH), Instant::now());
         while inbox.recv_many(&mut jobs, MAX_FLUSH).await > 0 {
+            if Instant::now() < next_flush {
+                sleep_until(next_flush).await;
+                while jobs.len() < MAX_FLUSH
+                    && let Ok(job) = inbox.try_recv()
+                {
+                    jobs.push(job);
+                }
+            }
             match self.admission.state() {
-                AdmissionState::Open(id) => self.flush(id, jobs.drain(..)).await,
+                AdmissionState::Open(id) => {
+                    next_flush = Instant::now() + FLUSH_EVERY;
+                    self.flush(id, jobs.drain(..)).await;
+                }
                 AdmissionState::Closed(reason) => answer_all(jobs.drain(..), &CastError::Closed(reason)),
             }
         }

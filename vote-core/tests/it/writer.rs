@@ -9,7 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use vote_core::{
     Poll, PollDigest, PollSlug, Polls, Position, Queue, QueueId, Timestamp, Vote,
     admission::{Admission, AdmissionOptions, AdmissionState, ClosedReason, PollAdmission},
@@ -125,6 +128,35 @@ async fn votes_that_arrive_during_a_flush_share_the_next_one() {
         cast.await.unwrap().unwrap();
     }
     assert!(queue.appends.load(Ordering::Relaxed) <= 2, "{} flushes", queue.appends.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_writer_flushes_at_once_and_a_busy_one_at_intervals() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let writer = open(&queue, 1000).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    cast(&writer, vote(0, 0, 0)).await.unwrap().unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+
+    let votes: Vec<_> = (1..101)
+        .map(|voter| {
+            let writer = writer.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(voter)).await;
+                writer.cast(vote(voter, 0, 0)).await
+            })
+        })
+        .collect();
+    for vote in votes {
+        vote.await.unwrap().unwrap();
+    }
+    // The first flush, and one every 4 ms for 100 ms, to which the timer may add a millisecond.
+    let flushes = queue.appends.load(Ordering::Relaxed);
+    assert!((1 + 20..=1 + 26).contains(&flushes), "{flushes}");
+    let last = start.elapsed();
+    assert!(last <= Duration::from_millis(100 + 5), "{last:?}");
 }
 
 #[tokio::test]
