@@ -1,5 +1,5 @@
-//! Trims committed entries from queues: at once, or after a delay if the store may be restored from a backup, and no
-//! further than the [witnesses](crate::witness) show.
+//! Trims committed entries from queues: within a second, or after a delay if the store may be restored from a backup, and
+//! no further than the [witnesses](crate::witness) show.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,8 +17,9 @@ const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// Largest number of recorded positions of a queue's partition that wait for the delay. With a longer interval between
 /// two, entries stay that much longer.
 const MOST_RECORDED: u32 = 16;
-/// Interval at which trims that failed are tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which a lane trims what is due, and what failed before. All of it at once: a queue writes to disk for each
+/// change that comes alone, which costs a Redis as much as ten votes.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
 
 /// Position up to which a partition of a queue may be trimmed.
 type Trim = (QueueId, Partition, Position);
@@ -35,8 +36,8 @@ pub(crate) struct Trimmer {
     /// Positions that are due and not yet shown by every witness.
     unshown: BTreeMap<(QueueId, Partition), Unshown>,
     failed: FailedTrims,
-    /// When trims that failed are due again.
-    retry_at: Instant,
+    /// When to trim what is due by then.
+    trim_at: Instant,
 }
 
 /// A partition of a queue that is due to be trimmed further than the witnesses allow.
@@ -74,8 +75,8 @@ fn record_every(delay: Duration) -> Duration {
 impl Trimmer {
     pub(crate) fn new(delay: Duration, witnesses: Witnesses) -> Self {
         let (due, noted, unshown) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
-        let (failed, retry_at) = (FailedTrims::default(), Instant::now());
-        Self { delay, witnesses, due, noted, unshown, failed, retry_at }
+        let (failed, trim_at) = (FailedTrims::default(), Instant::now());
+        Self { delay, witnesses, due, noted, unshown, failed, trim_at }
     }
 
     /// Records that everything up to a position is committed.
@@ -125,10 +126,14 @@ impl Trimmer {
         trims
     }
 
-    /// Trims what is due, in tasks alongside the lane. A trim that fails is tried again: without new votes no later one
-    /// would follow, and the queue would keep the entries.
+    /// Trims what is due, once a second, in tasks alongside the lane. A trim that fails is tried again: without new votes
+    /// no later one would follow, and the queue would keep the entries.
     pub(crate) fn run_due(&mut self, places: &Places, tasks: &Tasks) {
         let now = Instant::now();
+        if now < self.trim_at {
+            return;
+        }
+        self.trim_at = now + TRIM_EVERY;
         self.retry_failed(now);
         for trim in self.take_due(now) {
             let (queue, partition, position) = trim;
@@ -148,12 +153,8 @@ impl Trimmer {
         }
     }
 
-    /// Makes trims that failed due again after a pause.
+    /// Makes trims that failed due again.
     fn retry_failed(&mut self, now: Instant) {
-        if now < self.retry_at {
-            return;
-        }
-        self.retry_at = now + RETRY_EVERY;
         for (queue, partition, position) in self.failed.take() {
             // Not before the positions that are due already: these are in the order of their times.
             self.due.push_front((now, (queue, partition, position)));
@@ -201,12 +202,28 @@ mod tests {
         trimmer.committed(QUEUE, PARTITION, position(2));
         trimmer.run_due(&Places::default(), &tasks);
         assert_eq!(trimmed(&mut trimmer), [], "it is not due at once");
-        tokio::time::advance(RETRY_EVERY).await;
         trimmer.retry_failed(Instant::now());
         assert_eq!(trimmed(&mut trimmer), [position(2)]);
-        tokio::time::advance(RETRY_EVERY).await;
         trimmer.retry_failed(Instant::now());
         assert_eq!(trimmed(&mut trimmer), [], "unless it fails again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_committed_within_a_second_is_trimmed_at_once() {
+        let (mut trimmer, (tasks, _ended)) = (trimmer(Duration::ZERO), Tasks::new());
+        let run = |trimmer: &mut Trimmer| {
+            trimmer.run_due(&Places::default(), &tasks);
+            // No queue is there, so each trim fails.
+            trimmer.failed.take().len()
+        };
+        trimmer.committed(QUEUE, PARTITION, position(1));
+        assert_eq!(run(&mut trimmer), 1);
+        trimmer.committed(QUEUE, PARTITION, position(2));
+        trimmer.committed(QUEUE, Partition(1), position(2));
+        tokio::time::advance(TRIM_EVERY - Duration::from_millis(1)).await;
+        assert_eq!(run(&mut trimmer), 0);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(run(&mut trimmer), 2);
     }
 
     #[test]

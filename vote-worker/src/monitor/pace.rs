@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::QueueView;
 
 /// Interval at which a queue that is read is asked what is new in the partitions that this worker owns.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Shortest time between two looks of all monitors together, on average: with more than 100 queues, each is asked less
 /// often. A look takes about 50 µs of CPU here.
 const LOOK_TAKES: Duration = Duration::from_millis(1);
@@ -48,11 +48,11 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_looked_at_ten_times_a_second_unless_there_are_many_queues_or_workers() {
+    fn a_queue_is_looked_at_five_times_a_second_unless_there_are_many_queues_or_workers() {
         assert_eq!(pause(&open(2), 1, 1), LOOK_EVERY);
-        assert_eq!(pause(&open(2), 100, 10), LOOK_EVERY);
+        assert_eq!(pause(&open(2), 200, 20), LOOK_EVERY);
         assert_eq!(pause(&open(2), 1000, 10), Duration::from_secs(1), "1,000 looks a second in all");
-        assert_eq!(pause(&open(2), 1, 20), Duration::from_millis(200), "100 looks at the queue a second");
+        assert_eq!(pause(&open(2), 1, 50), Duration::from_millis(500), "100 looks at the queue a second");
         assert_eq!(pause(&open(2), 1, 1000), Duration::from_secs(1), "its server is checked each second");
     }
 
