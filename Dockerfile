@@ -17,11 +17,11 @@ WORKDIR /src
 COPY . .
 # For certificates and metrics, which name the commit of the build.
 ARG REVISION=
-RUN BUILD_COMMIT=${REVISION} cargo build --release --locked --bin vote-frontend --bin vote-worker --bin vote-results \
-    && mkdir /out && cp target/release/vote-frontend target/release/vote-worker target/release/vote-results /out/
+RUN BUILD_COMMIT=${REVISION} cargo build --profile dist --locked --bin vote-frontend --bin vote-worker --bin vote-results \
+    && mkdir /out && cp target/dist/vote-frontend target/dist/vote-worker target/dist/vote-results /out/
 
 FROM scratch AS prebuilt
-ARG PREBUILT=target/release
+ARG PREBUILT=target/dist
 COPY ${PREBUILT}/vote-frontend ${PREBUILT}/vote-worker ${PREBUILT}/vote-results /out/
 
 FROM ${BINARIES} AS binaries

@@ -164,7 +164,7 @@ impl Flusher {
     async fn run(self, mut inbox: mpsc::Receiver<Job>) {
         let (mut jobs, mut next_flush) = (Vec::with_capacity(MAX_FLUSH), Instant::now());
         while inbox.recv_many(&mut jobs, MAX_FLUSH).await > 0 {
-            if Instant::now() < next_flush {
+            if jobs.len() < MAX_FLUSH && Instant::now() < next_flush {
                 sleep_until(next_flush).await;
                 while jobs.len() < MAX_FLUSH
                     && let Ok(job) = inbox.try_recv()

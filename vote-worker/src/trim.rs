@@ -19,7 +19,7 @@ const RECORD_EVERY: Duration = Duration::from_secs(1);
 const MOST_RECORDED: u32 = 16;
 /// Interval at which a lane trims what is due, and what failed before. All of it at once: a queue writes to disk for each
 /// change that comes alone, which costs a Redis as much as ten votes.
-const TRIM_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const TRIM_EVERY: Duration = Duration::from_secs(1);
 
 /// Position up to which a partition of a queue may be trimmed.
 type Trim = (QueueId, Partition, Position);

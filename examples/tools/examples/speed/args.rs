@@ -21,6 +21,13 @@ pub(crate) enum Mode {
     Front(Front),
     /// Compares what votes at a moderate rate cost a Redis with another build
     Queue(Queue),
+    /// Compares what votes cost the whole pipeline with another build, by deploy/million
+    Pipeline(Pipeline),
+    /// Measures the memory of idle keep-alive connections to a frontend
+    Idle(Idle),
+    /// Opens connections to a frontend, sends a request over each, and holds them until killed
+    #[command(hide = true)]
+    Hold(Hold),
     /// Serves as a bare hyper server, until killed
     #[command(hide = true)]
     Bare(Bare),
@@ -59,6 +66,37 @@ pub(crate) struct Queue {
     /// Folder with the other build of vote-frontend and vote-worker
     #[arg(long, value_name = "FOLDER")]
     pub(crate) base: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Pipeline {
+    /// Number of measurements of each side, which alternate
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+    /// Number of voters of each measurement
+    #[arg(long, value_name = "VOTERS", default_value_t = 200_000)]
+    pub(crate) voters: u64,
+    /// Votes per second [default: as many as the machine takes]
+    #[arg(long, value_name = "VOTES")]
+    pub(crate) rate: Option<u64>,
+    /// Folder with the other build of the services
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) base: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Idle {
+    /// Number of connections, half of them from each of two processes
+    #[arg(long, value_name = "C", default_value_t = 18_000, value_parser = clap::value_parser!(u32).range(2..=50_000))]
+    pub(crate) connections: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Hold {
+    /// Port on 127.0.0.1
+    pub(crate) port: u16,
+    /// Number of connections
+    pub(crate) connections: u32,
 }
 
 #[derive(Debug, ClapArgs)]

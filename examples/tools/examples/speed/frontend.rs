@@ -39,6 +39,7 @@ impl Frontend {
                 ("VOTE_LISTEN", &address.to_string()),
                 ("VOTE_ADMIN_LISTEN", &admin),
                 ("VOTE_THREADS", "1"),
+                ("VOTE_MAX_CONNECTIONS", "60000"),
                 ("VOTE_PEPPER", &pepper()),
                 ("VOTE_COOKIE_KEYS", &hex::encode(COOKIE_KEY)),
                 ("VOTE_RECEIPT_KEY", &hex::encode([3; 32])),
@@ -53,6 +54,10 @@ impl Frontend {
         self.service.pid()
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Returns requests that vote, as JSON with a cookie.
     pub(crate) fn votes(&self) -> Requests {
         let votes = (0..VOTERS).map(|n| {
@@ -64,7 +69,7 @@ impl Frontend {
 
     /// Returns requests that vote without a cookie, so that they are refused.
     pub(crate) fn refusals(&self) -> Requests {
-        self.requests([vote("cats", None)].into(), 401)
+        self.requests([refusal()].into(), 401)
     }
 
     /// Returns requests for the page of a poll from a voter without a cookie, who gets one.
@@ -103,6 +108,11 @@ fn headers(accept: &str) -> String {
     format!(
         "Host: vote.example\r\nUser-Agent: speed/1.0\r\nAccept: {accept}\r\nAccept-Encoding: gzip, deflate, br\r\n"
     )
+}
+
+/// Returns a request that votes without a cookie.
+pub(crate) fn refusal() -> Bytes {
+    vote("cats", None)
 }
 
 fn vote(option: &str, cookie: Option<&HeaderValue>) -> Bytes {

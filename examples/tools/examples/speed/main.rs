@@ -19,6 +19,8 @@ mod bare;
 mod compare;
 mod front;
 mod frontend;
+mod idle;
+mod pipeline;
 mod queue;
 mod requests;
 mod yardsticks;
@@ -42,6 +44,9 @@ fn main() -> ExitCode {
     let report = match &args.mode {
         Mode::Bare(bare) => return bare::serve(&runtime, bare),
         Mode::Front(args) => runtime.block_on(front::run(args)),
+        Mode::Idle(args) => runtime.block_on(idle::run(args)),
+        Mode::Hold(args) => return runtime.block_on(idle::hold(args)),
+        Mode::Pipeline(args) => pipeline::run(args),
         Mode::Queue(args) => runtime.block_on(queue::run(args)),
     };
     // The last line of stdout, and the only one.

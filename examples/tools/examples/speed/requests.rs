@@ -83,9 +83,14 @@ impl Requests {
 
     /// Sends one request and returns the answer, as it was received.
     pub(crate) async fn once(&self) -> Vec<u8> {
+        self.open().await.received
+    }
+
+    /// Opens a connection, and sends one request over it.
+    pub(crate) async fn open(&self) -> Connection {
         let mut connection = self.connect().await;
         connection.ask(&self.requests[0]).await;
-        connection.received
+        connection
     }
 
     async fn repeat(&self, first: usize, pace: &Pace, times: &RefCell<Vec<Duration>>) {
@@ -115,7 +120,8 @@ impl Requests {
     }
 }
 
-struct Connection {
+/// A keep-alive connection.
+pub(crate) struct Connection {
     stream: TcpStream,
     /// The last answer.
     received: Vec<u8>,

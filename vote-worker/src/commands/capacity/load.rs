@@ -1,11 +1,13 @@
 //! Load: how often a pipeline of some size does what, and the CPU time that takes. Pure.
 
 use serde::Serialize;
+use vote_core::writer::FLUSH_EVERY;
 
 use super::{Costs, costs::Unit};
 use crate::{
     grouped, monitor,
-    schedule::{BATCH_VOTES, FILL_TIME},
+    schedule::{BATCH_VOTES, COMMIT_EVERY, FILL_TIME, MAX_WAIT},
+    trim::TRIM_EVERY,
 };
 
 /// Requests of a frontend for the status of its queue per second.
@@ -14,6 +16,8 @@ const FRONTEND_STATUSES: f64 = 0.5;
 pub(super) const REPORTS: f64 = 0.5;
 /// Reads of the catalog of one worker per second.
 pub(super) const CATALOGS: f64 = 1.0;
+/// Mean time by which tokio's timer, which counts milliseconds, is late.
+const TIMER_SECONDS: f64 = 0.0005;
 /// Reads of a partition of a queue per second that only verify.
 const VERIFICATIONS: f64 = 0.2;
 
@@ -89,7 +93,9 @@ impl Rates {
         let reads = pairs * (looks * at_least_one(of_pair / looks) + verified);
         // A look shows the first vote of a batch.
         let fill = FILL_TIME.as_secs_f64() + look_every(queues, workers) / 2.0 + costs.commit_seconds;
-        let interval = fill + partitions / entries.max(f64::MIN_POSITIVE);
+        // A lane with many partitions fills their batches for longer.
+        let turn = (COMMIT_EVERY.as_secs_f64() * partitions / lanes).min(MAX_WAIT.as_secs_f64());
+        let interval = fill.max(turn) + partitions / entries.max(f64::MIN_POSITIVE);
         // A lane does one commit at a time. If all are busy, batches grow.
         let commits =
             (partitions / interval).min(lanes / costs.commit_seconds).max(rate / BATCH_VOTES as f64);
@@ -102,7 +108,7 @@ impl Rates {
             reads,
             commits,
             commit_queues: commits * queues * polls * at_least_one(of_pair / polls * between),
-            trims: commits * queues * at_least_one(of_pair * between),
+            trims: (commits * queues * at_least_one(of_pair * between)).min(pairs / TRIM_EVERY.as_secs_f64()),
             reports: queues * REPORTS,
             report_calls: report_calls(queues, workers),
             catalogs: workers * CATALOGS,
@@ -116,14 +122,15 @@ pub(super) fn report_calls(queues: f64, workers: f64) -> f64 {
     (queues * REPORTS).min(workers / longest.max(f64::MIN_POSITIVE))
 }
 
-/// Returns the flushes per second of a frontend. Votes that arrive during a flush form the next one; if there are none,
-/// the next vote begins one.
+/// Returns the flushes per second of a frontend. Votes that arrive during a flush, or until [`FLUSH_EVERY`] has passed
+/// since it began, form the next one; if there are none, the next vote begins one.
 fn flushes(rate: f64, flush_seconds: f64) -> f64 {
     if rate <= 0.0 {
         return 0.0;
     }
-    let pause = (-rate * flush_seconds).exp() / rate;
-    1.0 / (flush_seconds + pause)
+    let every = flush_seconds.max(FLUSH_EVERY.as_secs_f64() + TIMER_SECONDS);
+    let pause = (-rate * every).exp() / rate;
+    1.0 / (every + pause)
 }
 
 /// CPU time per second, in cores, of all processes of a kind together.
