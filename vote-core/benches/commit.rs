@@ -8,90 +8,72 @@
 //! JSON.
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)] // A benchmark fails by panicking.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
-use vote_core::{
-    Partition, Partitions, Polls, Position, QueueId, Store, Vote, VoterKey,
-    conformance::{layout, one_frame, poll, registered_poll, vote},
-    count::{Batch, Checkpoint, Delivery},
-    queue::{Entry, Read},
-    store::{Lookup, PostgresStore},
-};
+use vote_core::{Partitions, Vote};
 use vote_testkit::Postgres;
+
+mod cpu;
+mod lane;
+
+use cpu::cpu;
+use lane::{BATCH, Lane, Votes, batch, database, median, read};
+
+/// That of the worker.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 5;
 const BATCHES: u64 = 40;
-const BATCH: u64 = 20_000;
-/// Votes in a frame: about what two frontends put into one at ten thousand votes a second.
-const FRAME: usize = 32;
 /// Duration of the inserts of one row at a time.
 const SINGLE: Duration = Duration::from_secs(3);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let postgres = Postgres::start_with(&[("max_wal_size", "4GB"), ("shared_buffers", "512MB")]);
-    let batches: Vec<(Partition, Vec<Vote>)> = (0..BATCHES).map(batch).collect();
+    let batches: Vec<Votes> = (0..BATCHES).map(|number| batch(number, Partitions::default())).collect();
     let votes = (BATCHES * BATCH) as f64;
-    let (mut of_copy, mut of_single, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut of_copy, mut of_copy_cpu, mut of_single, mut rates) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
-        let copy = votes / copy(&postgres, &batches).await.as_secs_f64();
-        let lane = votes / lane(&postgres, &batches).await.as_secs_f64();
+        let [copy, lane] = [copy(&postgres, &batches).await, lane(&postgres, &batches).await];
+        let [rate_of_copy, rate] = [&copy, &lane].map(|cost| votes / cost.time.as_secs_f64());
+        let [cpu_of_copy, cpu] = [&copy, &lane].map(|cost| cost.cpu_ms * 1e3 / votes);
         let single = single(&postgres, &batches).await;
         println!(
-            "round {round}: COPY {copy:.0} rows/s, lane {lane:.0} votes/s ({:.2} of it), one at a time {single:.0} rows/s \
-             (lane {:.1} times as fast)",
-            lane / copy,
-            lane / single
+            "round {round}: COPY {rate_of_copy:.0} rows/s, {cpu_of_copy:.2} µs of CPU; lane {rate:.0} votes/s, {cpu:.2} µs \
+             ({:.2} and {:.2} of it); one at a time {single:.0} rows/s (lane {:.1} times as fast)",
+            rate / rate_of_copy,
+            cpu_of_copy / cpu,
+            rate / single
         );
-        of_copy.push(lane / copy);
-        of_single.push(lane / single);
-        rates.push(lane);
+        of_copy.push(rate / rate_of_copy);
+        of_copy_cpu.push(cpu_of_copy / cpu);
+        of_single.push(rate / single);
+        rates.push(rate);
     }
     println!(
-        r#"{{"votes": {votes}, "batch": {BATCH}, "lane_votes_per_second": {:.0}, "of_copy": {:.2}, "of_single_inserts": {:.1}}}"#,
+        r#"{{"votes": {votes}, "batch": {BATCH}, "lane_votes_per_second": {:.0}, "of_copy": {:.2}, "of_copy_cpu": {:.2}, "of_single_inserts": {:.1}}}"#,
         median(rates),
         median(of_copy),
+        median(of_copy_cpu),
         median(of_single)
     );
 }
 
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of[of.len() / 2]
+/// Time on the clock, and CPU time of this process and the server's.
+struct Cost {
+    time: Duration,
+    cpu_ms: f64,
 }
 
-/// Returns votes of new voters of one partition, in the order in which they were cast.
-fn batch(number: u64) -> (Partition, Vec<Vote>) {
-    let partition = Partition((number % u64::from(layout().partitions.count())) as u16);
-    let start = u128::from_be_bytes(layout().partitions.range(partition).start().0);
-    let votes = (0..BATCH).map(|n| {
-        // A counter times an odd factor gives every key once, in no particular order.
-        let spread = u128::from(number * BATCH + n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-        Vote { voter: VoterKey((start | spread >> 10).to_be_bytes()), ..vote(0, (n % 3) as u8, n as i64) }
-    });
-    (partition, votes.collect())
-}
-
-/// Creates a database with a prepared store; returns its URL, too.
-async fn database(postgres: &Postgres) -> (String, PostgresStore) {
-    let url = postgres.database();
-    let store = PostgresStore::connect(&url, "vote").unwrap();
-    store.migrate().await.unwrap();
-    store.prepare(layout()).await.unwrap();
-    store.register_poll(Polls::example().get("pets").unwrap()).await.unwrap();
-    (url, store)
-}
-
-/// Copies the same rows, sorted as a lane sorts them, in transactions of the same size; returns the time it took.
-async fn copy(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> Duration {
-    let (url, _store) = database(postgres).await;
+/// Copies the same rows, sorted as a lane sorts them, in transactions of the same size.
+async fn copy(postgres: &Postgres, batches: &[Votes]) -> Cost {
+    let (url, _store) = database(postgres, Partitions::default()).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let streams: Vec<Vec<u8>> = batches.iter().map(|(_, votes)| copy_stream(votes)).collect();
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), cpu(postgres));
     for stream in &streams {
         let mut copy = connection
             .copy_in_raw("COPY vote.votes (poll, voter, option, cast_at) FROM STDIN (FORMAT binary)")
@@ -100,7 +82,12 @@ async fn copy(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> Durati
         copy.send(stream.as_slice()).await.unwrap();
         copy.finish().await.unwrap();
     }
-    start.elapsed()
+    since(start, before, postgres)
+}
+
+fn since(start: Instant, before: [f64; 2], postgres: &Postgres) -> Cost {
+    let after: f64 = cpu(postgres).iter().sum();
+    Cost { time: start.elapsed(), cpu_ms: after - before.iter().sum::<f64>() }
 }
 
 fn copy_stream(votes: &[Vote]) -> Vec<u8> {
@@ -123,51 +110,21 @@ fn copy_stream(votes: &[Vote]) -> Vec<u8> {
     bytes
 }
 
-/// Commits the votes as a lane of a worker does; returns the time it took.
-async fn lane(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> Duration {
-    let (_, store) = database(postgres).await;
-    let queue = QueueId([1; 16]);
-    let mut session = store.open_session().await.unwrap();
-    let mut versions: BTreeMap<Partition, (u64, Checkpoint)> = BTreeMap::new();
-    for partition in layout().partitions.iter() {
-        let version = session.acquire(partition).await.unwrap().unwrap().version;
-        versions.insert(partition, (version, Checkpoint::default()));
-    }
-    let reads: Vec<(Partition, Read)> =
-        batches.iter().map(|(partition, votes)| (*partition, read(*partition, votes))).collect();
-    let polls = [registered_poll()];
-    let start = Instant::now();
+/// Commits the votes as a lane of a worker does.
+async fn lane(postgres: &Postgres, batches: &[Votes]) -> Cost {
+    let (_, store) = database(postgres, Partitions::default()).await;
+    let mut lane = Lane::open(&store, Partitions::default()).await;
+    let reads: Vec<_> = batches.iter().map(|votes| (votes.0, read(votes))).collect();
+    let (start, before) = (Instant::now(), cpu(postgres));
     for (partition, read) in reads {
-        let (version, checkpoint) = versions.get_mut(&partition).unwrap();
-        let delivery = Delivery::new(queue, checkpoint, read);
-        *checkpoint = delivery.checkpoint.clone();
-        let batch = Batch::decode(partition, Partitions::default(), &polls, vec![delivery], Vec::new());
-        assert!(batch.quarantine().is_empty());
-        let mut effective = BTreeMap::new();
-        for (poll, voters) in batch.voters() {
-            let found = session.lookup(partition, poll, &voters, Lookup::Filtered).await.unwrap();
-            effective.insert(poll, found);
-        }
-        session.commit(&batch.plan(*version, &effective)).await.unwrap();
-        *version += 1;
+        lane.commit(partition, read).await;
     }
-    start.elapsed()
-}
-
-/// Returns what a read from a queue with these votes finds.
-fn read(partition: Partition, votes: &[Vote]) -> Read {
-    let entry = |(i, votes): (usize, &[Vote])| Entry {
-        position: Position::from_bytes(&(i as u64 + 1).to_be_bytes()).unwrap(),
-        poll: poll().to_string(),
-        votes: votes.len() as u64,
-        frame: one_frame(poll(), partition, votes).bytes,
-    };
-    Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), at_end: false, ..Read::default() }
+    since(start, before, postgres)
 }
 
 /// Inserts rows, each in a transaction of its own; returns how many a second.
-async fn single(postgres: &Postgres, batches: &[(Partition, Vec<Vote>)]) -> f64 {
-    let (url, _store) = database(postgres).await;
+async fn single(postgres: &Postgres, batches: &[Votes]) -> f64 {
+    let (url, _store) = database(postgres, Partitions::default()).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let (start, mut rows) = (Instant::now(), 0_u64);
     for vote in batches.iter().flat_map(|(_, votes)| votes) {

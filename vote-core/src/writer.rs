@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
@@ -30,6 +30,9 @@ const MAX_FLUSH: usize = 8192;
 /// votes per second and 16 partitions, Redis takes 32 µs of CPU for a vote without a minimum, 15 µs with 2 ms, 12 µs with
 /// 4 ms and 11 µs with 6 ms; the median time to the answer is 0.5, 1.7, 3.0 and 4.1 ms.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(4);
+/// Number of waiting votes with which a flush does not wait for [`FLUSH_EVERY`]: the fixed cost is shared by enough of them.
+/// Without it, 256 voters who vote again and again would be limited to 51,000 votes per second, however fast the machine.
+const ENOUGH: usize = 128;
 
 /// Location of an accepted vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +108,8 @@ struct Job {
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
     admission: Admission,
+    /// Wakes the flusher when [`ENOUGH`] votes wait.
+    enough: Arc<Notify>,
 }
 
 impl fmt::Debug for Writer {
@@ -125,8 +130,9 @@ impl Writer {
         on_flush: OnFlush,
     ) -> (Self, JoinHandle<()>) {
         let (jobs, inbox) = mpsc::channel(capacity);
-        let flusher = Flusher { queue, admission: admission.clone(), on_flush };
-        (Self { jobs, admission }, tokio::spawn(flusher.run(inbox)))
+        let enough = Arc::new(Notify::new());
+        let flusher = Flusher { queue, admission: admission.clone(), on_flush, enough: Arc::clone(&enough) };
+        (Self { jobs, admission, enough }, tokio::spawn(flusher.run(inbox)))
     }
 
     /// Returns the admission of the queue, which tells whether a vote can be [cast](Self::cast) at present.
@@ -150,6 +156,9 @@ impl Writer {
             mpsc::error::TrySendError::Full(_) => CastError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => CastError::Stopped,
         })?;
+        if self.jobs.max_capacity() - self.jobs.capacity() == ENOUGH {
+            self.enough.notify_one();
+        }
         answer.await.unwrap_or_else(|_| Err(CastError::Unknown("the writer stopped".to_owned())))
     }
 }
@@ -158,19 +167,25 @@ struct Flusher {
     queue: Arc<dyn Queue>,
     admission: Admission,
     on_flush: OnFlush,
+    enough: Arc<Notify>,
 }
 
 impl Flusher {
     async fn run(self, mut inbox: mpsc::Receiver<Job>) {
         let (mut jobs, mut next_flush) = (Vec::with_capacity(MAX_FLUSH), Instant::now());
         while inbox.recv_many(&mut jobs, MAX_FLUSH).await > 0 {
-            if jobs.len() < MAX_FLUSH && Instant::now() < next_flush {
-                sleep_until(next_flush).await;
-                while jobs.len() < MAX_FLUSH
-                    && let Ok(job) = inbox.try_recv()
-                {
-                    jobs.push(job);
+            while jobs.len() + inbox.len() < ENOUGH && Instant::now() < next_flush {
+                // A wake-up may be left from votes that the last flush took.
+                tokio::select! {
+                    biased;
+                    () = sleep_until(next_flush) => {}
+                    () = self.enough.notified() => {}
                 }
+            }
+            while jobs.len() < MAX_FLUSH
+                && let Ok(job) = inbox.try_recv()
+            {
+                jobs.push(job);
             }
             match self.admission.state() {
                 AdmissionState::Open(id) => {

@@ -159,6 +159,22 @@ async fn an_idle_writer_flushes_at_once_and_a_busy_one_at_intervals() {
     assert!(last <= Duration::from_millis(100 + 5), "{last:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_flush_with_enough_votes_does_not_wait() {
+    let queue = slow();
+    queue.permits.add_permits(1000);
+    let writer = open(&queue, 1000).await;
+    let start = Instant::now();
+    for flush in 0..10 {
+        let votes: Vec<_> = (0..128).map(|n| cast(&writer, vote(flush * 128 + n, 0, 0))).collect();
+        for vote in votes {
+            vote.await.unwrap().unwrap();
+        }
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(queue.appends.load(Ordering::Relaxed), 10);
+}
+
 #[tokio::test]
 async fn a_vote_is_at_the_location_in_its_answer() {
     let queue = slow();

@@ -1,0 +1,96 @@
+//! A lane without a worker: commits batches, each of one partition, as the lane of a worker does.
+
+use std::collections::BTreeMap;
+
+use vote_core::{
+    Partition, Partitions, Polls, Position, QueueId, Session, Store, Vote, VoterKey,
+    conformance::{layout, one_frame, poll, registered_poll, vote},
+    count::{Batch, Checkpoint, Delivery},
+    queue::{Entry, Layout, Read},
+    store::{Lookup, PostgresStore},
+};
+use vote_testkit::Postgres;
+
+/// Votes in a batch: as many as a lane commits at a time.
+pub(crate) const BATCH: u64 = 20_000;
+/// Votes in a frame: about what two frontends put into one at ten thousand votes a second.
+const FRAME: usize = 32;
+
+/// A partition, and votes of new voters in it, in the order in which they were cast.
+pub(crate) type Votes = (Partition, Vec<Vote>);
+
+/// Returns the batch with this number. Batches with different numbers have different voters; the numbers go through the
+/// partitions in turn.
+pub(crate) fn batch(number: u64, partitions: Partitions) -> Votes {
+    let partition = Partition((number % u64::from(partitions.count())) as u16);
+    let start = u128::from_be_bytes(partitions.range(partition).start().0);
+    let votes = (0..BATCH).map(|n| {
+        // A counter times an odd factor gives every key once, in no particular order.
+        let spread = u128::from(number * BATCH + n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        Vote { voter: VoterKey((start | spread >> 10).to_be_bytes()), ..vote(0, (n % 3) as u8, n as i64) }
+    });
+    (partition, votes.collect())
+}
+
+/// Creates a database with a prepared store; returns its URL, too.
+pub(crate) async fn database(postgres: &Postgres, partitions: Partitions) -> (String, PostgresStore) {
+    let url = postgres.database();
+    let store = PostgresStore::connect(&url, "vote").unwrap();
+    store.migrate().await.unwrap();
+    store.prepare(Layout { partitions, ..layout() }).await.unwrap();
+    store.register_poll(Polls::example().get("pets").unwrap()).await.unwrap();
+    (url, store)
+}
+
+/// A session that owns all partitions.
+pub(crate) struct Lane {
+    session: Box<dyn Session>,
+    partitions: Partitions,
+    versions: BTreeMap<Partition, (u64, Checkpoint)>,
+}
+
+impl Lane {
+    pub(crate) async fn open(store: &PostgresStore, partitions: Partitions) -> Self {
+        let mut session = store.open_session().await.unwrap();
+        let mut versions = BTreeMap::new();
+        for partition in partitions.iter() {
+            let version = session.acquire(partition).await.unwrap().unwrap().version;
+            versions.insert(partition, (version, Checkpoint::default()));
+        }
+        Self { session, partitions, versions }
+    }
+
+    /// Commits what a read found: decodes its frames, looks up effective ballots, merges, and commits.
+    pub(crate) async fn commit(&mut self, partition: Partition, read: Read) {
+        let (version, checkpoint) = self.versions.get_mut(&partition).unwrap();
+        let delivery = Delivery::new(QueueId([1; 16]), checkpoint, read);
+        *checkpoint = delivery.checkpoint.clone();
+        let polls = [registered_poll()];
+        let batch = Batch::decode(partition, self.partitions, &polls, vec![delivery], Vec::new());
+        assert!(batch.quarantine().is_empty());
+        let mut effective = BTreeMap::new();
+        for (poll, voters) in batch.voters() {
+            let found = self.session.lookup(partition, poll, &voters, Lookup::Filtered).await.unwrap();
+            effective.insert(poll, found);
+        }
+        self.session.commit(&batch.plan(*version, &effective)).await.unwrap();
+        *version += 1;
+    }
+}
+
+/// Returns what a read from a queue with these votes finds.
+pub(crate) fn read((partition, votes): &Votes) -> Read {
+    let entry = |(i, votes): (usize, &[Vote])| Entry {
+        position: Position::from_bytes(&(i as u64 + 1).to_be_bytes()).unwrap(),
+        poll: poll().to_string(),
+        votes: votes.len() as u64,
+        frame: one_frame(poll(), *partition, votes).bytes,
+    };
+    Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), at_end: false, ..Read::default() }
+}
+
+/// Returns the median of some numbers.
+pub(crate) fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
