@@ -13,7 +13,7 @@ pub const FILL_TIME: Duration = Duration::from_millis(250);
 /// Minimum time from the beginning of one commit of a lane to the next, except for batches that are full or have waited
 /// too long. Postgres takes about 0.8 ms of CPU for a commit however small it is, so a lane with many partitions fills
 /// their batches for longer than [`FILL_TIME`].
-pub const COMMIT_EVERY: Duration = Duration::from_millis(100);
+pub const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// Time after which a batch takes precedence over larger ones, and over [`COMMIT_EVERY`].
 pub const MAX_WAIT: Duration = Duration::from_secs(1);
 

@@ -12,7 +12,11 @@
 //!   answer it.
 //!
 //! hyper has one timeout for heads and idle time, since its header timeout begins when the previous response ends (read
-//! in hyper 1.12, `h1/conn.rs`). Here it limits idle time, and the code around hyper times heads.
+//! in hyper 1.12, `h1/conn.rs`). So the code around hyper limits both.
+//!
+//! # Memory of a client
+//! hyper holds two buffers of 8 KiB for each connection (`h1/io.rs`). A connection that has been idle for a few seconds
+//! gives them back: it is taken away from hyper, and given to it again when the client sends something.
 //!
 //! # Shutdown
 //! When `shutdown` is triggered, the server still accepts the connections that the kernel has completed, then closes
@@ -32,7 +36,7 @@ use std::{
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -55,7 +59,7 @@ use watch::{Phase, Watched, WatchedService};
 pub struct Limits {
     /// Time from the first byte of a request's head to its last. Default: 10 s.
     pub header_timeout: Duration,
-    /// Time that a connection may be idle between requests. Must exceed the idle timeout of the load balancer in front,
+    /// Time that a connection may be idle between requests; it is closed up to 5 s later. Must exceed the idle timeout of the load balancer in front,
     /// which otherwise sends requests on connections that are just being closed. Default: 60 s.
     pub idle_timeout: Duration,
     /// Time for which a client may accept no byte of a response that is ready. Default: 30 s.
@@ -82,6 +86,9 @@ impl Default for Limits {
     }
 }
 
+/// Time for which a connection must be idle before hyper's buffers are given back; it may take twice as long. Half of the
+/// idle timeout if that is less.
+const PARK_AFTER: Duration = Duration::from_secs(5);
 /// Time that a connection has to receive a request that may be in flight when a shutdown is requested.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// Time that the server keeps reading from a client after its last response, so that the client can read it.
@@ -108,7 +115,8 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let mut server = Server { http: http(&limits), service, limits, connections, shutdown: shutdown.child() };
+    let mut server =
+        Server { http: Arc::new(http(&limits)), service, limits, connections, shutdown: shutdown.child() };
     let mut tasks = JoinSet::new();
     server.accept(&listener, &mut tasks).await?;
     if let Err(e) = server.accept_completed(listener, &mut tasks) {
@@ -128,9 +136,8 @@ fn http(limits: &Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
     let max_head = limits.max_head_bytes.max(8192);
     // Responses are small, so copying a body behind its head costs less than writing two buffers.
-    http.timer(TokioTimer::new())
+    http.header_read_timeout(None)
         .writev(false)
-        .header_read_timeout(limits.idle_timeout.max(limits.header_timeout))
         .max_buf_size(max_head)
         .max_header_size(max_head)
         .max_headers(limits.max_headers);
@@ -138,7 +145,7 @@ fn http(limits: &Limits) -> http1::Builder {
 }
 
 struct Server<S> {
-    http: http1::Builder,
+    http: Arc<http1::Builder>,
     service: S,
     limits: Limits,
     connections: Connections,
@@ -207,44 +214,92 @@ where
             tracing::debug!("TCP_NODELAY: {e}");
         }
         let phase = Phase::new();
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), &self.limits));
-        let service = WatchedService::new(self.service.clone(), Arc::clone(&phase));
-        let connection = self.http.serve_connection(io, service);
-        let shutdown = self.shutdown.clone();
+        let served = Served {
+            io: TokioIo::new(Watched::new(stream, Arc::clone(&phase), &self.limits)),
+            service: WatchedService::new(self.service.clone(), Arc::clone(&phase)),
+        };
+        let (http, shutdown, idle_timeout) =
+            (Arc::clone(&self.http), self.shutdown.clone(), self.limits.idle_timeout);
         tasks.spawn(async move {
             let _place = place;
-            if let Err(e) = drive(connection, &phase, &shutdown).await {
+            if let Err(e) = drive(&http, served, &phase, idle_timeout, &shutdown).await {
                 tracing::debug!("connection: {e}");
             }
         });
     }
 }
 
+/// What hyper serves a connection with.
+struct Served<S> {
+    io: TokioIo<Watched<TcpStream>>,
+    service: WatchedService<S>,
+}
+
+type Connection<S> = http1::Connection<TokioIo<Watched<TcpStream>>, WatchedService<S>>;
+
 /// Drives a connection to its end.
 async fn drive<S>(
-    mut connection: http1::Connection<TokioIo<Watched<TcpStream>>, WatchedService<S>>,
+    http: &http1::Builder,
+    mut served: Served<S>,
     phase: &Phase,
+    idle_timeout: Duration,
     shutdown: &Shutdown,
 ) -> hyper::Result<()>
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
+    let park_after = PARK_AFTER.min(idle_timeout / 2);
+    loop {
+        // On the heap, so that the task is small while the connection is parked.
+        let mut connection = Box::new(http.serve_connection(served.io, served.service));
+        if let Some(result) = serve_until_idle(&mut connection, phase, park_after, shutdown).await {
+            let answered = result.as_ref().map_or_else(hyper::Error::is_parse, |()| true);
+            if answered && !shutdown.is_requested() {
+                linger(connection.into_parts().io.into_inner().into_inner()).await;
+            }
+            return result;
+        }
+        let http1::Parts { io, service, read_buf, .. } = connection.into_parts();
+        if !read_buf.is_empty() {
+            // The client began a head before the last response, and has not continued it since.
+            return Ok(());
+        }
+        // Even empty, it keeps its buffer.
+        drop(read_buf);
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            readable = timeout(idle_timeout - park_after, io.inner().readable()) => match readable {
+                // If the connection failed, hyper finds that, too.
+                Ok(_) => served = Served { io, service },
+                Err(_) => return Ok(()),
+            },
+        }
+    }
+}
+
+/// Serves a connection to its end, or until it has been idle for some time; then returns `None`.
+async fn serve_until_idle<S>(
+    connection: &mut Connection<S>,
+    phase: &Phase,
+    idle: Duration,
+    shutdown: &Shutdown,
+) -> Option<hyper::Result<()>>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     let mut end = poll_fn(|cx| connection.poll_without_shutdown(cx));
-    let mut result = tokio::select! {
+    let result = tokio::select! {
         result = &mut end => Some(result),
+        () = phase.idle(idle) => return None,
         () = shutdown.requested() => last_chance(&mut end, phase).await,
     };
-    if result.is_none() {
-        Pin::new(&mut connection).graceful_shutdown();
-        result = Some(poll_fn(|cx| connection.poll_without_shutdown(cx)).await);
+    if result.is_some() {
+        return result;
     }
-    let result = result.unwrap_or(Ok(()));
-    let answered = result.as_ref().map_or_else(hyper::Error::is_parse, |()| true);
-    if answered && !shutdown.is_requested() {
-        linger(connection.into_parts().io.into_inner().into_inner()).await;
-    }
-    result
+    Pin::new(&mut *connection).graceful_shutdown();
+    Some(poll_fn(|cx| connection.poll_without_shutdown(cx)).await)
 }
 
 /// Closes without losing the response: discards what the client still sends, for example the rest of a refused body.

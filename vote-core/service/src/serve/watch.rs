@@ -1,7 +1,8 @@
 //! Tracks what each connection is waiting for, and limits how long it may wait.
 //!
 //! hyper does not report this, but it can be observed from outside: bytes come in through [`Watched`], hyper passes a
-//! complete head to [`WatchedService`], and it drops the [`WatchedBody`] once the response is written.
+//! complete head to [`WatchedService`], it drops the [`WatchedBody`] once the response is in its buffer, and flushes
+//! [`Watched`] once it has written that.
 
 use std::{
     convert::Infallible,
@@ -9,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -21,6 +22,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 use tower::{Service, ServiceExt};
@@ -34,16 +36,34 @@ const FRESH: u8 = 0;
 const HEAD: u8 = 1;
 /// A request is being answered.
 const BUSY: u8 = 2;
+/// A response is being written, and nothing has been received since.
+const ANSWERED: u8 = 3;
 /// A response has been written, and nothing has been received since.
-const IDLE: u8 = 3;
+const IDLE: u8 = 4;
 
 /// What a connection is doing. All users of a phase run in the same task, so relaxed loads and stores suffice.
 #[derive(Debug)]
-pub(super) struct Phase(AtomicU8);
+pub(super) struct Phase {
+    now: AtomicU8,
+    /// Number of requests so far.
+    requests: AtomicU32,
+}
 
 impl Phase {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU8::new(FRESH)))
+        Arc::new(Self { now: AtomicU8::new(FRESH), requests: AtomicU32::new(0) })
+    }
+
+    /// Waits until the connection has been idle for `time`, and for up to twice as long: so no clock has to be read for
+    /// each request.
+    pub(super) async fn idle(&self, time: Duration) {
+        loop {
+            let requests = self.requests.load(Ordering::Relaxed);
+            sleep(time).await;
+            if self.get() == IDLE && self.requests.load(Ordering::Relaxed) == requests {
+                return;
+            }
+        }
     }
 
     /// True while the first request, or the rest of a partly received one, is awaited.
@@ -52,11 +72,11 @@ impl Phase {
     }
 
     fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        self.now.load(Ordering::Relaxed)
     }
 
     fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
+        self.now.store(phase, Ordering::Relaxed);
     }
 }
 
@@ -88,6 +108,13 @@ impl<T> Watched<T> {
     }
 }
 
+impl Watched<TcpStream> {
+    /// Waits until the client has sent something, or the connection has failed.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.inner.readable().await
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -99,7 +126,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                     .read
                     .poll(cx, this.header_timeout)
                     .map(|()| Err(late("the client took too long to send the head of a request"))),
-                // hyper limits idle time; other code limits the time to read a body and to answer.
+                // Other code limits idle time, and the time to read a body and to answer.
                 _ => Poll::Pending,
             };
         }
@@ -107,7 +134,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
             match this.phase.get() {
                 // The timer of the first head has been running since the connection was accepted.
                 FRESH => this.phase.set(HEAD),
-                IDLE => {
+                ANSWERED | IDLE => {
                     this.phase.set(HEAD);
                     this.read.stop();
                 }
@@ -152,7 +179,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.inner).poll_flush(cx);
+        if result.is_ready() && this.phase.get() == ANSWERED {
+            this.phase.set(IDLE);
+        }
+        result
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -215,6 +247,7 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.phase.set(BUSY);
+        self.phase.requests.fetch_add(1, Ordering::Relaxed);
         let phase = Arc::clone(&self.phase);
         let answer = S::clone(&self.inner).oneshot(request);
         Box::pin(
@@ -223,7 +256,7 @@ where
     }
 }
 
-/// Response body that records when hyper is done with the response.
+/// Response body that records when hyper has the whole response.
 #[derive(Debug)]
 pub(super) struct WatchedBody {
     inner: Body,
@@ -232,7 +265,7 @@ pub(super) struct WatchedBody {
 
 impl Drop for WatchedBody {
     fn drop(&mut self) {
-        self.phase.set(IDLE);
+        self.phase.set(ANSWERED);
     }
 }
 

@@ -59,6 +59,36 @@ async fn an_idle_connection_outlives_the_header_timeout() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_after_the_idle_timeout_and_not_before() {
+    let server = Server::start(hello(ms(0)), limits(100, 600)).await;
+    let mut client = server.client().await;
+    for pause in [ms(0), ms(50), ms(450), ms(550)] {
+        // After 300 to 600 ms it is parked.
+        sleep(pause).await;
+        client.send(GET).await;
+        assert!(client.answer().await.ends_with("hello"));
+    }
+    let took = client.closed().await;
+    assert!(took >= ms(590) && took < ms(2000), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_on_a_parked_connection_is_cut_off() {
+    let server = Server::start(hello(ms(0)), limits(150, 1000)).await;
+    let mut client = server.client().await;
+    for pause in [ms(0), ms(200)] {
+        sleep(pause).await;
+        client.send(GET).await;
+        client.answer().await;
+    }
+    // It is checked every 500 ms whether there was a request: so it is parked after 1,000 ms and closed after 1,500.
+    sleep(ms(1050)).await;
+    client.send("GET / HT").await;
+    let took = client.closed().await;
+    assert!(took >= ms(140) && took < ms(1500), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_slow_head_is_also_cut_off_on_a_reused_connection() {
     let server = Server::start(hello(ms(0)), limits(150, 60_000)).await;
     let mut client = server.client().await;
