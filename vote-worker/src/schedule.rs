@@ -11,8 +11,8 @@ pub const BATCH_VOTES: u64 = 20_000;
 /// Time after which a batch is committed, from the reading of its first vote, however small the batch is.
 pub const FILL_TIME: Duration = Duration::from_millis(250);
 /// Minimum time from the beginning of one commit of a lane to the next, except for batches that are full or have waited
-/// too long. Postgres takes about 0.8 ms of CPU for a commit however small it is, so a lane with many partitions fills
-/// their batches for longer than [`FILL_TIME`].
+/// too long. A commit costs Postgres about a millisecond of CPU however small it is (see `docs/capacity.md`), so a lane with
+/// several partitions fills their batches for longer than [`FILL_TIME`].
 pub const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// Time after which a batch takes precedence over larger ones, and over [`COMMIT_EVERY`].
 pub const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn small_batches_are_committed_at_intervals_but_none_waits_for_a_second() {
         let (now, ms) = (Instant::now(), Duration::from_millis);
-        let after = |all: &[Waiting]| next(all.iter().copied(), now, now - ms(40));
+        let after = |all: &[Waiting]| next(all.iter().copied(), now, now - ms(190));
         assert_eq!(after(&[waiting(0, 10, 300, now)]), Next::WaitUntil(now + ms(60)));
         assert_eq!(after(&[waiting(0, 10, 980, now)]), Next::WaitUntil(now + ms(20)));
         assert_eq!(after(&[waiting(0, 10, 1000, now)]), Next::Commit(Partition(0)));
