@@ -32,7 +32,7 @@ const MAX_FLUSH: usize = 8192;
 pub const FLUSH_EVERY: Duration = Duration::from_millis(5);
 /// Number of waiting votes with which a flush does not wait for [`FLUSH_EVERY`]: enough to share its fixed cost. Without
 /// it, 64 voters who vote again and again would be limited to 11,000 votes per second, however fast the machine.
-const ENOUGH: usize = 32;
+pub const ENOUGH: usize = 32;
 
 /// Location of an accepted vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +156,8 @@ impl Writer {
             mpsc::error::TrySendError::Full(_) => CastError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => CastError::Stopped,
         })?;
-        if self.jobs.max_capacity() - self.jobs.capacity() == ENOUGH {
+        // The flusher holds one of them already. It tolerates being woken too early.
+        if self.jobs.max_capacity() - self.jobs.capacity() == ENOUGH - 1 {
             self.enough.notify_one();
         }
         answer.await.unwrap_or_else(|_| Err(CastError::Unknown("the writer stopped".to_owned())))
@@ -173,7 +174,8 @@ struct Flusher {
 impl Flusher {
     async fn run(self, mut inbox: mpsc::Receiver<Job>) {
         let (mut jobs, mut next_flush) = (Vec::with_capacity(MAX_FLUSH), Instant::now());
-        while inbox.recv_many(&mut jobs, MAX_FLUSH).await > 0 {
+        while let Some(first) = inbox.recv().await {
+            jobs.push(first);
             while jobs.len() + inbox.len() < ENOUGH && Instant::now() < next_flush {
                 // A wake-up may be left from votes that the last flush took.
                 tokio::select! {

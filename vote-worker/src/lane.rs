@@ -143,8 +143,6 @@ struct Lane {
     /// Partitions whose last commit conflicted with the store: the next look-up must not be filtered.
     unfiltered: BTreeSet<Partition>,
     trimmer: Trimmer,
-    /// When the last commit began.
-    committed_at: Instant,
     /// Partitions that are recorded as complete for a poll, each with the revision of the queues.
     completed: BTreeMap<(PollSlug, Partition), u64>,
     /// When each closed poll was first seen sealed in every queue.
@@ -176,7 +174,6 @@ impl Lane {
             paused: BTreeMap::new(),
             unfiltered,
             trimmer,
-            committed_at: Instant::now(),
             completed: BTreeMap::new(),
             sealed_at: BTreeMap::new(),
             round: 0,
@@ -223,7 +220,7 @@ impl Lane {
             self.start_reads();
             self.trimmer.run_due(&self.places, &self.parts.tasks);
             let waiting = self.owned.values().filter_map(OwnedPartition::waiting);
-            let wake = match schedule::next(waiting, Instant::now(), self.committed_at) {
+            let wake = match schedule::next(waiting, Instant::now()) {
                 Next::Commit(partition) => {
                     self.commit(partition, Vec::new()).await?;
                     continue;

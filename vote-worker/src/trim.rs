@@ -17,8 +17,8 @@ const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// Largest number of recorded positions of a queue's partition that wait for the delay. With a longer interval between
 /// two, entries stay that much longer.
 const MOST_RECORDED: u32 = 16;
-/// Interval at which a lane trims what is due, and what failed before. All of it at once: a queue writes to disk for each
-/// change that comes alone, which costs a Redis as much as ten votes.
+/// Interval at which a lane trims what is due, and what failed before. It sends all trims together, because a Redis
+/// writes to disk once for changes that arrive together, and once for each that comes alone.
 pub(crate) const TRIM_EVERY: Duration = Duration::from_secs(1);
 
 /// Position up to which a partition of a queue may be trimmed.

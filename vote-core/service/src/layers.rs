@@ -1,7 +1,7 @@
 //! The layers in front of an application. They ensure that nothing a client or the application does results in a
 //! dropped connection or an empty error.
 //!
-//! From the outside in: security headers → errors rendered for the client → load shedding above a number of requests in
+//! From the outside in: security headers (fewer with JSON) → errors rendered for the client → load shedding above a number of requests in
 //! flight → a time limit → panics caught → rejection of cross-site POST requests → the application.
 //!
 //! All but the rejection are one service, since each layer of a stack wraps the body of every response and its future

@@ -3,8 +3,7 @@
 //! # Limits of a client
 //! - The head of a request must be complete [`header_timeout`](Limits::header_timeout) after its first byte, however
 //!   slowly the rest trickles in; the first head of a connection, that long after the connection was accepted. (If a
-//!   head begins while the previous request is being answered, the connection counts as idle until the head's next
-//!   byte.)
+//!   head begins while the previous request is being answered, its next byte must come within 5 s of the response.)
 //! - Between two requests a connection may be idle for [`idle_timeout`](Limits::idle_timeout).
 //! - A client that accepts no byte of a response for [`write_timeout`](Limits::write_timeout) is disconnected. A stream
 //!   of events has to send something now and then; otherwise a vanished client goes unnoticed.
@@ -15,8 +14,8 @@
 //! in hyper 1.12, `h1/conn.rs`). So the code around hyper limits both.
 //!
 //! # Memory of a client
-//! hyper holds two buffers of 8 KiB for each connection (`h1/io.rs`). A connection that has been idle for a few seconds
-//! gives them back: it is taken away from hyper, and given to it again when the client sends something.
+//! hyper holds two buffers of 8 KiB or more for each connection (`h1/io.rs`). A connection that has been idle for a few
+//! seconds gives them back: it is taken away from hyper, and given to it again when the client sends something.
 //!
 //! # Shutdown
 //! When `shutdown` is triggered, the server still accepts the connections that the kernel has completed, then closes
@@ -59,8 +58,9 @@ use watch::{Phase, Watched, WatchedService};
 pub struct Limits {
     /// Time from the first byte of a request's head to its last. Default: 10 s.
     pub header_timeout: Duration,
-    /// Time that a connection may be idle between requests; it is closed up to 5 s later. Must exceed the idle timeout of the load balancer in front,
-    /// which otherwise sends requests on connections that are just being closed. Default: 60 s.
+    /// Time that a connection may be idle between requests; it is closed up to 5 s later. Must exceed the idle timeout of
+    /// the load balancer in front, which otherwise sends requests on connections that are just being closed. Default:
+    /// 60 s.
     pub idle_timeout: Duration,
     /// Time for which a client may accept no byte of a response that is ready. Default: 30 s.
     pub write_timeout: Duration,

@@ -38,7 +38,6 @@ impl Lane {
     ) -> Result<(), StoreError> {
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         let started = Instant::now();
-        self.committed_at = started;
         let version = owned.version;
         let mut deliveries = owned.take_deliveries();
         let of_replays: BTreeSet<QueueId> = replays.iter().map(|frame| frame.queue).collect();

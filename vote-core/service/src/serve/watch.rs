@@ -45,22 +45,22 @@ const IDLE: u8 = 4;
 #[derive(Debug)]
 pub(super) struct Phase {
     now: AtomicU8,
-    /// Number of requests so far.
-    requests: AtomicU32,
+    /// How often the connection became idle.
+    pauses: AtomicU32,
 }
 
 impl Phase {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { now: AtomicU8::new(FRESH), requests: AtomicU32::new(0) })
+        Arc::new(Self { now: AtomicU8::new(FRESH), pauses: AtomicU32::new(0) })
     }
 
-    /// Waits until the connection has been idle for `time`, and for up to twice as long: so no clock has to be read for
-    /// each request.
+    /// Returns once the connection has been idle for between `time` and twice `time`. It checks at intervals, so that no
+    /// request has to read a clock.
     pub(super) async fn idle(&self, time: Duration) {
         loop {
-            let requests = self.requests.load(Ordering::Relaxed);
+            let before = (self.get(), self.pauses.load(Ordering::Relaxed));
             sleep(time).await;
-            if self.get() == IDLE && self.requests.load(Ordering::Relaxed) == requests {
+            if before == (IDLE, self.pauses.load(Ordering::Relaxed)) && self.get() == IDLE {
                 return;
             }
         }
@@ -183,6 +183,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         let result = Pin::new(&mut this.inner).poll_flush(cx);
         if result.is_ready() && this.phase.get() == ANSWERED {
             this.phase.set(IDLE);
+            this.phase.pauses.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
@@ -247,7 +248,6 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.phase.set(BUSY);
-        self.phase.requests.fetch_add(1, Ordering::Relaxed);
         let phase = Arc::clone(&self.phase);
         let answer = S::clone(&self.inner).oneshot(request);
         Box::pin(

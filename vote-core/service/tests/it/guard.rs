@@ -27,7 +27,7 @@ async fn guarded(app: impl App, guards: Guards) -> Server {
 }
 
 #[tokio::test]
-async fn every_response_has_the_security_headers() {
+async fn a_page_has_the_security_headers() {
     let server = guarded(hello(ms(0)), Guards::default()).await;
     let answer = server.ask(&get("")).await;
     for (name, value) in layers::PAGE_HEADERS.into_iter().chain([layers::NOSNIFF]) {

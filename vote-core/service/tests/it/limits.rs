@@ -73,6 +73,16 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout_and_not_before() {
 }
 
 #[tokio::test]
+async fn the_time_to_answer_is_not_idle_time() {
+    let server = Server::start(hello(ms(450)), limits(100, 1000)).await;
+    let mut client = server.client().await;
+    client.send(GET).await;
+    assert!(client.answer().await.ends_with("hello"));
+    let took = client.closed().await;
+    assert!(took >= ms(990) && took < ms(2500), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_head_that_trickles_in_on_a_parked_connection_is_cut_off() {
     let server = Server::start(hello(ms(0)), limits(150, 1000)).await;
     let mut client = server.client().await;

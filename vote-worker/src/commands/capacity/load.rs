@@ -1,12 +1,12 @@
 //! Load: how often a pipeline of some size does what, and the CPU time that takes. Pure.
 
 use serde::Serialize;
-use vote_core::writer::FLUSH_EVERY;
+use vote_core::writer::{ENOUGH, FLUSH_EVERY};
 
 use super::{Costs, costs::Unit};
 use crate::{
     grouped, monitor,
-    schedule::{BATCH_VOTES, COMMIT_EVERY, FILL_TIME, MAX_WAIT},
+    schedule::{BATCH_VOTES, FILL_TIME},
     trim::TRIM_EVERY,
 };
 
@@ -55,7 +55,7 @@ pub struct Rates {
     pub commits: f64,
     /// Queues and polls in them.
     pub commit_queues: f64,
-    /// Trims: one for each queue in a commit.
+    /// Trims: one for each queue in a commit, at most one a second for each queue and partition.
     pub trims: f64,
     /// Reports of queues to the store.
     pub reports: f64,
@@ -93,9 +93,7 @@ impl Rates {
         let reads = pairs * (looks * at_least_one(of_pair / looks) + verified);
         // A look shows the first vote of a batch.
         let fill = FILL_TIME.as_secs_f64() + look_every(queues, workers) / 2.0 + costs.commit_seconds;
-        // A lane with many partitions fills their batches for longer.
-        let turn = (COMMIT_EVERY.as_secs_f64() * partitions / lanes).min(MAX_WAIT.as_secs_f64());
-        let interval = fill.max(turn) + partitions / entries.max(f64::MIN_POSITIVE);
+        let interval = fill + partitions / entries.max(f64::MIN_POSITIVE);
         // A lane does one commit at a time. If all are busy, batches grow.
         let commits =
             (partitions / interval).min(lanes / costs.commit_seconds).max(rate / BATCH_VOTES as f64);
@@ -123,12 +121,12 @@ pub(super) fn report_calls(queues: f64, workers: f64) -> f64 {
 }
 
 /// Returns the flushes per second of a frontend. Votes that arrive during a flush, or until [`FLUSH_EVERY`] has passed
-/// since it began, form the next one; if there are none, the next vote begins one.
+/// since it began or [`ENOUGH`] wait, form the next one; if there are none, the next vote begins one.
 fn flushes(rate: f64, flush_seconds: f64) -> f64 {
     if rate <= 0.0 {
         return 0.0;
     }
-    let every = flush_seconds.max(FLUSH_EVERY.as_secs_f64() + TIMER_SECONDS);
+    let every = flush_seconds.max((FLUSH_EVERY.as_secs_f64() + TIMER_SECONDS).min(ENOUGH as f64 / rate));
     let pause = (-rate * every).exp() / rate;
     1.0 / (every + pause)
 }
