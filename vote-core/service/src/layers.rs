@@ -1,8 +1,9 @@
 //! The layers in front of an application. They ensure that nothing a client or the application does results in a
 //! dropped connection or an empty error.
 //!
-//! From the outside in: security headers (fewer with JSON) → errors rendered for the client → load shedding above a number of requests in
-//! flight → a time limit → panics caught → rejection of cross-site POST requests → the application.
+//! From the outside in: security headers (fewer with JSON) → errors rendered for the client → load shedding above a
+//! number of requests in flight → a time limit → panics caught → rejection of cross-site POST requests → the
+//! application.
 //!
 //! All but the rejection are one service, since each layer of a stack wraps the body of every response and its future
 //! once more.
@@ -31,8 +32,8 @@ pub const NOSNIFF: (HeaderName, HeaderValue) =
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
 /// Headers of every response that is not JSON, unless the application sets its own. A page may have inline styles, may
-/// load scripts and images from its own site only, and can't be framed. No browser applies them to JSON, and they would
-/// be half of the response to a vote.
+/// load scripts and images from its own site only, and can't be framed. They govern documents, which JSON is not, and
+/// would be half of the response to a vote.
 pub const PAGE_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
