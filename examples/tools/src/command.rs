@@ -1,6 +1,6 @@
 //! What the tools have in common as programs: the command line and its exit code, the seed, and numbers in reports.
 
-use std::process::ExitCode;
+use std::{fmt::Display, io::Write, process::ExitCode};
 
 use clap::Parser;
 
@@ -17,6 +17,15 @@ pub fn parse<A: Parser>() -> Result<A, ExitCode> {
         let _ = e.print();
         ExitCode::from(if e.use_stderr() { EX_USAGE } else { 0 })
     })
+}
+
+/// Prints a report as the last line of stdout, and returns the exit code: 1 unless `holds`.
+#[must_use]
+pub fn print_report(tool: &str, report: &impl Display, holds: bool) -> ExitCode {
+    if let Err(e) = writeln!(std::io::stdout(), "{report}") {
+        eprintln!("{tool}: can't write the report to stdout: {e}");
+    }
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Parses a number of votes per second, which must be above 0.

@@ -27,7 +27,7 @@ mod steady;
 mod voters;
 mod world;
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use vote_tools::command;
 
@@ -58,9 +58,5 @@ fn main() -> ExitCode {
         }
     });
     let holds = report["holds"].as_bool().unwrap_or(true);
-    // The last line of stdout, and the only one.
-    if let Err(e) = writeln!(std::io::stdout(), "{report}") {
-        eprintln!("scale: can't write the report to stdout: {e}");
-    }
-    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    command::print_report("scale", &report, holds)
 }

@@ -25,7 +25,7 @@ mod queue;
 mod requests;
 mod yardsticks;
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use vote_tools::command;
 
@@ -49,9 +49,5 @@ fn main() -> ExitCode {
         Mode::Pipeline(args) => pipeline::run(args),
         Mode::Queue(args) => runtime.block_on(queue::run(args)),
     };
-    // The last line of stdout, and the only one.
-    if let Err(e) = writeln!(std::io::stdout(), "{report}") {
-        eprintln!("speed: can't write the report to stdout: {e}");
-    }
-    if report["met"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    command::print_report("speed", &report, report["met"] == true)
 }
