@@ -163,6 +163,36 @@ pub fn decode(
     count: u64,
     bytes: &[u8],
 ) -> Result<Vec<Vote>, FrameError> {
+    let Decoded { options, votes } = decode_numbered(poll, partition, partitions, count, bytes)?;
+    let vote = |Numbered { voter, option, cast_at }| {
+        let option = options[usize::from(option)];
+        Vote { poll, voter, option, cast_at }
+    };
+    Ok(votes.into_iter().map(vote).collect())
+}
+
+/// The votes of a frame, in a third of the memory that they take as [`Vote`]s.
+pub(crate) struct Decoded {
+    pub(crate) options: Vec<OptionSlug>,
+    pub(crate) votes: Vec<Numbered>,
+}
+
+/// A vote of a frame.
+pub(crate) struct Numbered {
+    pub(crate) voter: VoterKey,
+    /// Index of the option in those of the frame, which has it.
+    pub(crate) option: u8,
+    pub(crate) cast_at: Timestamp,
+}
+
+/// Decodes a frame, as [`decode`] does.
+pub(crate) fn decode_numbered(
+    poll: PollSlug,
+    partition: Partition,
+    partitions: Partitions,
+    count: u64,
+    bytes: &[u8],
+) -> Result<Decoded, FrameError> {
     if bytes.len() > MAX_BYTES || bytes.len() <= 1 + CHECKSUM {
         return Err(FrameError::Size(bytes.len()));
     }
@@ -181,38 +211,32 @@ pub fn decode(
     if body.votes.len() as u64 != count || body.votes.is_empty() || body.votes.len() > MAX_VOTES {
         return Err(FrameError::Count { expected: count, found: body.votes.len() });
     }
-    votes(poll, partition, partitions, body)
+    numbered(partition, partitions, body)
 }
 
-fn votes(
-    poll: PollSlug,
-    partition: Partition,
-    partitions: Partitions,
-    body: Body,
-) -> Result<Vec<Vote>, FrameError> {
+fn numbered(partition: Partition, partitions: Partitions, body: Body) -> Result<Decoded, FrameError> {
     let options: Vec<OptionSlug> = body
         .options
         .iter()
         .map(|slug| slug.parse())
         .collect::<Result<_, _>>()
         .map_err(|e: crate::slug::SlugError| FrameError::Malformed(e.to_string()))?;
-    let mut cast_at = body.base;
-    let mut votes = Vec::with_capacity(body.votes.len());
-    for row in body.votes {
-        let voter = VoterKey(row.key);
+    let mut last = body.base;
+    let vote = |Row { key, option, delta }| {
+        let voter = VoterKey(key);
         if partitions.of(voter) != partition {
             return Err(FrameError::ForeignKey { voter, partition });
         }
-        let option = *options
-            .get(usize::from(row.option))
-            .ok_or_else(|| FrameError::Malformed(format!("no option number {}", row.option)))?;
-        cast_at = cast_at
-            .checked_add(row.delta)
-            .ok_or_else(|| FrameError::Malformed("time out of range".to_owned()))?;
-        let cast_at = Timestamp::from_micros(cast_at).map_err(|e| FrameError::Malformed(e.to_string()))?;
-        votes.push(Vote { poll, voter, option, cast_at });
-    }
-    Ok(votes)
+        if usize::from(option) >= options.len() {
+            return Err(FrameError::Malformed(format!("no option number {option}")));
+        }
+        last =
+            last.checked_add(delta).ok_or_else(|| FrameError::Malformed("time out of range".to_owned()))?;
+        let cast_at = Timestamp::from_micros(last).map_err(|e| FrameError::Malformed(e.to_string()))?;
+        Ok(Numbered { voter, option, cast_at })
+    };
+    let votes = body.votes.into_iter().map(vote).collect::<Result<_, _>>()?;
+    Ok(Decoded { options, votes })
 }
 
 fn checksum(poll: PollSlug, partition: Partition, covered: &[u8]) -> u32 {

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Ballot, Checkpoint, CommitPlan, LedgerEntry, QuarantineReason, QuarantinedFrame, QuarantinedVotes,
     RegisteredPoll, ReplayOutcome, Replayed, Undecodable,
-    plan::{PollBatch, plan_poll},
-    quarantine,
+    plan::{Cast, PollBatch, plan_poll},
 };
 use crate::{
-    OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, Vote, VoterKey,
+    OptionSlug, Partition, Partitions, PollSlug, Position, QueueId, VoterKey,
+    frame::{self, Decoded},
     queue::{Counters, Entry},
 };
 
@@ -98,6 +98,8 @@ fn unexplained(before: &Counters, entries: &[Entry], after: &Counters) -> Vec<St
 #[derive(Debug)]
 pub struct Batch {
     partition: Partition,
+    /// The queues by their number in this batch.
+    queues: Vec<QueueId>,
     polls: BTreeMap<PollSlug, PollBatch>,
     /// Votes that each queue has accepted up to the new positions.
     accepted: BTreeMap<QueueId, Counters>,
@@ -126,6 +128,7 @@ impl Batch {
     ) -> Self {
         let mut batch = Self {
             partition,
+            queues: Vec::with_capacity(deliveries.len()),
             polls: BTreeMap::new(),
             accepted: BTreeMap::new(),
             ledger: BTreeMap::new(),
@@ -135,6 +138,7 @@ impl Batch {
         };
         for delivery in deliveries {
             let queue = delivery.queue;
+            batch.queues.push(queue);
             let Checkpoint { position, accepted } = delivery.checkpoint;
             batch.accepted.insert(queue, accepted);
             batch.positions.insert(queue, position);
@@ -148,6 +152,7 @@ impl Batch {
         for frame in replays {
             batch.replay(partitions, polls, frame);
         }
+        batch.polls.values_mut().for_each(PollBatch::sort);
         batch
     }
 
@@ -199,21 +204,41 @@ impl Batch {
         polls: &[RegisteredPoll],
         tried: &Tried<'_>,
     ) -> Option<Unfit> {
-        match open(self.partition, partitions, polls, tried) {
-            Ok(Opened { poll, ballots, unfit }) => {
-                if !ballots.is_empty() {
-                    self.count(tried.queue, poll, ballots);
-                }
-                unfit
+        let (poll, Decoded { options, votes }) = match open(self.partition, partitions, polls, tried) {
+            Ok(opened) => opened,
+            Err(reason) => return Some(Unfit { votes: tried.votes.clone(), reason }),
+        };
+        let numbers: Vec<Option<u8>> = options.iter().map(|option| number(poll, *option)).collect();
+        let queue = self.number(tried.queue);
+        let mut casts = Vec::with_capacity(votes.len());
+        let (mut indices, mut unknown) = (Vec::new(), BTreeSet::new());
+        for (index, vote) in (0..).zip(votes) {
+            if !tried.votes.contains(index) {
+                continue;
             }
-            Err(reason) => Some(Unfit { votes: tried.votes.clone(), reason }),
+            match numbers[usize::from(vote.option)] {
+                Some(option) => {
+                    casts.push(Cast { voter: vote.voter, cast_at: vote.cast_at, queue, option });
+                }
+                None => {
+                    unknown.insert(options[usize::from(vote.option)]);
+                    indices.push(index);
+                }
+            }
         }
+        if !casts.is_empty() {
+            self.polls.entry(poll.slug).or_insert_with(|| PollBatch::new(poll)).extend(&casts);
+        }
+        (!indices.is_empty()).then(|| Unfit::unknown_options(poll, unknown, indices))
     }
 
-    fn count(&mut self, queue: QueueId, poll: &RegisteredPoll, ballots: Vec<Ballot>) {
-        let batch =
-            self.polls.entry(poll.slug).or_insert_with(|| PollBatch { keep: poll.keep, ballots: Vec::new() });
-        batch.ballots.extend(ballots.into_iter().map(|ballot| (queue, ballot)));
+    /// Returns the number of a queue in this batch: at once for the queue whose delivery is decoded.
+    fn number(&mut self, queue: QueueId) -> u32 {
+        let place = self.queues.iter().rposition(|known| *known == queue).unwrap_or_else(|| {
+            self.queues.push(queue);
+            self.queues.len() - 1
+        });
+        place as u32
     }
 
     /// Returns the changes of an entry of the ledger, which are part of the plan from then on. The plan sets its accepted
@@ -244,13 +269,7 @@ impl Batch {
     /// Returns the voters whose effective ballots [`plan`](Self::plan) needs: by poll, sorted, without duplicates.
     #[must_use]
     pub fn voters(&self) -> BTreeMap<PollSlug, Vec<VoterKey>> {
-        let keys = |batch: &PollBatch| {
-            let mut keys: Vec<_> = batch.ballots.iter().map(|(_, ballot)| ballot.voter).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys
-        };
-        self.polls.iter().map(|(poll, batch)| (*poll, keys(batch))).collect()
+        self.polls.iter().map(|(poll, batch)| (*poll, batch.voters())).collect()
     }
 
     /// Plans the commit, given the effective ballots in the store of the [voters](Self::voters).
@@ -259,11 +278,13 @@ impl Batch {
         let mut polls = Vec::new();
         for (poll, batch) in std::mem::take(&mut self.polls) {
             let effective = effective.get(&poll).map(Vec::as_slice).unwrap_or_default();
-            let (plan, counts) = plan_poll(poll, &batch, effective);
-            for (queue, (new_voters, superseded)) in counts {
-                let entry = self.account(queue, poll.as_str());
-                entry.new_voters += new_voters;
-                entry.superseded += superseded;
+            let (plan, counts) = plan_poll(poll, &batch, self.queues.len(), effective);
+            for (number, counts) in counts.into_iter().enumerate() {
+                if counts.new_voters + counts.superseded > 0 {
+                    let entry = self.account(self.queues[number], poll.as_str());
+                    entry.new_voters += counts.new_voters;
+                    entry.superseded += counts.superseded;
+                }
             }
             polls.push(plan);
         }
@@ -295,6 +316,16 @@ struct Unfit {
     reason: QuarantineReason,
 }
 
+impl Unfit {
+    /// Votes at these indices, for options that the poll does not have.
+    fn unknown_options(poll: &RegisteredPoll, options: BTreeSet<OptionSlug>, indices: Vec<u32>) -> Self {
+        let has_more = options.len() > QuarantineReason::MAX_NAMED;
+        let options = options.into_iter().take(QuarantineReason::MAX_NAMED).collect();
+        let reason = QuarantineReason::UnknownOptions { poll: poll.slug, options, has_more };
+        Self { votes: QuarantinedVotes::At(indices), reason }
+    }
+}
+
 /// Votes of a frame that are to be counted if they can: all of them, or those that are quarantined.
 struct Tried<'a> {
     queue: QueueId,
@@ -305,23 +336,16 @@ struct Tried<'a> {
     frame: &'a [u8],
 }
 
-/// The tried votes of a frame that decodes and whose poll can be counted.
-struct Opened<'a> {
-    poll: &'a RegisteredPoll,
-    /// Votes that can be counted.
-    ballots: Vec<Ballot>,
-    /// The other votes.
-    unfit: Option<Unfit>,
-}
-
+/// Decodes a frame, and finds its poll, unless no vote of it can be counted.
 fn open<'a>(
     partition: Partition,
     partitions: Partitions,
     polls: &'a [RegisteredPoll],
     tried: &Tried<'_>,
-) -> Result<Opened<'a>, QuarantineReason> {
+) -> Result<(&'a RegisteredPoll, Decoded), QuarantineReason> {
     let slug: PollSlug = tried.poll.parse().map_err(Undecodable::from)?;
-    let votes = quarantine::decode(partition, partitions, tried.poll, tried.accounted, tried.frame)?;
+    let decoded = frame::decode_numbered(slug, partition, partitions, tried.accounted, tried.frame)
+        .map_err(Undecodable::from)?;
     let poll = polls
         .iter()
         .find(|poll| poll.slug == slug)
@@ -330,34 +354,15 @@ fn open<'a>(
         return Err(QuarantineReason::PollFinal { poll: slug });
     }
     if let Some(&index) = tried.votes.indices().and_then(<[u32]>::last)
-        && index as usize >= votes.len()
+        && index as usize >= decoded.votes.len()
     {
         // Counted votes would be subtracted from a number that does not include them.
-        return Err(QuarantineReason::DamagedIndex { index, votes: votes.len() });
+        return Err(QuarantineReason::DamagedIndex { index, votes: decoded.votes.len() });
     }
-    let votes = (0..).zip(votes).filter(|(index, _)| tried.votes.contains(*index));
-    Ok(sort(poll, votes))
+    Ok((poll, decoded))
 }
 
-/// Separates the votes for options of the poll from the others.
-fn sort(poll: &RegisteredPoll, votes: impl Iterator<Item = (u32, Vote)>) -> Opened<'_> {
-    let (mut ballots, mut indices) = (Vec::new(), Vec::new());
-    let mut unknown: BTreeSet<OptionSlug> = BTreeSet::new();
-    let mut last_known: Option<OptionSlug> = None;
-    for (index, Vote { voter, option, cast_at, .. }) in votes {
-        if last_known == Some(option) || poll.options.contains(&option) {
-            last_known = Some(option);
-            ballots.push(Ballot { voter, option, cast_at });
-        } else {
-            unknown.insert(option);
-            indices.push(index);
-        }
-    }
-    let unfit = (!indices.is_empty()).then(|| {
-        let has_more = unknown.len() > QuarantineReason::MAX_NAMED;
-        let options = unknown.into_iter().take(QuarantineReason::MAX_NAMED).collect();
-        let reason = QuarantineReason::UnknownOptions { poll: poll.slug, options, has_more };
-        Unfit { votes: QuarantinedVotes::At(indices), reason }
-    });
-    Opened { poll, ballots, unfit }
+/// Returns the index of an option in those of its poll, of which there are [few](crate::poll::OPTIONS).
+fn number(poll: &RegisteredPoll, option: OptionSlug) -> Option<u8> {
+    poll.options.iter().position(|known| *known == option).and_then(|place| u8::try_from(place).ok())
 }

@@ -81,7 +81,7 @@ impl QuarantinedFrame {
     /// # Errors
     /// Fails if the frame does not decode.
     pub fn decode(&self, partition: Partition, partitions: Partitions) -> Result<Vec<Vote>, Undecodable> {
-        decode(partition, partitions, &self.poll, self.accounted, &self.frame)
+        Ok(frame::decode(self.poll.parse()?, partition, partitions, self.accounted, &self.frame)?)
     }
 
     /// Returns whether a vote that was stored in this frame is quarantined.
@@ -92,17 +92,6 @@ impl QuarantinedFrame {
         let Ok(votes) = self.decode(partition, partitions) else { return true };
         (0..).zip(&votes).any(|(index, other)| other == vote && self.quarantined.contains(index))
     }
-}
-
-/// Decodes all votes of a frame that a queue holds under this name of a poll and accounted as `accounted` votes.
-pub(super) fn decode(
-    partition: Partition,
-    partitions: Partitions,
-    poll: &str,
-    accounted: u64,
-    frame: &[u8],
-) -> Result<Vec<Vote>, Undecodable> {
-    Ok(frame::decode(poll.parse()?, partition, partitions, accounted, frame)?)
 }
 
 /// Why the votes of a quarantined frame cannot be read.
