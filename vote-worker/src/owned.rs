@@ -16,8 +16,10 @@ mod turns;
 
 use turns::Turns;
 
-/// Number of votes at which reading ahead of the commits stops.
-const MAX_WAITING: u64 = 2 * BATCH_VOTES;
+/// Votes that a lane reads ahead of its commits, at most, in all of its partitions.
+const MAX_OF_LANE: u64 = 1_280_000;
+/// Votes that it reads ahead in one partition: at least and at most.
+const MAX_WAITING: (u64, u64) = (BATCH_VOTES, 8 * BATCH_VOTES);
 /// Number of entries in the first read of a partition, when the number of votes per entry is not known.
 const FIRST_READ: usize = 256;
 /// Time after which a queue is read even if its count shows nothing new: to check that the entry read last is still
@@ -32,6 +34,15 @@ const COUNT_KNOWN_AFTER: Duration = Duration::from_secs(1);
 /// Returns the time after which a lane verifies a queue, if it reads this number of partitions of queues.
 pub(crate) fn verify_every(pairs: usize) -> Duration {
     VERIFY_EVERY.max(VERIFICATION_TAKES * u32::try_from(pairs).unwrap_or(u32::MAX))
+}
+
+/// Returns the number of votes of a partition at which a lane that owns `partitions` stops to read ahead of its commits.
+///
+/// If there is a backlog, this is the size of the batches. The larger they are, the closer together are their keys, and the
+/// less a commit costs for each vote: 25 % less with 160,000 votes than with 20,000, in a table of 30 million (see
+/// `docs/performance.md`).
+pub(crate) fn max_waiting(partitions: usize) -> u64 {
+    (MAX_OF_LANE / partitions.max(1) as u64).clamp(MAX_WAITING.0, MAX_WAITING.1)
 }
 
 /// What a partition of a queue is known to hold.
@@ -161,18 +172,20 @@ impl OwnedPartition {
     /// Starts the next read that is due, if there is one; returns the queue, where the read starts, and the maximum
     /// number of entries. The queue counts as being read until [`end_read`](Self::end_read).
     ///
-    /// Queues are read in turn. The votes that all reads return together are bounded, however many queues there are,
-    /// and each of these `queues` gets its share. One for which `not_before` returns a time is not read before that.
+    /// Queues are read in turn. The votes that wait and those that all reads return are together about `most`, however many
+    /// queues there are, and each of these `queues` gets its share. One for which `not_before` returns a time is not read
+    /// before that.
     pub(crate) fn start_read(
         &mut self,
         queues: usize,
+        most: u64,
         verify_every: Duration,
         now: Instant,
         not_before: impl Fn(QueueId) -> Option<Instant>,
     ) -> Option<(QueueId, Checkpoint, usize)> {
         loop {
             let expected = self.votes + self.reading;
-            if expected >= MAX_WAITING {
+            if expected >= most {
                 return None;
             }
             let queue = self.turns.next(now)?;
@@ -187,7 +200,7 @@ impl OwnedPartition {
                 continue;
             }
             let votes_per_entry = cursor.votes_per_entry.unwrap_or(self.votes_per_entry);
-            let wanted = (MAX_WAITING - expected).min(MAX_WAITING / queues.max(1) as u64);
+            let wanted = (most - expected).min(most / queues.max(1) as u64);
             let limit = (wanted as f64 / votes_per_entry).ceil().clamp(16.0, 1024.0);
             let reading = (limit * votes_per_entry) as u64;
             (cursor.read_at, cursor.reading) = (Some(now), Some(reading));

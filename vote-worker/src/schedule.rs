@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vote_core::Partition;
 
-/// Number of votes at which a batch is committed: a larger batch is hardly faster (see `docs/performance.md`), and an
-/// error would undo more work.
+/// Number of votes at which a batch is committed. With a backlog it is larger, since a partition is read further while the
+/// lane commits others.
 pub const BATCH_VOTES: u64 = 20_000;
 /// Time after which a batch is committed, from the reading of its first vote, however small the batch is.
 pub const FILL_TIME: Duration = Duration::from_millis(250);

@@ -14,7 +14,7 @@ use super::{
     LOOK_EVERY, Lane,
     after_read::{self, AfterRead},
 };
-use crate::owned::{OwnedPartition, verify_every};
+use crate::owned::{OwnedPartition, max_waiting, verify_every};
 
 /// Maximum number of reads under way at a time. With a thousand queues and many partitions, all at once would keep the
 /// worker busy for so long that the last ones time out.
@@ -49,11 +49,12 @@ impl Lane {
             None => Some(now + PAUSE_AFTER_ERROR),
         };
         let verify_every = verify_every(self.owned.values().map(OwnedPartition::queues).sum());
+        let most = max_waiting(self.owned.len());
         let mut turns: VecDeque<&mut OwnedPartition> = self.owned.values_mut().collect();
         let first = self.started % turns.len().max(1);
         turns.rotate_left(first);
         while let Some(owned) = turns.pop_front() {
-            let read = owned.start_read(places.count(), verify_every, now, not_before);
+            let read = owned.start_read(places.count(), most, verify_every, now, not_before);
             let Some((id, from, limit)) = read else { continue };
             let (partition, epoch) = (owned.partition, owned.epoch);
             turns.push_back(owned);

@@ -3,6 +3,8 @@ use vote_core::{Position, queue::Entry};
 use super::*;
 
 const QUEUE: QueueId = QueueId([1; 16]);
+/// Votes to read ahead in a partition.
+const MOST: u64 = 40_000;
 
 fn owned() -> OwnedPartition {
     OwnedPartition::new(Partition(0), 0, Acquired { version: 0, checkpoints: BTreeMap::new() })
@@ -26,7 +28,7 @@ fn read(positions: &[u8], accepted: Option<u64>) -> Read {
 /// Starts the read of a queue that accepted this number of votes, if one is due.
 fn start(owned: &mut OwnedPartition, accepted: u64) -> Option<(Checkpoint, usize)> {
     owned.note(QUEUE, Held::Votes(accepted));
-    owned.start_read(1, VERIFY_EVERY, Instant::now(), |_| None).map(|(_, from, limit)| (from, limit))
+    owned.start_read(1, MOST, VERIFY_EVERY, Instant::now(), |_| None).map(|(_, from, limit)| (from, limit))
 }
 
 /// Starts a read and adds its result.
@@ -55,11 +57,17 @@ fn reads_continue_after_what_waits() {
 fn reads_of_many_queues_together_return_a_bounded_number_of_votes() {
     let mut owned = owned();
     (0..200).for_each(|n| owned.note(QueueId([n; 16]), Held::Votes(1_000_000)));
-    let next = || owned.start_read(200, VERIFY_EVERY, Instant::now(), |_| None);
+    let next = || owned.start_read(200, MOST, VERIFY_EVERY, Instant::now(), |_| None);
     let entries: Vec<usize> = std::iter::from_fn(next).map(|(_, _, limit)| limit).collect();
     let expected = entries.iter().sum::<usize>() as f64 * owned.votes_per_entry;
-    assert!(expected <= MAX_WAITING as f64 * 1.1, "{expected} votes from {} queues", entries.len());
+    assert!(expected <= MOST as f64 * 1.1, "{expected} votes from {} queues", entries.len());
     assert!(entries.iter().all(|limit| *limit == 16), "{entries:?}");
+}
+
+#[test]
+fn the_fewer_partitions_a_lane_has_the_more_votes_of_each_may_wait() {
+    let most = [0, 1, 8, 16, 32, 64, 1024].map(max_waiting);
+    assert_eq!(most, [160_000, 160_000, 160_000, 80_000, 40_000, 20_000, 20_000]);
 }
 
 #[test]
@@ -162,7 +170,7 @@ fn a_replaced_queue_is_read_to_its_end() {
     let (mut owned, end) = (owned(), Position::from_bytes(&[2]).unwrap());
     let mut next = |read: Read| {
         owned.note(QUEUE, Held::UpTo(end));
-        let next = owned.start_read(1, VERIFY_EVERY, Instant::now(), |_| None);
+        let next = owned.start_read(1, MOST, VERIFY_EVERY, Instant::now(), |_| None);
         next.map(|(_, from, _)| {
             owned.end_read(QUEUE);
             owned.add_read(QUEUE, &from, read, Instant::now())
@@ -179,16 +187,16 @@ fn a_queue_that_must_not_be_read_now_is_read_later() {
     let (mut owned, now) = (owned(), Instant::now());
     let later = now + Duration::from_secs(1);
     owned.note(QUEUE, Held::Votes(1));
-    assert!(owned.start_read(1, VERIFY_EVERY, now, |_| Some(later)).is_none());
-    assert!(owned.start_read(1, VERIFY_EVERY, now, |_| None).is_none());
-    assert!(owned.start_read(1, VERIFY_EVERY, later, |_| None).is_some());
+    assert!(owned.start_read(1, MOST, VERIFY_EVERY, now, |_| Some(later)).is_none());
+    assert!(owned.start_read(1, MOST, VERIFY_EVERY, now, |_| None).is_none());
+    assert!(owned.start_read(1, MOST, VERIFY_EVERY, later, |_| None).is_some());
 }
 
 #[test]
 fn an_idle_queue_is_verified_now_and_then_even_if_a_read_takes_long() {
     let (mut owned, start) = (owned(), Instant::now());
     let next = |owned: &mut OwnedPartition, after| {
-        owned.start_read(2, VERIFY_EVERY, start + after, |_| None).map(|(_, from, _)| from)
+        owned.start_read(2, MOST, VERIFY_EVERY, start + after, |_| None).map(|(_, from, _)| from)
     };
     owned.note(QUEUE, Held::Votes(0));
     let from = next(&mut owned, Duration::ZERO).unwrap();
@@ -226,7 +234,7 @@ fn under_a_backlog_everywhere_the_slowest_queue_advances_at_least_half_as_far_as
         let mut read: BTreeMap<QueueId, usize> = (0..QUEUES).map(|n| (id(n), 0)).collect();
         let mut reads = Vec::new();
         while read.values().sum::<usize>() < 200 * usize::from(QUEUES) {
-            while let Some(next) = owned.start_read(QUEUES.into(), VERIFY_EVERY, now, |_| None) {
+            while let Some(next) = owned.start_read(QUEUES.into(), MOST, VERIFY_EVERY, now, |_| None) {
                 reads.push(next);
             }
             // The later half of the reads takes longer.
@@ -251,7 +259,7 @@ fn of_a_thousand_queues_and_256_partitions_only_those_with_something_new_are_rea
     let started = |all: &mut Vec<OwnedPartition>| {
         let mut started = Vec::new();
         for (number, owned) in all.iter_mut().enumerate() {
-            while let Some((queue, from, _)) = owned.start_read(1_000, VERIFY_EVERY, now, |_| None) {
+            while let Some((queue, from, _)) = owned.start_read(1_000, MOST, VERIFY_EVERY, now, |_| None) {
                 owned.end_read(queue);
                 let nothing = Read { at_end: true, accepted: Some(Counters::new()), ..Read::default() };
                 owned.add_read(queue, &from, nothing, now);
