@@ -12,11 +12,7 @@ use std::time::Instant;
 use vote_core::{
     Partitions, Poll, PollSlug, Polls, Store, conformance::layout, queue::Layout, store::PostgresStore,
 };
-use vote_testkit::Postgres;
-
-mod cpu;
-
-use cpu::cpu;
+use vote_testkit::{Postgres, thread_cpu};
 
 const CASES: [(u32, u16); 3] = [(10, 64), (1_000, 64), (1_000, 256)];
 const POLLS: u16 = 10;
@@ -40,11 +36,10 @@ async fn main() {
         let (start, mut times) = (Instant::now(), Vec::new());
         for partition in layout.partitions.iter() {
             let acquired = session.acquire(partition).await.unwrap().unwrap();
-            let before = cpu(&postgres);
+            let before = thread_cpu() + postgres.cpu();
             let obstacles = session.complete(partition, acquired.version, poll(0)).await.unwrap();
             assert_eq!(obstacles, []);
-            let after = cpu(&postgres);
-            times.push(after.iter().sum::<f64>() - before.iter().sum::<f64>());
+            times.push((thread_cpu() + postgres.cpu() - before).as_secs_f64() * 1e3);
             session.release(partition).await.unwrap();
         }
         assert!(store.finalize_poll(poll(0)).await.unwrap());

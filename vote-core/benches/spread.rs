@@ -17,11 +17,7 @@ use vote_core::{
     queue::{Entry, Layout, Read},
     store::{Lookup, PostgresStore},
 };
-use vote_testkit::Postgres;
-
-mod cpu;
-
-use cpu::cpu;
+use vote_testkit::{Postgres, thread_cpu};
 
 /// That of `vote-worker`.
 #[global_allocator]
@@ -153,7 +149,7 @@ impl Case {
     async fn commit(&mut self, postgres: &Postgres, round: u64) {
         let partition = Partition((round % u64::from(COMMITTED)) as u16);
         let reads = self.reads(partition, round + 2);
-        let before = cpu(postgres);
+        let before = [thread_cpu(), postgres.cpu()];
         let mut deliveries = Vec::new();
         for (queue, read) in reads {
             let checkpoint = self.checkpoints.get_mut(&(partition, queue)).unwrap();
@@ -173,10 +169,10 @@ impl Case {
         let plan = batch.plan(*version, &effective);
         self.session.commit(&plan).await.unwrap();
         *version += 1;
-        let after = cpu(postgres);
+        let after = [thread_cpu(), postgres.cpu()];
         // In the first round of a partition, the session fills its filters.
         if round >= u64::from(COMMITTED) {
-            self.cpu.push([after[0] - before[0], after[1] - before[1]]);
+            self.cpu.push([0, 1].map(|part| (after[part] - before[part]).as_secs_f64() * 1e3));
         }
     }
 

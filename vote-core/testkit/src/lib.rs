@@ -27,6 +27,7 @@
 #![allow(clippy::missing_panics_doc, reason = "every item here reports failure to its test by a panic")]
 
 mod clock;
+mod cpu;
 mod dir;
 mod haproxy;
 mod http;
@@ -40,6 +41,7 @@ mod service;
 mod wait;
 
 pub use clock::SkewedClock;
+pub use cpu::thread_cpu;
 pub use haproxy::Haproxy;
 pub use http::{Response, http, http_get};
 pub use port::free_port;

@@ -1,7 +1,7 @@
 //! A Postgres server for tests.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::{Child, SkewedClock, dir, port, program};
+use crate::{Child, SkewedClock, cpu, dir, port, program};
 
 mod install;
 mod standby;
@@ -131,6 +131,13 @@ impl Postgres {
     /// Returns the process id of the postmaster.
     pub fn pid(&self) -> u32 {
         self.child().pid()
+    }
+
+    /// Returns the CPU time so far of the server's processes, without those that have ended.
+    pub fn cpu(&self) -> Duration {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().map(cpu::used).sum()
     }
 
     /// Returns everything that the server has logged.

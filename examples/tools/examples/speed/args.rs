@@ -23,6 +23,10 @@ pub(crate) enum Mode {
     Queue(Queue),
     /// Compares what votes cost the whole pipeline with another build, by deploy/million
     Pipeline(Pipeline),
+    /// Compares a lane's commits into an empty table with a binary COPY
+    Commit(Commit),
+    /// Compares a lane's commits into a large table with a small one, and with inserts of the whole range of keys
+    Grown(Grown),
     /// Measures the memory of idle keep-alive connections to a frontend
     Idle(Idle),
     /// Opens connections to a frontend, sends a request over each, and holds them until killed
@@ -82,6 +86,23 @@ pub(crate) struct Pipeline {
     /// Folder with the other build of the services
     #[arg(long, value_name = "FOLDER")]
     pub(crate) base: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Commit {
+    /// Number of measurements of each side, which alternate
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Grown {
+    /// Number of measurements of each side, which alternate
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+    /// Millions of rows of the table, ascending. Needs 120 bytes of disk for a row, and as much again for the WAL
+    #[arg(long, value_name = "M", value_delimiter = ',', default_value = "30,50")]
+    pub(crate) millions: Vec<u64>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -9,17 +9,20 @@
 //! deploy/speed front      # one of them
 //! ```
 //!
-//! [`args`] lists the comparisons. [`compare`] alternates sides and prints tables, [`requests`] sends requests, and
-//! [`bare`] is the yardstick of an HTTP server.
+//! [`args`] lists the comparisons. [`compare`] prints tables of costs and ratios, [`requests`] sends requests, [`bare`] is
+//! the yardstick of an HTTP server, and [`lane`] commits votes as a worker does.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // A tool for developers may panic.
 #![allow(clippy::future_not_send)] // One thread sends all requests.
 
 mod args;
 mod bare;
+mod commit;
 mod compare;
 mod front;
 mod frontend;
+mod grown;
 mod idle;
+mod lane;
 mod pipeline;
 mod queue;
 mod requests;
@@ -43,7 +46,9 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let report = match &args.mode {
         Mode::Bare(bare) => return bare::serve(&runtime, bare),
+        Mode::Commit(args) => runtime.block_on(commit::run(args)),
         Mode::Front(args) => runtime.block_on(front::run(args)),
+        Mode::Grown(args) => runtime.block_on(grown::run(args)),
         Mode::Idle(args) => runtime.block_on(idle::run(args)),
         Mode::Hold(args) => return runtime.block_on(idle::hold(args)),
         Mode::Pipeline(args) => pipeline::run(args),

@@ -1,6 +1,6 @@
 //! A lane without a worker: commits batches, each of one partition, as the lane of a worker does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use vote_core::{
     Partition, Partitions, Polls, Position, QueueId, Session, Store, Vote, VoterKey,
@@ -9,25 +9,23 @@ use vote_core::{
     queue::{Entry, Layout, Read},
     store::{Lookup, PostgresStore},
 };
-use vote_testkit::Postgres;
+use vote_testkit::{Postgres, thread_cpu};
 
-/// Votes in a batch: as many as a lane commits at a time.
-pub(crate) const BATCH: u64 = 20_000;
 /// Votes in a frame: about what two frontends put into one at ten thousand votes a second.
 const FRAME: usize = 32;
 
 /// A partition, and votes of new voters in it, in the order in which they were cast.
 pub(crate) type Votes = (Partition, Vec<Vote>);
 
-/// Returns the batch with this number. Batches with different numbers have different voters; the numbers go through the
-/// partitions in turn.
-pub(crate) fn batch(number: u64, partitions: Partitions) -> Votes {
-    let partition = Partition((number % u64::from(partitions.count())) as u16);
+/// Returns votes of the voters with these numbers, all in one partition. Different numbers are different voters, also in
+/// different partitions.
+pub(crate) fn batch(partition: Partition, voters: Range<u64>, partitions: Partitions) -> Votes {
     let start = u128::from_be_bytes(partitions.range(partition).start().0);
-    let votes = (0..BATCH).map(|n| {
-        // A counter times an odd factor gives every key once, in no particular order.
-        let spread = u128::from(number * BATCH + n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-        Vote { voter: VoterKey((start | spread >> 10).to_be_bytes()), ..vote(0, (n % 3) as u8, n as i64) }
+    let votes = voters.map(|n| {
+        // A counter times an odd factor gives every key once, in no particular order, all over the partition.
+        let spread = u128::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        let key = start | spread >> partitions.count().trailing_zeros();
+        Vote { voter: VoterKey(key.to_be_bytes()), ..vote(0, (n % 3) as u8, n as i64) }
     });
     (partition, votes.collect())
 }
@@ -60,6 +58,11 @@ impl Lane {
         Self { session, partitions, versions }
     }
 
+    /// Shows the server that the session is in use: it ends one that is idle for ten seconds.
+    pub(crate) async fn keep_alive(&mut self) {
+        self.session.unowned().await.unwrap();
+    }
+
     /// Commits what a read found: decodes its frames, looks up effective ballots, merges, and commits.
     pub(crate) async fn commit(&mut self, partition: Partition, read: Read) {
         let (version, checkpoint) = self.versions.get_mut(&partition).unwrap();
@@ -89,8 +92,17 @@ pub(crate) fn read((partition, votes): &Votes) -> Read {
     Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), at_end: false, ..Read::default() }
 }
 
-/// Returns the median of some numbers.
-pub(crate) fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of[of.len() / 2]
+/// Returns the CPU time so far of this process, which has one thread, and of a server.
+pub(crate) fn cpu(postgres: &Postgres) -> Duration {
+    thread_cpu() + postgres.cpu()
 }
+
+/// Settings of a server whose checkpoints begin only when they are asked for; otherwise those of
+/// `deploy/postgres/postgresql.conf`.
+pub(crate) const SETTINGS: [(&str, &str); 5] = [
+    ("shared_buffers", "2GB"),
+    ("wal_compression", "lz4"),
+    ("max_wal_size", "64GB"),
+    ("checkpoint_timeout", "1d"),
+    ("wal_buffers", "64MB"),
+];

@@ -1,0 +1,197 @@
+//! What a lane's commits into a large table cost, compared with its commits into a small one, and with inserts of rows of
+//! the whole range of keys, `INSERT … SELECT unnest … ON CONFLICT DO NOTHING`, into the same table.
+//!
+//! The lane itself fills the table. It commits batches of several sizes, as it does without and with a backlog.
+
+use std::{pin::pin, time::Duration};
+
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
+use vote_core::{Partition, Partitions, queue::Read};
+use vote_testkit::Postgres;
+
+use crate::{
+    args::Grown,
+    compare::{Bar, Costs, Ratio, report},
+    lane::{Lane, SETTINGS, batch, cpu, database, read},
+};
+
+const PARTITIONS: u16 = 64;
+/// Rows of the small table.
+const SMALL: u64 = 1_000_000;
+/// Votes in the batches of a lane: without a backlog; with one, if it has 32 partitions; and if it has eight.
+const BATCHES: [u64; 3] = [20_000, 40_000, 160_000];
+/// Rows in a batch of the inserts.
+const INSERTS: u64 = 20_000;
+/// Votes of one measurement of the lane, and rows of one of the inserts, which take longer.
+const VOTES: u64 = 320_000;
+const ROWS: u64 = 100_000;
+/// Names of the sides.
+const NAMES: [&str; 5] = [
+    "inserts, batches of 20,000",
+    "lane, 1 million rows, batches of 40,000",
+    "lane, batches of 20,000",
+    "lane, batches of 40,000",
+    "lane, batches of 160,000",
+];
+
+/// Measures the CPU time of a lane and of the server for a vote, and the bytes of WAL.
+pub(crate) async fn run(Grown { rounds, millions }: &Grown) -> Value {
+    let postgres = Postgres::start_with(&SETTINGS);
+    let mut table = Table::create(&postgres).await;
+    let mut reports = Vec::new();
+    for millions in millions {
+        table.grow(millions * 1_000_000).await;
+        for checkpoints in [false, true] {
+            let [mut of_cpu, mut of_wal] =
+                [(); 2].map(|()| NAMES.map(|name| Costs { name, ..Costs::default() }));
+            for _ in 0..*rounds {
+                for (side, [cpu, wal]) in table.round(checkpoints).await.into_iter().enumerate() {
+                    of_cpu[side].of_rounds.push(cpu);
+                    of_wal[side].of_rounds.push(wal);
+                }
+            }
+            let when = if checkpoints { "just after a checkpoint" } else { "between checkpoints" };
+            eprintln!("\nspeed: {millions} million rows, {when}");
+            let [inserts, small, _, lane, _] = &of_cpu;
+            let of_inserts = Ratio::new((lane.name, inserts.name), Bar::AtLeast(2.5), inserts, lane);
+            let of_small = Ratio::new((lane.name, small.name), Bar::AtLeast(0.6), small, lane);
+            let [inserts, _, _, lane, _] = &of_wal;
+            let wal = Ratio::new((lane.name, inserts.name), Bar::AtMost(0.35), lane, inserts);
+            reports.push(json!({
+                "millions": millions,
+                "checkpoints": checkpoints,
+                "cpu": report("CPU of worker and Postgres for a vote, µs", &of_cpu, &[of_inserts, of_small]),
+                "wal": report("bytes of WAL for a vote", &of_wal, &[wal]),
+            }));
+        }
+    }
+    let met = reports.iter().all(|report| report["cpu"]["met"] == true && report["wal"]["met"] == true);
+    json!({ "reports": reports, "met": met })
+}
+
+/// A table of votes, with a lane that commits to it.
+struct Table<'a> {
+    postgres: &'a Postgres,
+    connection: PgConnection,
+    lane: Lane,
+    partitions: Partitions,
+    /// Number of the next batch of the lane.
+    next: u64,
+    /// Number of the next voter.
+    voters: u64,
+}
+
+/// What one statement or one commit of a lane is given.
+enum Work {
+    Lane(Partition, Read),
+    Insert(Vec<[u8; 16]>),
+}
+
+impl<'a> Table<'a> {
+    async fn create(postgres: &'a Postgres) -> Self {
+        let partitions = Partitions::new(PARTITIONS).unwrap();
+        let (url, store) = database(postgres, partitions).await;
+        let lane = Lane::open(&store, partitions).await;
+        let connection = PgConnection::connect(&url).await.unwrap();
+        Self { postgres, connection, lane, partitions, next: 0, voters: 0 }
+    }
+
+    /// Lets the lane commit votes until the table has this number of rows.
+    async fn grow(&mut self, rows: u64) {
+        while self.voters < rows {
+            let work = self.for_lane(INSERTS);
+            self.perform(work).await;
+        }
+    }
+
+    /// Measures all sides, in the order of their names; returns the CPU time in microseconds and the bytes of WAL for a
+    /// vote. With `checkpoints`, each measurement follows a checkpoint, so that every page that it changes is written to
+    /// the WAL as a whole.
+    async fn round(&mut self, checkpoints: bool) -> Vec<[f64; 2]> {
+        let mut small = Table::create(self.postgres).await;
+        small.grow(SMALL).await;
+        let mut costs = Vec::new();
+        if checkpoints {
+            self.checkpoint().await;
+        }
+        costs.push(self.measure(ROWS, INSERTS, Self::for_insert).await);
+        if checkpoints {
+            self.checkpoint().await;
+        }
+        costs.push(small.measure(VOTES, BATCHES[1], Table::for_lane).await);
+        for batch in BATCHES {
+            if checkpoints {
+                self.checkpoint().await;
+            }
+            costs.push(self.measure(VOTES, batch, Self::for_lane).await);
+        }
+        costs
+    }
+
+    /// Waits until a checkpoint is written.
+    async fn checkpoint(&mut self) {
+        let mut done = pin!(sqlx::raw_sql("CHECKPOINT").execute(&mut self.connection));
+        while timeout(Duration::from_secs(2), &mut done).await.is_err() {
+            self.lane.keep_alive().await;
+        }
+    }
+
+    /// Returns the next batch for the lane. Partitions take turns.
+    fn for_lane(&mut self, size: u64) -> Work {
+        let partition = Partition((self.next % u64::from(PARTITIONS)) as u16);
+        let votes = batch(partition, self.voters..self.voters + size, self.partitions);
+        self.next += 1;
+        self.voters += size;
+        Work::Lane(votes.0, read(&votes))
+    }
+
+    /// Returns new voters of the whole range of keys.
+    fn for_insert(&mut self, size: u64) -> Work {
+        // Another factor than that of the lane's voters, so that none is in the table.
+        let key =
+            |n: u64| u128::from(n).wrapping_mul(0xD1B5_4A32_D192_ED03_8CB9_2BA7_2F3D_8DD7).to_be_bytes();
+        let voters = (self.voters..self.voters + size).map(key).collect();
+        self.voters += size;
+        Work::Insert(voters)
+    }
+
+    async fn perform(&mut self, work: Work) {
+        match work {
+            Work::Lane(partition, read) => self.lane.commit(partition, read).await,
+            Work::Insert(voters) => {
+                sqlx::query(
+                    "INSERT INTO vote.votes (poll, voter, option, cast_at)
+                     SELECT 1, encode(voter, 'hex')::uuid, option, now()
+                     FROM unnest($1::bytea[], $2::smallint[]) AS new (voter, option)
+                     ON CONFLICT DO NOTHING",
+                )
+                .bind(voters.iter().map(|voter| &voter[..]).collect::<Vec<_>>())
+                .bind((0..voters.len()).map(|n| (n % 2) as i16).collect::<Vec<_>>())
+                .execute(&mut self.connection)
+                .await
+                .unwrap();
+                self.lane.keep_alive().await;
+            }
+        }
+    }
+
+    async fn measure(&mut self, votes: u64, batch: u64, make: fn(&mut Self, u64) -> Work) -> [f64; 2] {
+        let works: Vec<Work> = (0..votes / batch).map(|_| make(self, batch)).collect();
+        let (before, wal) = (cpu(self.postgres), self.wal().await);
+        for work in works {
+            self.perform(work).await;
+        }
+        let used = (cpu(self.postgres) - before).as_secs_f64() * 1e6;
+        [used, self.wal().await - wal].map(|cost| cost / votes as f64)
+    }
+
+    /// Returns the bytes of WAL written so far.
+    async fn wal(&mut self) -> f64 {
+        sqlx::query_scalar("SELECT (pg_current_wal_insert_lsn() - '0/0')::double precision")
+            .fetch_one(&mut self.connection)
+            .await
+            .unwrap()
+    }
+}
