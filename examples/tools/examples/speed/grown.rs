@@ -111,30 +111,34 @@ impl<'a> Table<'a> {
     /// the WAL as a whole.
     async fn round(&mut self, checkpoints: bool) -> Vec<[f64; 2]> {
         let mut small = Table::create(self.postgres).await;
-        small.grow(SMALL).await;
+        while small.voters < SMALL {
+            small.grow(small.voters + INSERTS).await;
+            self.lane.keep_alive().await;
+        }
         let mut costs = Vec::new();
         if checkpoints {
-            self.checkpoint().await;
+            self.checkpoint(&mut small.lane).await;
         }
         costs.push(self.measure(ROWS, INSERTS, Self::for_insert).await);
         if checkpoints {
-            self.checkpoint().await;
+            self.checkpoint(&mut small.lane).await;
         }
         costs.push(small.measure(VOTES, BATCHES[1], Table::for_lane).await);
         for batch in BATCHES {
             if checkpoints {
-                self.checkpoint().await;
+                self.checkpoint(&mut small.lane).await;
             }
             costs.push(self.measure(VOTES, batch, Self::for_lane).await);
         }
         costs
     }
 
-    /// Waits until a checkpoint is written.
-    async fn checkpoint(&mut self) {
+    /// Waits until a checkpoint is written, and keeps the session of another table alive, too.
+    async fn checkpoint(&mut self, other: &mut Lane) {
         let mut done = pin!(sqlx::raw_sql("CHECKPOINT").execute(&mut self.connection));
-        while timeout(Duration::from_secs(2), &mut done).await.is_err() {
+        while timeout(Duration::from_secs(1), &mut done).await.is_err() {
             self.lane.keep_alive().await;
+            other.keep_alive().await;
         }
     }
 
