@@ -32,7 +32,7 @@ use crate::{
     presence::Presence,
     rebalance,
     registry::Registry,
-    schedule::{self, Next},
+    schedule::{self, BATCH_VOTES, Next},
     source::Queues,
     tasks::Tasks,
     timeout::with_timeout,
@@ -151,6 +151,8 @@ struct Lane {
     round: usize,
     /// Queues that diverged: nothing more is counted under these identities.
     diverged: BTreeSet<QueueId>,
+    /// Number of votes up to which batches may grow, as the time of the commits allows.
+    batch_limit: u64,
 }
 
 impl Lane {
@@ -178,6 +180,7 @@ impl Lane {
             sealed_at: BTreeMap::new(),
             round: 0,
             diverged: BTreeSet::new(),
+            batch_limit: BATCH_VOTES,
         }
     }
 

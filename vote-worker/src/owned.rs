@@ -10,17 +10,15 @@ use vote_core::{
     store::Acquired,
 };
 
-use crate::schedule::{BATCH_VOTES, Waiting};
+use crate::schedule::{BATCH_VOTES, MAX_BATCH_VOTES, Waiting};
 
 mod turns;
 
 use turns::Turns;
 
-/// Votes that a lane reads ahead of its commits, at most, in all of its partitions.
-const MAX_OF_LANE: u64 = 1_280_000;
-/// Votes that it reads ahead in one partition: at least and at most.
-const MAX_WAITING: (u64, u64) = (BATCH_VOTES, 8 * BATCH_VOTES);
-/// Number of entries in the first read of a partition, when the number of votes per entry is not known.
+/// Votes that a lane reads ahead of its commits in all of its partitions, unless it has more than 64.
+const MAX_OF_LANE: u64 = 64 * BATCH_VOTES;
+/// Maximum number of entries in the first read of a queue, when the number of votes per entry is not known.
 const FIRST_READ: usize = 256;
 /// Time after which a queue is read even if its count shows nothing new: to check that the entry read last is still
 /// there, and to find entries that the count does not show.
@@ -36,13 +34,13 @@ pub(crate) fn verify_every(pairs: usize) -> Duration {
     VERIFY_EVERY.max(VERIFICATION_TAKES * u32::try_from(pairs).unwrap_or(u32::MAX))
 }
 
-/// Returns the number of votes of a partition at which a lane that owns `partitions` stops to read ahead of its commits.
+/// Returns the number of votes of a partition at which a lane that owns `partitions` stops to read ahead of its commits: at
+/// least [`BATCH_VOTES`] and at most [`MAX_BATCH_VOTES`].
 ///
 /// If there is a backlog, this is the size of the batches. The larger they are, the closer together are their keys, and the
-/// less a commit costs for each vote: 25 % less with 160,000 votes than with 20,000, in a table of 30 million (see
-/// `docs/performance.md`).
+/// less a commit costs for each vote (see `docs/performance.md`).
 pub(crate) fn max_waiting(partitions: usize) -> u64 {
-    (MAX_OF_LANE / partitions.max(1) as u64).clamp(MAX_WAITING.0, MAX_WAITING.1)
+    (MAX_OF_LANE / partitions.max(1) as u64).clamp(BATCH_VOTES, MAX_BATCH_VOTES)
 }
 
 /// What a partition of a queue is known to hold.
@@ -201,7 +199,9 @@ impl OwnedPartition {
             }
             let votes_per_entry = cursor.votes_per_entry.unwrap_or(self.votes_per_entry);
             let wanted = (most - expected).min(most / queues.max(1) as u64);
-            let limit = (wanted as f64 / votes_per_entry).ceil().clamp(16.0, 1024.0);
+            // Entries may hold ten times as many votes as assumed.
+            let most = if cursor.votes_per_entry.is_some() { 1024 } else { FIRST_READ };
+            let limit = (wanted as f64 / votes_per_entry).ceil().clamp(16.0, most as f64);
             let reading = (limit * votes_per_entry) as u64;
             (cursor.read_at, cursor.reading) = (Some(now), Some(reading));
             self.reading += reading;

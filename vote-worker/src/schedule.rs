@@ -5,9 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vote_core::Partition;
 
-/// Number of votes at which a batch is committed. With a backlog it is larger, since a partition is read further while the
-/// lane commits others.
+/// Number of votes at which a batch is committed: enough that what a commit costs besides its votes is less than a
+/// twentieth. With a backlog it is larger, since a partition is read further while the lane commits others.
 pub const BATCH_VOTES: u64 = 20_000;
+/// Number of votes in the largest batches.
+pub const MAX_BATCH_VOTES: u64 = 8 * BATCH_VOTES;
+/// Time that a commit should not exceed. A lane that is silent for 5 s no longer counts as live, and after 10 s another
+/// one ends its session.
+pub const MAX_COMMIT: Duration = Duration::from_secs(2);
 /// Time after which a batch is committed, from the reading of its first vote, however small the batch is.
 pub const FILL_TIME: Duration = Duration::from_millis(250);
 /// Time after which a batch takes precedence over larger ones.
@@ -48,6 +53,20 @@ pub fn next(waiting: impl Iterator<Item = Waiting> + Clone, now: Instant) -> Nex
     waiting.map(|w| w.since + FILL_TIME).min().map_or(Next::Idle, Next::WaitUntil)
 }
 
+/// Returns up to how many votes the next batches may have, after a commit of this number of votes. A session begins with
+/// [`BATCH_VOTES`], so a lane whose commits fail makes small ones.
+#[must_use]
+pub fn next_limit(limit: u64, votes: u64, took: Duration) -> u64 {
+    if took > MAX_COMMIT {
+        (limit / 2).max(BATCH_VOTES)
+    } else if took < MAX_COMMIT / 2 && votes > limit / 2 {
+        // Twice as many votes take at most twice as long.
+        (limit * 2).min(MAX_BATCH_VOTES)
+    } else {
+        limit
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +91,17 @@ mod tests {
         let now = Instant::now();
         let all = [waiting(0, 1, 1001, now), waiting(1, 30_000, 900, now), waiting(2, 1, 1500, now)];
         assert_eq!(chosen(now, &all), Next::Commit(Partition(2)));
+    }
+
+    #[test]
+    fn batches_grow_as_long_as_commits_are_fast() {
+        let after = |limit, votes, ms| next_limit(limit, votes, Duration::from_millis(ms));
+        assert_eq!(after(20_000, 20_000, 100), 40_000);
+        assert_eq!(after(160_000, 160_000, 100), 160_000);
+        assert_eq!(after(20_000, 5_000, 100), 20_000, "a small batch does not show how fast a large one is");
+        assert_eq!(after(80_000, 80_000, 1_500), 80_000);
+        assert_eq!(after(80_000, 80_000, 2_500), 40_000);
+        assert_eq!(after(20_000, 100, 9_000), 20_000);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use vote_core::{
 };
 
 use super::Lane;
+use crate::schedule;
 
 /// Maximum number of frames whose quarantined votes are tried again at a time.
 const MAX_REPLAYS: usize = 64;
@@ -69,7 +70,9 @@ impl Lane {
         }
         self.unfiltered.remove(&partition);
         self.parts.presence.lane_works(self.number);
-        crate::metrics::committed(&plan, votes, started.elapsed());
+        let took = started.elapsed();
+        self.batch_limit = schedule::next_limit(self.batch_limit, votes, took);
+        crate::metrics::committed(&plan, votes, took);
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.record_commit(checkpoints.iter().cloned());
         }

@@ -49,7 +49,7 @@ impl Lane {
             None => Some(now + PAUSE_AFTER_ERROR),
         };
         let verify_every = verify_every(self.owned.values().map(OwnedPartition::queues).sum());
-        let most = max_waiting(self.owned.len());
+        let most = max_waiting(self.owned.len()).min(self.batch_limit);
         let mut turns: VecDeque<&mut OwnedPartition> = self.owned.values_mut().collect();
         let first = self.started % turns.len().max(1);
         turns.rotate_left(first);
