@@ -36,10 +36,10 @@ async fn main() {
         let (start, mut times) = (Instant::now(), Vec::new());
         for partition in layout.partitions.iter() {
             let acquired = session.acquire(partition).await.unwrap().unwrap();
-            let before = thread_cpu() + postgres.cpu();
+            let before = (thread_cpu() + postgres.cpu()).as_secs_f64();
             let obstacles = session.complete(partition, acquired.version, poll(0)).await.unwrap();
             assert_eq!(obstacles, []);
-            times.push((thread_cpu() + postgres.cpu() - before).as_secs_f64() * 1e3);
+            times.push(((thread_cpu() + postgres.cpu()).as_secs_f64() - before) * 1e3);
             session.release(partition).await.unwrap();
         }
         assert!(store.finalize_poll(poll(0)).await.unwrap());

@@ -172,7 +172,7 @@ impl Case {
         let after = [thread_cpu(), postgres.cpu()];
         // In the first round of a partition, the session fills its filters.
         if round >= u64::from(COMMITTED) {
-            self.cpu.push([0, 1].map(|part| (after[part] - before[part]).as_secs_f64() * 1e3));
+            self.cpu.push([0, 1].map(|part| (after[part].as_secs_f64() - before[part].as_secs_f64()) * 1e3));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Tests of the merge: its algebra, and a comparison with a naive model.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -120,6 +120,37 @@ proptest! {
         }
         prop_assert_eq!(store.new_voters, expected.len() as u64);
         prop_assert_eq!(store.new_voters + store.superseded, store.delivered);
+    }
+
+    /// The first vote of a voter without an effective ballot is a new voter of its queue, and any other is superseded, in
+    /// the order of delivery.
+    #[test]
+    fn the_ledger_attributes_each_vote_to_its_queue(
+        keep in keep(),
+        read in proptest::collection::vec(proptest::collection::vec(ballot(6), 1..8), 1..5),
+        effective in proptest::collection::vec(proptest::option::of(ballot(1)), 6),
+    ) {
+        let queue = |n: usize| QueueId([n as u8 + 1; 16]);
+        let known = |(n, ballot): (usize, &Option<Ballot>)| {
+            ballot.map(|ballot| Ballot { voter: VoterKey([n as u8; 16]), ..ballot })
+        };
+        let effective: Vec<Ballot> = effective.iter().enumerate().filter_map(known).collect();
+        let delivery = |(n, ballots): (usize, &Vec<Ballot>)| {
+            let read = Read { entries: vec![entry(n, ballots)], at_end: false, ..Read::default() };
+            Delivery::new(queue(n), &Checkpoint::default(), read)
+        };
+        let deliveries = read.iter().enumerate().map(delivery).collect();
+        let batch = Batch::decode(Partition(0), one(), &[registered(keep)], deliveries, Vec::new());
+        let mut voted: HashSet<VoterKey> = effective.iter().map(|ballot| ballot.voter).collect();
+        let plan = batch.plan(0, &BTreeMap::from([(poll(), effective)]));
+        let counts = |(n, ballots): (usize, &Vec<Ballot>)| {
+            let new_voters = ballots.iter().filter(|ballot| voted.insert(ballot.voter)).count();
+            (queue(n), (new_voters as u64, (ballots.len() - new_voters) as u64))
+        };
+        let expected: BTreeMap<_, _> = read.iter().enumerate().map(counts).collect();
+        let ledger: BTreeMap<_, _> =
+            plan.ledger.iter().map(|entry| (entry.queue, (entry.new_voters, entry.superseded))).collect();
+        prop_assert_eq!(ledger, expected);
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) struct Grown {
     /// Number of measurements of each side, which alternate
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub(crate) rounds: u32,
-    /// Millions of rows of the table, ascending. Needs 120 bytes of disk for a row, and as much again for the WAL
+    /// Millions of rows of the table, ascending. A row needs 300 bytes of disk: 120 of the table and 180 of the WAL
     #[arg(long, value_name = "M", value_delimiter = ',', default_value = "30,50")]
     pub(crate) millions: Vec<u64>,
 }

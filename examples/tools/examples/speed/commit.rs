@@ -27,7 +27,8 @@ const SINGLE: Duration = Duration::from_secs(2);
 /// CPU time of this process and the server's, and time on the clock.
 #[derive(Default)]
 struct Cost {
-    cpu: Duration,
+    /// Seconds.
+    cpu: f64,
     time: Duration,
     rows: u64,
 }
@@ -43,7 +44,7 @@ impl Cost {
     }
 
     fn per_row(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.rows as f64
+        self.cpu * 1e6 / self.rows as f64
     }
 
     fn per_second(&self) -> f64 {

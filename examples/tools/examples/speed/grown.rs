@@ -18,19 +18,18 @@ use crate::{
 };
 
 const PARTITIONS: u16 = 64;
-/// Rows of the small table.
-const SMALL: u64 = 1_000_000;
+/// Rows of the small table, as many in each partition.
+const SMALL: u64 = 20_000 * PARTITIONS as u64;
 /// Votes in the batches of a lane: without a backlog; with one, if it has 32 partitions; and if it has eight.
 const BATCHES: [u64; 3] = [20_000, 40_000, 160_000];
-/// Rows in a batch of the inserts.
-const INSERTS: u64 = 20_000;
-/// Votes of one measurement of the lane, and rows of one of the inserts, which take longer.
+/// Votes in a batch by which tables grow.
+const GROWTH: u64 = 20_000;
+/// Votes of one measurement.
 const VOTES: u64 = 320_000;
-const ROWS: u64 = 100_000;
 /// Names of the sides.
 const NAMES: [&str; 5] = [
-    "inserts, batches of 20,000",
-    "lane, 1 million rows, batches of 40,000",
+    "lane, 1.3 million rows, batches of 40,000",
+    "inserts, batches of 40,000",
     "lane, batches of 20,000",
     "lane, batches of 40,000",
     "lane, batches of 160,000",
@@ -54,10 +53,10 @@ pub(crate) async fn run(Grown { rounds, millions }: &Grown) -> Value {
             }
             let when = if checkpoints { "just after a checkpoint" } else { "between checkpoints" };
             eprintln!("\nspeed: {millions} million rows, {when}");
-            let [inserts, small, _, lane, _] = &of_cpu;
+            let [small, inserts, _, lane, _] = &of_cpu;
             let of_inserts = Ratio::new((lane.name, inserts.name), Bar::AtLeast(2.5), inserts, lane);
             let of_small = Ratio::new((lane.name, small.name), Bar::AtLeast(0.6), small, lane);
-            let [inserts, _, _, lane, _] = &of_wal;
+            let [_, inserts, _, lane, _] = &of_wal;
             let wal = Ratio::new((lane.name, inserts.name), Bar::AtMost(0.35), lane, inserts);
             reports.push(json!({
                 "millions": millions,
@@ -101,7 +100,7 @@ impl<'a> Table<'a> {
     /// Lets the lane commit votes until the table has this number of rows.
     async fn grow(&mut self, rows: u64) {
         while self.voters < rows {
-            let work = self.for_lane(INSERTS);
+            let work = self.for_lane(GROWTH);
             self.perform(work).await;
         }
     }
@@ -112,33 +111,39 @@ impl<'a> Table<'a> {
     async fn round(&mut self, checkpoints: bool) -> Vec<[f64; 2]> {
         let mut small = Table::create(self.postgres).await;
         while small.voters < SMALL {
-            small.grow(small.voters + INSERTS).await;
+            small.grow(small.voters + GROWTH).await;
             self.lane.keep_alive().await;
         }
         let mut costs = Vec::new();
         if checkpoints {
-            self.checkpoint(&mut small.lane).await;
+            self.checkpoint(Some(&mut small.lane)).await;
         }
-        costs.push(self.measure(ROWS, INSERTS, Self::for_insert).await);
+        costs.push(small.measure(BATCHES[1], Table::for_lane).await);
         if checkpoints {
-            self.checkpoint(&mut small.lane).await;
+            self.checkpoint(None).await;
         }
-        costs.push(small.measure(VOTES, BATCHES[1], Table::for_lane).await);
+        costs.push(self.measure(BATCHES[1], Self::for_insert).await);
         for batch in BATCHES {
             if checkpoints {
-                self.checkpoint(&mut small.lane).await;
+                self.checkpoint(None).await;
             }
-            costs.push(self.measure(VOTES, batch, Self::for_lane).await);
+            costs.push(self.measure(batch, Self::for_lane).await);
         }
         costs
     }
 
     /// Waits until a checkpoint is written, and keeps the session of another table alive, too.
-    async fn checkpoint(&mut self, other: &mut Lane) {
+    async fn checkpoint(&mut self, mut other: Option<&mut Lane>) {
         let mut done = pin!(sqlx::raw_sql("CHECKPOINT").execute(&mut self.connection));
-        while timeout(Duration::from_secs(1), &mut done).await.is_err() {
+        loop {
+            if let Ok(done) = timeout(Duration::from_secs(1), &mut done).await {
+                done.unwrap();
+                return;
+            }
             self.lane.keep_alive().await;
-            other.keep_alive().await;
+            if let Some(other) = &mut other {
+                other.keep_alive().await;
+            }
         }
     }
 
@@ -176,19 +181,21 @@ impl<'a> Table<'a> {
                 .execute(&mut self.connection)
                 .await
                 .unwrap();
-                self.lane.keep_alive().await;
             }
         }
     }
 
-    async fn measure(&mut self, votes: u64, batch: u64, make: fn(&mut Self, u64) -> Work) -> [f64; 2] {
-        let works: Vec<Work> = (0..votes / batch).map(|_| make(self, batch)).collect();
-        let (before, wal) = (cpu(self.postgres), self.wal().await);
+    async fn measure(&mut self, batch: u64, make: fn(&mut Self, u64) -> Work) -> [f64; 2] {
+        let works: Vec<Work> = (0..VOTES / batch).map(|_| make(self, batch)).collect();
+        let (mut used, mut written) = (0.0, 0.0);
         for work in works {
+            let (before, wal) = (cpu(self.postgres), self.wal().await);
             self.perform(work).await;
+            used += cpu(self.postgres) - before;
+            written += self.wal().await - wal;
+            self.lane.keep_alive().await;
         }
-        let used = (cpu(self.postgres) - before).as_secs_f64() * 1e6;
-        [used, self.wal().await - wal].map(|cost| cost / votes as f64)
+        [used * 1e6, written].map(|cost| cost / VOTES as f64)
     }
 
     /// Returns the bytes of WAL written so far.

@@ -1,6 +1,6 @@
 //! A lane without a worker: commits batches, each of one partition, as the lane of a worker does.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range};
 
 use vote_core::{
     Partition, Partitions, Polls, Position, QueueId, Session, Store, Vote, VoterKey,
@@ -92,14 +92,16 @@ pub(crate) fn read((partition, votes): &Votes) -> Read {
     Read { entries: votes.chunks(FRAME).enumerate().map(entry).collect(), at_end: false, ..Read::default() }
 }
 
-/// Returns the CPU time so far of this process, which has one thread, and of a server.
-pub(crate) fn cpu(postgres: &Postgres) -> Duration {
-    thread_cpu() + postgres.cpu()
+/// Returns the seconds of CPU so far of this process, which has one thread, and of a server. They can fall, by the time of
+/// a server's process that has ended.
+pub(crate) fn cpu(postgres: &Postgres) -> f64 {
+    (thread_cpu() + postgres.cpu()).as_secs_f64()
 }
 
-/// Settings of a server whose checkpoints begin only when they are asked for; otherwise those of
-/// `deploy/postgres/postgresql.conf`.
-pub(crate) const SETTINGS: [(&str, &str); 5] = [
+/// Settings of a server: those of `deploy/postgres/postgresql.conf` that matter here, but checkpoints begin only when they
+/// are asked for, and there are no processes that come and go.
+pub(crate) const SETTINGS: [(&str, &str); 6] = [
+    ("autovacuum", "off"),
     ("shared_buffers", "2GB"),
     ("wal_compression", "lz4"),
     ("max_wal_size", "64GB"),
