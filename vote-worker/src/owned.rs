@@ -63,6 +63,8 @@ pub(crate) struct OwnedPartition {
     waiting: BTreeMap<QueueId, Delivery>,
     votes: u64,
     since: Option<Instant>,
+    /// When votes were committed last.
+    committed_votes_at: Option<Instant>,
     /// Approximate number of votes that the running reads will return.
     reading: u64,
     cursors: BTreeMap<QueueId, Cursor>,
@@ -113,6 +115,7 @@ impl OwnedPartition {
             waiting: BTreeMap::new(),
             votes: 0,
             since: None,
+            committed_votes_at: None,
             reading: 0,
             cursors: BTreeMap::new(),
             turns: Turns::default(),
@@ -317,7 +320,8 @@ impl OwnedPartition {
 
     /// Returns what waits to be committed; `None` if nothing does.
     pub(crate) fn waiting(&self) -> Option<Waiting> {
-        Some(Waiting { partition: self.partition, votes: self.votes, since: self.since? })
+        let (since, committed) = (self.since?, self.committed_votes_at);
+        Some(Waiting { partition: self.partition, votes: self.votes, since, committed })
     }
 
     /// Returns how far a queue is committed.
@@ -333,8 +337,13 @@ impl OwnedPartition {
     }
 
     /// Records that a commit up to these checkpoints has succeeded.
-    pub(crate) fn record_commit(&mut self, checkpoints: impl IntoIterator<Item = (QueueId, Checkpoint)>) {
+    pub(crate) fn record_commit(
+        &mut self,
+        checkpoints: impl IntoIterator<Item = (QueueId, Checkpoint)>,
+        now: Instant,
+    ) {
         self.version += 1;
+        self.committed_votes_at = Some(now);
         for (queue, checkpoint) in checkpoints {
             // Results of reads are added between commits only, so what was read of the queue is in this commit.
             if let Some(cursor) = self.cursors.get_mut(&queue) {

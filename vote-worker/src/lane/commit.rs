@@ -74,7 +74,7 @@ impl Lane {
         self.batch_limit = schedule::next_limit(self.batch_limit, votes, took);
         crate::metrics::committed(&plan, votes, took);
         if let Some(owned) = self.owned.get_mut(&partition) {
-            owned.record_commit(checkpoints.iter().cloned());
+            owned.record_commit(checkpoints.iter().cloned(), Instant::now());
         }
         for (queue, checkpoint) in checkpoints {
             self.trimmer.committed(queue, partition, checkpoint.position);

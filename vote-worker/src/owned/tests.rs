@@ -114,7 +114,8 @@ fn a_read_that_stops_before_the_end_does_not_check_the_count() {
 /// Records that what waits was committed.
 fn commit(owned: &mut OwnedPartition) {
     let deliveries = owned.take_deliveries();
-    owned.record_commit(deliveries.into_iter().map(|delivery| (delivery.queue, delivery.checkpoint)));
+    let committed = deliveries.into_iter().map(|delivery| (delivery.queue, delivery.checkpoint));
+    owned.record_commit(committed, Instant::now());
 }
 
 #[test]

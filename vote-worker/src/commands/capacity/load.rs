@@ -6,7 +6,7 @@ use vote_core::writer::{ENOUGH, FLUSH_EVERY};
 use super::{Costs, costs::Unit};
 use crate::{
     grouped, monitor,
-    schedule::{BATCH_VOTES, FILL_TIME},
+    schedule::{BATCH_VOTES, COMMIT_EVERY, FILL_TIME},
     trim::TRIM_EVERY,
 };
 
@@ -92,8 +92,9 @@ impl Rates {
         let verified = VERIFICATIONS * (-of_pair / VERIFICATIONS).exp();
         let reads = pairs * (looks * at_least_one(of_pair / looks) + verified);
         // A look shows the first vote of a batch.
-        let fill = FILL_TIME.as_secs_f64() + look_every(queues, workers) / 2.0 + costs.commit_seconds;
-        let interval = fill + partitions / entries.max(f64::MIN_POSITIVE);
+        let fill = FILL_TIME.as_secs_f64() + look_every(queues, workers) / 2.0;
+        let interval = (partitions / entries.max(f64::MIN_POSITIVE) + fill).max(COMMIT_EVERY.as_secs_f64())
+            + costs.commit_seconds;
         // A lane does one commit at a time. If all are busy, batches grow.
         let commits =
             (partitions / interval).min(lanes / costs.commit_seconds).max(rate / BATCH_VOTES as f64);
