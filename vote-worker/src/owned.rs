@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use vote_core::{
     Partition, PollSlug, Position, QueueId,
     count::{Checkpoint, Delivery},
+    frame,
     queue::{Counters, Read},
     store::Acquired,
 };
@@ -18,8 +19,6 @@ use turns::Turns;
 
 /// Votes that a lane reads ahead of its commits in all of its partitions, unless it has more than 64.
 const MAX_OF_LANE: u64 = 64 * BATCH_VOTES;
-/// Maximum number of entries in the first read of a queue, when the number of votes per entry is not known.
-const FIRST_READ: usize = 256;
 /// Time after which a queue is read even if its count shows nothing new: to check that the entry read last is still
 /// there, and to find entries that the count does not show.
 const VERIFY_EVERY: Duration = Duration::from_secs(5);
@@ -69,8 +68,8 @@ pub(crate) struct OwnedPartition {
     reading: u64,
     cursors: BTreeMap<QueueId, Cursor>,
     turns: Turns,
-    /// Votes per entry, as a moving average over the reads of all queues.
-    votes_per_entry: f64,
+    /// Votes per entry, as a moving average over the reads of all queues; `None` before the first one.
+    votes_per_entry: Option<f64>,
 }
 
 /// Progress of reading one queue.
@@ -119,7 +118,7 @@ impl OwnedPartition {
             reading: 0,
             cursors: BTreeMap::new(),
             turns: Turns::default(),
-            votes_per_entry: BATCH_VOTES as f64 / FIRST_READ as f64,
+            votes_per_entry: None,
         }
     }
 
@@ -200,11 +199,11 @@ impl OwnedPartition {
                 self.turns.add_at(queue, now + verify_every);
                 continue;
             }
-            let votes_per_entry = cursor.votes_per_entry.unwrap_or(self.votes_per_entry);
+            // Before the first read, as many as a frame can hold: a batch could otherwise be far larger than intended.
+            let votes_per_entry =
+                cursor.votes_per_entry.or(self.votes_per_entry).unwrap_or(frame::MAX_VOTES as f64);
             let wanted = (most - expected).min(most / queues.max(1) as u64);
-            // Entries may hold ten times as many votes as assumed.
-            let most = if cursor.votes_per_entry.is_some() { 1024 } else { FIRST_READ };
-            let limit = (wanted as f64 / votes_per_entry).ceil().clamp(16.0, most as f64);
+            let limit = (wanted as f64 / votes_per_entry).ceil().clamp(16.0, 1024.0);
             let reading = (limit * votes_per_entry) as u64;
             (cursor.read_at, cursor.reading) = (Some(now), Some(reading));
             self.reading += reading;
@@ -264,11 +263,10 @@ impl OwnedPartition {
         let votes = delivery.votes();
         cursor.counted = delivery.checkpoint.accepted.values().sum();
         if entries > 0 {
-            // Moving averages over the last few reads.
             let here = (votes as f64 / entries as f64).max(1.0);
-            cursor.votes_per_entry =
-                Some(cursor.votes_per_entry.map_or(here, |before| (before + here) / 2.0));
-            self.votes_per_entry = (self.votes_per_entry + here) / 2.0;
+            for average in [&mut cursor.votes_per_entry, &mut self.votes_per_entry] {
+                *average = Some(average.map_or(here, |before| (before + here) / 2.0));
+            }
         }
         self.votes += votes;
         self.since.get_or_insert(now);

@@ -20,7 +20,7 @@ pub const FILL_TIME: Duration = Duration::from_millis(250);
 /// saves a fifth of the CPU time of workers and Postgres.
 pub const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Time after which a batch takes precedence over larger ones.
-pub const MAX_WAIT: Duration = Duration::from_secs(1);
+pub const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// Votes of a partition that were read and wait to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,14 +67,14 @@ pub fn next(waiting: impl Iterator<Item = Waiting> + Clone, now: Instant) -> Nex
     waiting.map(|w| w.ready_at()).min().map_or(Next::Idle, Next::WaitUntil)
 }
 
-/// Returns up to how many votes the next batches may have, after a commit of this number of votes. A session begins with
-/// [`BATCH_VOTES`], so a lane whose commits fail makes small ones.
+/// Returns up to how many votes the next batches may have, after a commit of this number of votes: twice as many as before
+/// if those would take no longer than [`MAX_COMMIT`], half if this one took longer. A session begins with [`BATCH_VOTES`],
+/// so a lane whose commits fail makes small ones.
 #[must_use]
 pub fn next_limit(limit: u64, votes: u64, took: Duration) -> u64 {
     if took > MAX_COMMIT {
         (limit / 2).max(BATCH_VOTES)
-    } else if took < MAX_COMMIT / 2 && votes > limit / 2 {
-        // Twice as many votes take at most twice as long.
+    } else if votes > limit / 2 && took.mul_f64((limit * 2) as f64 / votes as f64) <= MAX_COMMIT {
         (limit * 2).min(MAX_BATCH_VOTES)
     } else {
         limit
@@ -102,9 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn no_partition_waits_longer_than_a_second_for_larger_ones() {
+    fn no_partition_waits_longer_than_two_seconds_for_larger_ones() {
         let now = Instant::now();
-        let all = [waiting(0, 1, 1001, now), waiting(1, 30_000, 900, now), waiting(2, 1, 1500, now)];
+        let all = [waiting(0, 1, 2001, now), waiting(1, 30_000, 1900, now), waiting(2, 1, 2500, now)];
         assert_eq!(chosen(now, &all), Next::Commit(Partition(2)));
     }
 
@@ -115,6 +115,7 @@ mod tests {
         assert_eq!(after(160_000, 160_000, 100), 160_000);
         assert_eq!(after(20_000, 5_000, 100), 20_000, "a small batch does not show how fast a large one is");
         assert_eq!(after(80_000, 80_000, 1_500), 80_000);
+        assert_eq!(after(80_000, 45_000, 900), 80_000, "160,000 would take 3.2 s");
         assert_eq!(after(80_000, 80_000, 2_500), 40_000);
         assert_eq!(after(20_000, 100, 9_000), 20_000);
     }

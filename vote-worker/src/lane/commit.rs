@@ -11,7 +11,7 @@ use vote_core::{
 };
 
 use super::Lane;
-use crate::schedule;
+use crate::{owned::max_waiting, schedule};
 
 /// Maximum number of frames whose quarantined votes are tried again at a time.
 const MAX_REPLAYS: usize = 64;
@@ -71,7 +71,8 @@ impl Lane {
         self.unfiltered.remove(&partition);
         self.parts.presence.lane_works(self.number);
         let took = started.elapsed();
-        self.batch_limit = schedule::next_limit(self.batch_limit, votes, took);
+        let limit = self.batch_limit.min(max_waiting(self.owned.len()));
+        self.batch_limit = schedule::next_limit(limit, votes, took);
         crate::metrics::committed(&plan, votes, took);
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.record_commit(checkpoints.iter().cloned(), Instant::now());

@@ -59,8 +59,12 @@ fn reads_of_many_queues_together_return_a_bounded_number_of_votes() {
     (0..200).for_each(|n| owned.note(QueueId([n; 16]), Held::Votes(1_000_000)));
     let next = || owned.start_read(200, MOST, VERIFY_EVERY, Instant::now(), |_| None);
     let entries: Vec<usize> = std::iter::from_fn(next).map(|(_, _, limit)| limit).collect();
-    let expected = entries.iter().sum::<usize>() as f64 * owned.votes_per_entry;
-    assert!(expected <= MOST as f64 * 1.1, "{expected} votes from {} queues", entries.len());
+    let expected = entries.iter().sum::<usize>() * frame::MAX_VOTES;
+    assert!(
+        expected as u64 <= MOST + 16 * frame::MAX_VOTES as u64,
+        "{expected} votes from {} queues",
+        entries.len()
+    );
     assert!(entries.iter().all(|limit| *limit == 16), "{entries:?}");
 }
 

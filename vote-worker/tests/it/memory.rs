@@ -87,9 +87,13 @@ async fn several_lanes_count_several_queues_and_trim_them() {
     append(&*queues[0], &votes(0..1000)).await;
     append(&*queues[1], &votes(500..1500)).await;
     eventually_total(&*store, 1500).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     for queue in &queues {
-        let entries = queue.status().await.unwrap().unwrap().entries;
+        let entries = async || queue.status().await.unwrap().unwrap().entries;
+        let until = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !entries().await.iter().all(|n| *n == 1) && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let entries = entries().await;
         assert!(entries.iter().all(|n| *n == 1), "only the anchors are left: {entries:?}");
     }
     for row in store.snapshot().await.unwrap().accounts(false).await.unwrap().ledger {
@@ -111,7 +115,8 @@ async fn with_a_trim_delay_queues_keep_committed_entries() {
         append(&*queue, &votes(n..n + 1)).await;
         eventually_total(&*store, n + 1).await;
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Trims come once a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     let entries: u64 = queue.status().await.unwrap().unwrap().entries.iter().sum();
     assert_eq!(entries, 5);
     shutdown.trigger();

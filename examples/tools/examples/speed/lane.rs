@@ -99,7 +99,7 @@ pub(crate) fn cpu(postgres: &Postgres) -> f64 {
 }
 
 /// Settings of a server: those of `deploy/postgres/postgresql.conf` that matter here, but checkpoints begin only when they
-/// are asked for, and there are no processes that come and go.
+/// are asked for, and there is no autovacuum, whose processes would come and go.
 pub(crate) const SETTINGS: [(&str, &str); 6] = [
     ("autovacuum", "off"),
     ("shared_buffers", "2GB"),

@@ -93,8 +93,10 @@ impl Rates {
         let reads = pairs * (looks * at_least_one(of_pair / looks) + verified);
         // A look shows the first vote of a batch.
         let fill = FILL_TIME.as_secs_f64() + look_every(queues, workers) / 2.0;
-        let interval = (partitions / entries.max(f64::MIN_POSITIVE) + fill).max(COMMIT_EVERY.as_secs_f64())
-            + costs.commit_seconds;
+        // The next one follows a second after the last, or later if no vote comes in time, which is rare.
+        let (every, gap) = (COMMIT_EVERY.as_secs_f64(), partitions / entries.max(f64::MIN_POSITIVE));
+        let later = gap * (-(every - fill).max(0.0) / gap).exp();
+        let interval = every.max(fill) + later + costs.commit_seconds;
         // A lane does one commit at a time. If all are busy, batches grow.
         let commits =
             (partitions / interval).min(lanes / costs.commit_seconds).max(rate / BATCH_VOTES as f64);
