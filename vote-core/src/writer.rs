@@ -29,7 +29,7 @@ const MAX_FLUSH: usize = 8192;
 /// A flush costs a Redis about 110 µs whatever its size, mostly for writing to disk, and 9 µs for each frame. With 5,000
 /// votes per second and 16 partitions, Redis took 32 µs of CPU for a vote without a minimum, 15 µs with 2 ms, 12 µs with
 /// 4 ms and 11 µs with 6 ms; the median time to the answer was 0.5, 1.7, 3.0 and 4.1 ms.
-pub const FLUSH_EVERY: Duration = Duration::from_millis(5);
+pub const FLUSH_EVERY: Duration = Duration::from_millis(6);
 /// Number of waiting votes with which a flush does not wait for [`FLUSH_EVERY`]: enough to share its fixed cost. Without
 /// it, 64 voters who vote again and again would be limited to 11,000 votes per second, however fast the machine.
 pub const ENOUGH: usize = 32;
