@@ -33,8 +33,8 @@ pub(crate) fn verify_every(pairs: usize) -> Duration {
     VERIFY_EVERY.max(VERIFICATION_TAKES * u32::try_from(pairs).unwrap_or(u32::MAX))
 }
 
-/// Returns the number of votes of a partition at which a lane that owns `partitions` stops to read ahead of its commits: at
-/// least [`BATCH_VOTES`] and at most [`MAX_BATCH_VOTES`].
+/// Returns how many votes of each partition a lane that owns `partitions` reads ahead of its commits: at least
+/// [`BATCH_VOTES`] and at most [`MAX_BATCH_VOTES`].
 ///
 /// If there is a backlog, this is the size of the batches. The larger they are, the closer together are their keys, and the
 /// less a commit costs for each vote (see `docs/performance.md`).

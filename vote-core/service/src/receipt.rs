@@ -5,9 +5,9 @@
 //!
 //! A token is the base64url encoding of ciphertext and tag (16 bytes) of AES-256-GCM-SIV (RFC 8452) with the nonce 0. The
 //! cipher tolerates a repeated nonce: then equal plaintexts have equal tokens, and nothing else shows. Equal plaintexts
-//! are those of the same vote of the same voter. The probability that any two of a billion tokens share a part of their key stream is about
-//! 10⁻¹⁹ (birthday bound for counters that begin at 127 random bits and run for 9 blocks). The plaintext, with all
-//! integers big-endian:
+//! are those of the same vote of the same voter. The probability that any two of a billion tokens share a part of their
+//! key stream is about 10⁻¹⁹ (birthday bound for counters that begin at 127 random bits and run for 9 blocks). The
+//! plaintext, with all integers big-endian:
 //!
 //! | bytes | content |
 //! |---|---|
