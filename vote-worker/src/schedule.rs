@@ -17,7 +17,7 @@ pub const MAX_COMMIT: Duration = Duration::from_secs(2);
 pub const FILL_TIME: Duration = Duration::from_millis(250);
 /// Minimum time between two commits of a partition whose batches are small: with votes all the time, they come once a
 /// second, and after a quiet second [`FILL_TIME`] alone delays a vote. At 5,000 votes per second, in 16 partitions, this
-/// saves a fifth of the CPU time of workers and Postgres.
+/// saves a sixth of the CPU time of workers and Postgres.
 pub const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Time after which a batch takes precedence over larger ones.
 pub const MAX_WAIT: Duration = Duration::from_secs(2);

@@ -93,7 +93,7 @@ impl Rates {
         let reads = pairs * (looks * at_least_one(of_pair / looks) + verified);
         // A look shows the first vote of a batch.
         let fill = FILL_TIME.as_secs_f64() + look_every(queues, workers) / 2.0;
-        // The next one follows a second after the last, or later if no vote comes in time, which is rare.
+        // A commit follows a second after the last one, or later if no vote comes in time.
         let (every, gap) = (COMMIT_EVERY.as_secs_f64(), partitions / entries.max(f64::MIN_POSITIVE));
         let later = gap * (-(every - fill).max(0.0) / gap).exp();
         let interval = every.max(fill) + later + costs.commit_seconds;
